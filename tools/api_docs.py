@@ -5,8 +5,8 @@ In a page, two comments enclose a generated part, and this script writes the lin
     <!-- generated: fields EvalGateSpec -->
     <!-- end -->
 
-The first comment contains ``fields`` and a type, ``members`` and an enum, ``unsupported`` and a kind, or
-``variables``. ``--check`` writes nothing, and fails if a page is out of date.
+The first comment contains ``fields`` and a type, ``members`` and an enum, or ``variables``. ``--check``
+writes nothing, and fails if a page is out of date.
 """
 
 import ast
@@ -35,7 +35,6 @@ from tunegate_api.v1alpha1 import (
 from tunegate_api.v1alpha1.evalgate import CASE_ID_PATTERN, CASES_OR_SHARE_PATTERN
 from tunegate_api.v1alpha1.fields import URI_PATTERN
 from tunegate_api.v1alpha1.pods import QUANTITY_PATTERN
-from tunegate_api.validation import unsupported
 from tunegate_api.verdict import outcomes
 
 PAGES = Path(__file__).parents[1] / "docs" / "api"
@@ -67,7 +66,6 @@ def _generate(what: str) -> str:
     makers: dict[str, Callable[[str], str]] = {
         "fields": lambda name: fields_tables(_named(name)),
         "members": lambda name: members_table(_named(name)),
-        "unsupported": lambda name: unsupported_table(getattr(unsupported, name.upper())),
         "variables": lambda _: variables_table(),
     }
     return makers[kind](name)
@@ -228,13 +226,6 @@ def member_docs(enum: type[StrEnum]) -> dict[str, str]:
         ):
             docs[statement.targets[0].id] = _text(str(after.value.value))
     return docs
-
-
-def unsupported_table(lines: Sequence[unsupported.NotYet]) -> str:
-    """Return a table of the fields that are not supported yet."""
-    rows = [[f"`spec.{line.field}` {line.when.label}".strip(), line.what] for line in lines]
-    head = ["Field", "Not supported yet"]
-    return "\n".join(_line(cells) for cells in (head, ["---", "---"], *rows))
 
 
 def variables_table() -> str:

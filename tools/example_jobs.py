@@ -198,7 +198,7 @@ JOBS = (
     ExampleJob(
         "support",
         "tone-dpo",
-        ((19.0, Phase.VALIDATING, _GO), (20.1, Phase.QUEUED, Reason.QUEUE_NOT_ADMITTED)),
+        ((19.0, Phase.VALIDATING, _GO), (20.1, Phase.QUEUED, Reason.POD_UNSCHEDULABLE)),
     ),
     ExampleJob(
         "legal",

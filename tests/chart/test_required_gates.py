@@ -114,7 +114,7 @@ def test_author_of_jobs_cannot_write_gates(admin: User, author: User) -> None:
     for refused in (
         author.create_gate("easy"),
         author.patch("evalgates", "privacy", weaker),
-        author.patch("evalgates", "privacy", {"spec": {"dryRun": True}}),
+        author.patch("evalgates", "privacy", {"spec": {"enforcement": "DryRun"}}),
         author.delete("evalgates", "privacy"),
         author.delete_all("evalgates"),
     ):

@@ -144,7 +144,7 @@ def test_advisory_cases_and_dry_runs_are_skipped_in_junit() -> None:
     advisory = junit_cases(measured("f" + "p" * 19, thresholds={"advisory": [ADVISORY]}))
     assert [name for name, case in advisory.items() if kind(case) != "passed"] == [ADVISORY]
     assert kind(advisory[ADVISORY]) == "skipped"
-    result = measured("f" * 20, thresholds={"minPassRate": "0.8"}, dryRun=True)
+    result = measured("f" * 20, thresholds={"minPassRate": "0.8"}, enforcement="DryRun")
     assert (result.verdict, result.gates[0].verdict) == (VerdictState.PASSED, VerdictState.FAILED)
     assert {kind(case) for case in junit_cases(result).values()} == {"skipped"}
 
@@ -176,7 +176,7 @@ def test_table_shows_rules_skipped_baselines_and_failed_cases() -> None:
 
 def test_table_notes_that_no_gate_is_enforced() -> None:
     console = Console(width=160, file=io.StringIO())
-    console.print(gate_view(measured("f" * 20, dryRun=True)))
+    console.print(gate_view(measured("f" * 20, enforcement="DryRun")))
     assert "no gate is enforced: all gates are in a dry run" in console.file.getvalue()
 
 

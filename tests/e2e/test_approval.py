@@ -48,7 +48,7 @@ def test_only_a_person_with_the_right_approves_a_model(node: Node, namespace: st
     bind(node, namespace, "ana", "tunegate-approve")
     bind(node, namespace, "eve", "tunegate-edit")
     job = TinyJob(node, namespace)
-    node.apply(namespace, *with_gate(job.manifests(), approval="Required"))
+    node.apply(namespace, *with_gate(job.manifests(), approval="WhenPassed"))
     verdict = job.wait_for("AwaitingApproval")["final"]["verdictDigest"]
     assert job.pods("gate") == [], "nothing runs while the job waits"
     assert "kubectl tunegate approve orders" in node.plugin("status", "orders", "-w", "-n", namespace, code=4)
@@ -73,7 +73,7 @@ def test_override_publishes_a_failed_model_and_a_rejection_does_not(node: Node, 
     metrics = [{"name": "f1", "average": "Macro", "min": "0.9"}]
     jobs = [TinyJob(node, namespace, name) for name in ("one", "other")]
     for job in jobs:
-        manifests = with_gate(job.manifests(taskMetrics=metrics), override="Allowed")
+        manifests = with_gate(job.manifests(taskMetrics=metrics), approval="WhenFailed")
         rows = next(obj for obj in manifests if obj["metadata"]["name"] == "rows")
         lines = rows["data"]["train.jsonl"].splitlines()
         lines[::4] = [line.replace('"yes"', '"No"') for line in lines[::4]]

@@ -43,7 +43,7 @@ def approving(good: Objects) -> Objects:
     """Return a job like ``good`` without a target, whose gate requires an approval."""
     *_, gate, job = deepcopy(good)
     gate["metadata"]["name"] = "approved"
-    gate["spec"]["approval"] = "Required"
+    gate["spec"]["approval"] = "WhenPassed"
     job["metadata"]["name"] = "approving"
     job["spec"]["gates"] = [{"name": "approved"}]
     del job["spec"]["publish"]

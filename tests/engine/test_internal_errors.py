@@ -218,7 +218,9 @@ def test_gate_is_stalled_until_a_decision_succeeds():
     world.retry()
     assert world.conditions() == {"Ready": ("True", "GoldenRead")}
     world.faulty.errors = [KeyError(SECRET)]
-    world.cluster.as_user.replace(world.gate() | {"spec": make_gate().obj()["spec"] | {"dryRun": True}})
+    world.cluster.as_user.replace(
+        world.gate() | {"spec": make_gate().obj()["spec"] | {"enforcement": "DryRun"}}
+    )
     world.retry()
     assert world.conditions() == {"Ready": ("True", "GoldenRead"), "Stalled": ("True", "InternalError")}
     world.apply(make_config_map("rows", train__jsonl="{}"), make_job().obj())

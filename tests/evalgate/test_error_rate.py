@@ -26,7 +26,7 @@ TEXT = "false alarm 0.0 % (at most 0.1 %), finds a 5-point drop in 56 %"
 
 def gate(thresholds: dict[str, Any] | None = None, minimum: str | None = None, **spec: Any) -> Object:
     wanted = {"repeats": 4} | ({"minDetection": minimum} if minimum else {})
-    return make_gate().with_spec(calibration=wanted, thresholds=thresholds or POINTS, **spec).obj()
+    return make_gate().with_spec(errorRate=wanted, thresholds=thresholds or POINTS, **spec).obj()
 
 
 def outcomes(of_gate: Object, worse: int = 20, repeat: str = "", **changes: Any) -> CalibrationOutcomes:
@@ -224,7 +224,7 @@ def test_gate_keeps_the_newest_error_rates():
 
 def test_gate_ignores_error_rates_of_jobs_with_other_gates():
     world, _ = run()
-    world.apply(make_gate("other").with_spec(calibration={}).obj())
+    world.apply(make_gate("other").with_spec(errorRate={}).obj())
     world.settle()
     assert EvalGateStatus.model_validate(world.gate("other")["status"]).calibrations == []
 
@@ -268,7 +268,7 @@ def test_job_waits_for_the_report_with_the_error_rate(earlier: str | None):
 
 
 def test_job_does_not_wait_for_the_error_rate_of_a_dry_run():
-    world = gating(gate(NON_INFERIOR | {"maxDropPoints": "10"}, "0.9", dryRun=True))
+    world = gating(gate(NON_INFERIOR | {"maxDropPoints": "10"}, "0.9", enforcement="DryRun"))
     job = world.status()
     assert job.phase is Phase.SUCCEEDED
     assert job.final is not None

@@ -15,7 +15,7 @@ from tunegate_api.v1alpha1.finetunejob_status import Phase, Reason
 from tunegate_operator.engine.cluster import Key, Object
 from tunegate_operator.names import VERDICT_ANNOTATIONS
 
-APPROVED, OVERRIDABLE = {"approval": "Required"}, {"override": "Allowed"}
+APPROVED, OVERRIDABLE = {"approval": "WhenPassed"}, {"approval": "WhenFailed"}
 FAILS = 50
 """How many golden cases a final model passes that does not pass its gate."""
 
@@ -158,7 +158,7 @@ def test_track_pod_sends_an_override_that_no_other_pod_knows():
     assert (status.phase, status.tracking.result) == (Phase.SUCCEEDED, "Succeeded")
 
 
-@pytest.mark.parametrize("gate", [{}, {"approval": "NotRequired"}, OVERRIDABLE])
+@pytest.mark.parametrize("gate", [{}, OVERRIDABLE])
 def test_gate_that_requires_no_approval_does_not_hold_a_job(gate):
     world = waiting(**gate)
     status = world.status()
@@ -174,7 +174,7 @@ def test_failed_verdict_waits_only_if_the_gate_allows_an_override():
         'default --reason "…". golden: golden 50/100'
     )
     assert status.display.next == "decide: override or reject"
-    for gate in ({}, APPROVED, {"override": "NotAllowed"}):
+    for gate in ({}, APPROVED):
         assert waiting(FAILS, **gate).status().phase is Phase.FAILED
 
 
@@ -261,7 +261,7 @@ def test_annotation_in_a_wrong_form_approves_nothing_and_is_explained(text, mess
     ("final", "action", "right"), [(94, "override", "approve"), (FAILS, "approve", "override")]
 )
 def test_decision_for_another_kind_of_verdict_has_no_effect(final, action, right):
-    world = waiting(final, **APPROVED, **OVERRIDABLE)
+    world = waiting(final, approval="Always")
     annotate(world, action)
     status = world.status()
     assert status.phase is Phase.AWAITING_APPROVAL
@@ -409,7 +409,7 @@ def test_suspended_job_is_published_only_after_it_is_resumed():
 def test_edited_gate_does_not_change_a_running_job():
     world = waiting(**APPROVED)
     gate = world.gate()
-    gate["spec"]["approval"] = "NotRequired"
+    gate["spec"]["approval"] = "Never"
     world.cluster.as_user.replace(gate)
     world.settle()
     assert world.status().phase is Phase.AWAITING_APPROVAL

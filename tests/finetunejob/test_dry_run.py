@@ -17,7 +17,7 @@ BOTH = Script(also=("golden-v2",))
 
 def rehearsal(name: str = "golden-v2", **spec: Any) -> Object:
     """A gate in a dry run that no model in these tests passes."""
-    return make_gate(name).with_spec(dryRun=True, **spec).with_thresholds(minPassRate="0.99").obj()
+    return make_gate(name).with_spec(enforcement="DryRun", **spec).with_thresholds(minPassRate="0.99").obj()
 
 
 def run_both(script: Script = BOTH, gates: tuple[str, ...] = ("golden", "golden-v2")) -> World:
@@ -64,7 +64,9 @@ def test_failure_names_only_findings_of_enforced_gates():
 def test_columns_show_the_enforced_gate():
     world = World(Script(also=("a-rehearsal",)))
     advisory = [f"case-{n}" for n in range(94, 100)]
-    world.apply(make_gate("a-rehearsal").with_spec(dryRun=True).with_thresholds(advisory=advisory).obj())
+    world.apply(
+        make_gate("a-rehearsal").with_spec(enforcement="DryRun").with_thresholds(advisory=advisory).obj()
+    )
     world.apply_all(make_job().with_gates("a-rehearsal", "golden").obj())
     shown = world.run().display
     assert (shown.golden, shown.gate) == ("0.94", "Passed")
@@ -100,14 +102,14 @@ def test_dry_run_does_not_stop_a_regressing_model():
 
 def test_dry_run_asks_for_no_approval():
     world = World()
-    world.apply_all(make_job().obj(), rehearsal("golden", approval="Required", override="Allowed"))
+    world.apply_all(make_job().obj(), rehearsal("golden", approval="Always"))
     assert world.run().phase is Phase.SUCCEEDED
 
 
 def test_rehearsed_gate_blocks_the_next_job_once_it_is_enforced():
     world = run_alone()
     gate = world.gate()
-    gate["spec"]["dryRun"] = False
+    gate["spec"]["enforcement"] = "Enforce"
     world.cluster.as_user.replace(gate)
     world.apply(make_job("next").with_publish().obj())
     status = world.run("next")
@@ -121,7 +123,7 @@ def test_rehearsed_gate_blocks_the_next_job_once_it_is_enforced():
 def test_record_of_a_dry_run_stays_one_after_the_gate_is_enforced():
     world = run_alone()
     gate = world.gate()
-    gate["spec"]["dryRun"] = False
+    gate["spec"]["enforcement"] = "Enforce"
     world.cluster.as_user.replace(gate)
     world.settle()
     (record,) = EvalGateStatus.model_validate(world.gate()["status"]).records
@@ -132,10 +134,10 @@ def test_version_that_passed_a_dry_run_is_a_baseline_only_for_a_dry_run():
     skipped = {}
     for dry_run in (True, False):
         world = World()
-        world.apply_all(make_job().with_publish().obj(), make_gate().with_spec(dryRun=True).obj())
+        world.apply_all(make_job().with_publish().obj(), make_gate().with_spec(enforcement="DryRun").obj())
         world.run()
         gate = world.gate()
-        gate["spec"]["dryRun"] = dry_run
+        gate["spec"]["enforcement"] = "DryRun" if dry_run else "Enforce"
         world.cluster.as_user.replace(gate)
         world.apply(make_job("next").with_publish().obj())
         skipped[dry_run] = world.run("next").checkpoints[-1].gates[0].skipped
@@ -144,7 +146,7 @@ def test_version_that_passed_a_dry_run_is_a_baseline_only_for_a_dry_run():
 
 def test_invalid_gate_in_a_dry_run_is_left_out():
     world = World()
-    world.apply(rehearsal(target={"fineTuneJob": "orders"}))
+    world.apply(rehearsal(safety={"source": {"builtin": "refusals-v1"}, "scorer": {"type": "guardrail"}}))
     world.apply_all(make_job().with_gates("golden", "golden-v2").with_publish().obj())
     status = world.run()
     assert status.phase is Phase.SUCCEEDED
@@ -158,7 +160,7 @@ def test_invalid_gate_in_a_dry_run_is_left_out():
 
 def test_job_waits_minutes_for_the_golden_set_of_a_dry_run():
     world = World(BOTH)
-    world.apply(make_gate("golden-v2", "late").with_spec(dryRun=True).obj())
+    world.apply(make_gate("golden-v2", "late").with_spec(enforcement="DryRun").obj())
     world.apply_all(make_job().with_gates("golden", "golden-v2").obj())
     world.settle()
     assert (world.status().phase, world.status().ready_reason) == (Phase.PENDING, Reason.GATE_NOT_READY)
@@ -172,7 +174,9 @@ def test_job_waits_minutes_for_the_golden_set_of_a_dry_run():
 @pytest.mark.parametrize("dry_run", [True, False])
 def test_missing_calibration_rows_block_no_job_in_a_dry_run(dry_run):
     world = World()
-    world.apply(make_gate("golden-v2").with_spec(dryRun=dry_run, judge=JUDGE).obj())
+    world.apply(
+        make_gate("golden-v2").with_spec(enforcement="DryRun" if dry_run else "Enforce", judge=JUDGE).obj()
+    )
     world.apply_all(make_job().with_gates("golden", "golden-v2").obj())
     world.settle()
     assert world.status().ready_reason == Reason.CONFIG_MAP_NOT_FOUND
@@ -190,7 +194,7 @@ def test_missing_calibration_rows_block_no_job_in_a_dry_run(dry_run):
 def test_pods_do_not_wait_for_config_maps_that_only_dry_runs_name():
     world = World(BOTH)
     world.apply(make_config_map("other-cases", golden__jsonl=golden_text()))
-    world.apply(make_gate("golden-v2", "other-cases").with_spec(dryRun=True).obj())
+    world.apply(make_gate("golden-v2", "other-cases").with_spec(enforcement="DryRun").obj())
     world.apply_all(make_job().with_gates("golden", "golden-v2").obj())
     world.settle()
     (job,) = world.active_jobs()
@@ -210,7 +214,7 @@ def claims(world: World) -> set[str]:
 def world_without_claim(*, dry_run: bool, **spec: Any) -> World:
     """A job whose data pod waits for the claim ``cases``, which another gate names."""
     world = World(BOTH)
-    gate = make_gate("golden-v2").with_spec(dryRun=dry_run)
+    gate = make_gate("golden-v2").with_spec(enforcement="DryRun" if dry_run else "Enforce")
     gate.spec["golden"]["source"] = {"uri": "pvc://cases/golden.jsonl"}
     world.apply(gate.obj())
     enforced = make_gate().with_spec(baselines=["BaseModel"])

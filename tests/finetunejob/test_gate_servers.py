@@ -64,7 +64,7 @@ def test_pods_mount_the_secrets_of_the_servers_that_they_ask(role, secrets):
 
 def test_secrets_of_a_gate_in_a_dry_run_are_optional():
     world = World()
-    world.apply(make_gate("rehearsal").with_spec(served=GUARDRAIL["endpoint"], dryRun=True).obj())
+    world.apply(make_gate("rehearsal").with_spec(served=GUARDRAIL["endpoint"], enforcement="DryRun").obj())
     served = JUDGE["endpoint"]
     gate = make_gate().with_spec(served=served).obj()
     world.apply_all(make_job().with_gates("golden", "rehearsal").obj(), gate)

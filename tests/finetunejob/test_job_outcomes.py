@@ -129,7 +129,7 @@ def test_model_that_does_not_pass_is_not_published(what, script, reason, message
 
 def test_failure_message_omits_dry_run_gates():
     world = World(Script(checkpoints={10: 20, 50: 30}))
-    world.apply(make_gate("rehearsed").with_spec(dryRun=True).obj())
+    world.apply(make_gate("rehearsed").with_spec(enforcement="DryRun").obj())
     world.apply_all(make_job().with_gates("golden", "rehearsed").obj())
     failure = world.run().failure
     assert failure is not None

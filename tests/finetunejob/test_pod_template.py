@@ -264,7 +264,7 @@ CREDENTIALS = {
             },
         },
     },
-    "publish": [{"uri": "oci://registry.internal/orders", "secretName": "registry"}],
+    "publish": [{"uri": "pvc://models/orders"}],
 }
 
 
@@ -272,7 +272,7 @@ CREDENTIALS = {
     ("role", "names"),
     [
         (Role.DATA, {"bucket", "chats", "hub", "logs", "judge-key", "scored"}),
-        (Role.PUBLISH, {"registry"}),
+        (Role.PUBLISH, set()),
         (Role.TRAIN, set()),
     ],
 )

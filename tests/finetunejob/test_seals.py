@@ -68,7 +68,12 @@ def test_gate_that_only_judges_final_models_may_not_seal_other_cases():
 @pytest.mark.parametrize("dry", ["golden", "other"])
 def test_gate_in_a_dry_run_that_shows_or_seals_cases_is_left_out(dry):
     gates = [sealing(), sealing("other", None)]
-    world = run(*(gate.with_spec(dryRun=gate.obj()["metadata"]["name"] == dry) for gate in gates))
+    world = run(
+        *(
+            gate.with_spec(enforcement="DryRun" if gate.obj()["metadata"]["name"] == dry else "Enforce")
+            for gate in gates
+        )
+    )
     status = world.status()
     assert status.phase is Phase.SUCCEEDED
     assert status.data is not None

@@ -180,7 +180,7 @@ def test_job_status_with_the_most_gates_is_below_32_kib():
 
 def test_error_rates_of_the_most_gates_are_below_8_kib():
     names = [f"{n}" + "g" * 62 for n in range(MAX_GATES)]
-    gates = [make_gate(name).with_spec(calibration={}).obj() for name in names]
+    gates = [make_gate(name).with_spec(errorRate={}).obj() for name in names]
     outcomes = letters(95)
     measured = CalibrationOutcomes(
         golden_sha256=sha256_text(golden_text()),

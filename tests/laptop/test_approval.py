@@ -41,14 +41,14 @@ def run_until_the_verdict(command: Command, model: Path, gate: dict[str, Any], *
 def passed(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path, warm: dict[str, str]) -> Path:
     """The working folder of a run that awaits an approval. Tests must not change this folder."""
     command = Command(tmp_path_factory.mktemp("passed"), dict(warm))
-    return run_until_the_verdict(command, tiny_model, {"approval": "Required"}, fails=False).folder
+    return run_until_the_verdict(command, tiny_model, {"approval": "WhenPassed"}, fails=False).folder
 
 
 @pytest.fixture(scope="session")
 def failed(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path, warm: dict[str, str]) -> Path:
     """The working folder of a run whose verdict may be overridden. Tests must not change this folder."""
     command = Command(tmp_path_factory.mktemp("failed"), dict(warm))
-    return run_until_the_verdict(command, tiny_model, {"override": "Allowed"}, fails=True).folder
+    return run_until_the_verdict(command, tiny_model, {"approval": "WhenFailed"}, fails=True).folder
 
 
 @pytest.fixture

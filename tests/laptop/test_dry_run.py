@@ -28,7 +28,7 @@ def write(tunegate: Command, model: Path, job: str, *, dry_run: bool, enforced: 
             "generation": {"maxNewTokens": 6},
             "thresholds": {"minPassRate": "0.8"},
             "baselines": [],
-            **({"dryRun": True} if dry_run else {}),
+            **({"enforcement": "DryRun"} if dry_run else {}),
         },
     }
     return tunegate.write_all([*inputs, gate, stricter, spec], job)

@@ -59,7 +59,7 @@ def test_gate_or_job_that_does_not_exist_is_named(after_run: Command) -> None:
 def test_job_on_a_cluster_is_measured_by_its_next_final_gate(tunegate: Command) -> None:
     result = tunegate("gate", "calibrate", "orders", "--namespace", "team-a")
     assert result.returncode == 1
-    assert "on a cluster, set spec.calibration of the EvalGate" in result.stdout
+    assert "on a cluster, set spec.errorRate of the EvalGate" in result.stdout
 
 
 def test_job_without_a_judged_model_says_what_to_do(after_run: Command) -> None:

@@ -172,7 +172,7 @@ def test_resumed_job_has_the_time_of_its_resumption(phase):
 
 def test_publishing_starts_with_the_approval():
     world = World()
-    world.apply_all(make_job().with_publish().obj(), make_gate().with_spec(approval="Required").obj())
+    world.apply_all(make_job().with_publish().obj(), make_gate().with_spec(approval="WhenPassed").obj())
     world.run()
     final = world.status().final
     assert final is not None
@@ -285,7 +285,7 @@ def test_gate_metrics_are_readiness_pass_ratios_and_judged_versions():
 
 
 def test_gate_metrics_have_the_measured_error_rate():
-    gate = make_gate().with_spec(calibration={}).obj()
+    gate = make_gate().with_spec(errorRate={}).obj()
     measured = CalibrationOutcomes(
         golden_sha256=sha256_text(golden_text()),
         base_digest=DIGEST,

@@ -63,7 +63,7 @@ def start_jobs(team: Team) -> None:
     team.apply(
         make_gate("unread", config_map="none").obj(),
         make_job("waiting").with_gates("none").obj(),
-        make_gate("approved").with_spec(approval="Required").obj(),
+        make_gate("approved").with_spec(approval="WhenPassed").obj(),
         make_job("credits").with_gates("approved").obj(),
         *(make_job(name).with_publish().obj() for name in ("returns", "checking")),
         *(make_job(n).with_publish().with_spec(resources=_GPU).obj() for n in ("refunds", "billing")),

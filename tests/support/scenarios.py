@@ -312,7 +312,7 @@ def held_while_training(world: World) -> None:
     world.apply_all()
     world.until_checkpoint()
     spec = world.job()["spec"]
-    world.edit(queueName="team-a")
+    world.edit(mixing={"ratio": "0.5"})
     world.settle()
     world.tick()
     world.advance(3600)
@@ -368,9 +368,9 @@ SCENARIOS: dict[str, tuple[Scenario, Script]] = {
     "gate-failed": (passes, Script(final=79, test="p" * 4 + "f" * 6)),
     "gate-error": (passes, Script(final="p" * 50)),
     "gate-inconclusive": (passes, Script(test="")),
-    "approved": (decides_about_the_verdict("approve", approval="Required"), Script()),
-    "rejected": (decides_about_the_verdict("reject", approval="Required"), Script()),
-    "overridden": (decides_about_the_verdict("override", override="Allowed"), Script(final=79)),
+    "approved": (decides_about_the_verdict("approve", approval="WhenPassed"), Script()),
+    "rejected": (decides_about_the_verdict("reject", approval="WhenPassed"), Script()),
+    "overridden": (decides_about_the_verdict("override", approval="WhenFailed"), Script(final=79)),
     "waits-for-everything": (waits_for_everything, Script()),
     "waits-too-long": (waits_too_long, Script()),
     "suspended": (suspended_in_training, Script()),

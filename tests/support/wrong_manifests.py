@@ -1018,7 +1018,7 @@ FINETUNEJOB = [
         "a publish target with an unsupported scheme",
         {"spec.publish.0.uri": "package://orders"},
         "spec.publish[0].uri",
-        "must begin with pvc://, file://, s3://, oci://, hf:// or mlflow://",
+        "must begin with pvc:// or file://",
     ),
     Wrong(
         "a duplicate publish target",
@@ -1366,31 +1366,6 @@ EVALGATE = [
         "spec.guardrail.probes",
         "probes need a safe and an unsafe answer: add the missing kind, or leave probes out",
     ),
-    Wrong(
-        "two targets of a gate",
-        {"spec.target": {"model": "pvc://models/orders", "fineTuneJob": "orders"}},
-        "spec.target",
-        "give exactly one of fineTuneJob, model and endpoint",
-        below=".model",
-    ),
-    Wrong(
-        "a target without a model",
-        {"spec.target": {}},
-        "spec.target",
-        "give exactly one of fineTuneJob, model and endpoint",
-    ),
-    Wrong(
-        "a schedule without a target",
-        {"spec.schedule": "0 6 * * *"},
-        "spec.schedule",
-        "schedule needs a target to judge: give a target too, or leave schedule out",
-    ),
-    Wrong(
-        "an invalid schedule",
-        {"spec.target": {"fineTuneJob": "orders"}, "spec.schedule": "every morning"},
-        "spec.schedule",
-        'must be a cron schedule of five fields, such as "0 6 * * *"',
-    ),
 ]
 
 FINETUNEJOB_EDITS = [
@@ -1424,13 +1399,6 @@ FINETUNEJOB_EDITS = [
     ),
     Edit("pod settings removed", {"spec.podTemplate": LEAVE_OUT}, "spec.podTemplate"),
     Edit("another node", {"spec.podTemplate.nodeSelector.pool": "gpu"}, "spec.podTemplate"),
-    Edit("a queue added", {"spec.queueName": "team-a"}, "spec.queueName"),
-    Edit(
-        "a queue removed",
-        {"spec.queueName": LEAVE_OUT},
-        "spec.queueName",
-        before={"spec.queueName": "team-a"},
-    ),
     Edit("another volume", {"spec.storage.persistentVolumeClaim": "other"}, "spec.storage"),
     Edit(
         "tracking added",

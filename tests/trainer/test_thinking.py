@@ -76,8 +76,8 @@ class Job:
             path,
             gates={
                 "orders": gate_spec(generation={"maxNewTokens": 24}),
-                "all": gate_spec(generation={"maxNewTokens": 24, "reasoning": "Keep"}, dryRun=True),
-                "cut": gate_spec(generation={"maxNewTokens": 3}, dryRun=True),
+                "all": gate_spec(generation={"maxNewTokens": 24, "reasoning": "Keep"}, enforcement="DryRun"),
+                "cut": gate_spec(generation={"maxNewTokens": 3}, enforcement="DryRun"),
             },
             inputs={"orders/train.jsonl": training_rows()},
             spec={

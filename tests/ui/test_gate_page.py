@@ -110,7 +110,7 @@ def test_version_judged_on_an_earlier_golden_set_is_marked(place: Place, pages: 
 
 
 def test_page_shows_the_error_rate_with_current_thresholds(place: Place, pages: Pages) -> None:
-    gate = make_gate("golden").with_spec(calibration={}).obj()
+    gate = make_gate("golden").with_spec(errorRate={}).obj()
     spec = EvalGate.model_validate(gate).spec
     rate = {
         "baseDigest": "b" * 64,

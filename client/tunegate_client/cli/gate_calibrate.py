@@ -54,14 +54,14 @@ def calibrate(place: Place, *, name: str, gates: tuple[str, ...], repeats: int, 
     on purpose: with 75 % and 50 % of the training, with answers to other cases, and without refusals. The job
     and its results are not changed.
 
-    On a cluster, set spec.calibration of the EvalGate: the final gate of its next job measures it.
+    On a cluster, set spec.errorRate of the EvalGate: the final gate of its next job measures it.
 
     \b
     Exit codes: 0 all gates were measured, 1 a gate was not measured, 2 wrong options
     """
     if place.runs is None:
         raise ClientError(
-            "this command measures jobs on this machine; on a cluster, set spec.calibration of the EvalGate: "
+            "this command measures jobs on this machine; on a cluster, set spec.errorRate of the EvalGate: "
             "the final gate of its next job measures it"
         )
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the process of the model ends, too

@@ -56,7 +56,8 @@ def verdict_digest(judged: Judgement) -> Sha256:
 
 def approving_gates(request: Request) -> list[str]:
     """Return the names of the gates of a job that require an approval. Gates in a dry run do not."""
-    return [g.name for g in request.final_gates if not g.spec.dry_run and g.spec.approval == "Required"]
+    enforced = [gate for gate in request.final_gates if not gate.spec.dry_run]
+    return [gate.name for gate in enforced if gate.spec.approval in ("WhenPassed", "Always")]
 
 
 def may_override(request: Request, verdict: VerdictState) -> bool:
@@ -64,7 +65,8 @@ def may_override(request: Request, verdict: VerdictState) -> bool:
     not in a dry run allows it. A job without such a gate allows no override."""
     enforced = [gate for gate in request.final_gates if not gate.spec.dry_run]
     is_measured = verdict in (VerdictState.FAILED, VerdictState.INCONCLUSIVE)
-    return is_measured and bool(enforced) and all(gate.spec.override == "Allowed" for gate in enforced)
+    allowing = [gate for gate in enforced if gate.spec.approval in ("WhenFailed", "Always")]
+    return is_measured and bool(enforced) and allowing == enforced
 
 
 def may_publish(

@@ -56,7 +56,7 @@ def judge_calibration(gate: GateRequest, results: Results, cases: CaseSet) -> Ju
     Returns None if the gate has no calibration, or if the error rate is known for the base model of the job.
     If `minDetection` is set and the error rate was not measured, the finding is an Error.
     """
-    wanted = gate.spec.calibration
+    wanted = gate.spec.error_rate
     if wanted is None:
         return None
     bases = {found.digest for found in results.find(Subject.BASE)}
@@ -105,7 +105,7 @@ def _of_others(
 
 
 def _not_measured(gate: GateRequest, problem: str) -> JudgedErrorRate:
-    is_required = gate.spec.calibration is not None and gate.spec.calibration.min_detection is not None
+    is_required = gate.spec.error_rate is not None and gate.spec.error_rate.min_detection is not None
     state = VerdictState.ERROR if is_required else VerdictState.PASSED
     rule = MIN_DETECTION if is_required else CALIBRATION
     return JudgedErrorRate(RuleFinding(rule, state, f"the error rate was not measured: {problem}"))
@@ -179,7 +179,7 @@ def advice(bar: Bar, cases: int, minimum: Fraction) -> str:
     """Return what raises the detection rate of a gate with ``cases`` independent golden cases to
     ``minimum``."""
     if bar.drop.policy == "NonInferior":
-        return "have more golden cases, or lower calibration.minDetection to at most 0.95"
+        return "have more golden cases, or lower errorRate.minDetection to at most 0.95"
     needed = cases_to_find(bar, float(minimum))
     if needed is not None and needed > cases:
         return f"have at least {needed} independent golden cases, or set thresholds.policy: NonInferior"
@@ -204,7 +204,7 @@ def of_settings(
 def low_detection(rate: ErrorRate, spec: EvalGateSpec, cases: int | None) -> str:
     """Return why the error rate is below `minDetection`, and what to do; empty if it is not, or if the
     detection rate at the limit is unknown."""
-    minimum = spec.calibration.min_detection if spec.calibration else None
+    minimum = spec.error_rate.min_detection if spec.error_rate else None
     bar = spec.thresholds.bar()
     found = detection_at(rate, bar.drop.limit)
     if minimum is None or found is None or exact(found.low) >= exact(minimum):
@@ -216,9 +216,9 @@ def low_detection(rate: ErrorRate, spec: EvalGateSpec, cases: int | None) -> str
 def calibrated_bases(gate: EvalGate) -> list[Sha256] | None:
     """Return the digests of the base models for which the error rate of a gate is known; None if there are
     none. With `minDetection`, the detection rate at the limit must be known, and not be smaller."""
-    if gate.spec.calibration is None:
+    if gate.spec.error_rate is None:
         return None
-    limit, is_required = gate.spec.thresholds.bar().drop.limit, gate.spec.calibration.min_detection
+    limit, is_required = gate.spec.thresholds.bar().drop.limit, gate.spec.error_rate.min_detection
     known = [
         one
         for one in current(gate)

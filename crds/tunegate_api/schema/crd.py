@@ -112,7 +112,6 @@ def crds() -> dict[str, dict[str, Any]]:
                 _column(
                     "Published", ".status.publishedRate", "Golden pass rate of the last published version."
                 ),
-                _column("Live", ".status.liveVerdict", "Verdict of the last judgement of the gate's target."),
                 _column("Age", ".metadata.creationTimestamp", type="date"),
                 _column(
                     "Finals",

@@ -7,12 +7,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from tunegate_api.meta import ApiModel, Decimal, Name, ObjectMeta, ObjectName, Sha256, exact
+from tunegate_api.meta import ApiModel, Decimal, ObjectMeta, ObjectName, Sha256, exact
 from tunegate_api.v1alpha1.data import DataUri, Judge
 from tunegate_api.v1alpha1.endpoint import Endpoint
 from tunegate_api.v1alpha1.evalgate_status import EvalGateStatus
 from tunegate_api.v1alpha1.fields import Key, Points, Share, Uri
-from tunegate_api.v1alpha1.finetunejob import ModelUri
 from tunegate_api.v1alpha1.guardrail import Guardrail
 from tunegate_api.v1alpha1.safety import Safety
 from tunegate_api.v1alpha1.values import AllowedSchemes, Between
@@ -24,9 +23,6 @@ CASE_ID_PATTERN = r"^[A-Za-z0-9][-._A-Za-z0-9]*$"
 
 CASES_OR_SHARE_PATTERN = r"^([0-9]{1,4}|([0-9]{1,2}(\.[0-9]{1,3})?|100)%)$"
 
-CRON_PATTERN = r"^[-*/,0-9A-Za-z]+( +[-*/,0-9A-Za-z]+){4}$"
-
-Cron = Annotated[str, Field(pattern=CRON_PATTERN, max_length=128)]
 CaseId = Annotated[str, Field(pattern=CASE_ID_PATTERN, max_length=63)]
 BaselineName = Literal["BaseModel", "LastPublished"]
 
@@ -201,7 +197,7 @@ class Anchor(ApiModel):
     """Digest of the version, as the `status.published` of its job shows it."""
 
 
-class GateCalibration(ApiModel):
+class ErrorRateMeasurement(ApiModel):
     """Measurement of the gate's own error rate. The final gate of the first job with a base model evaluates
     the final model again, and evaluates models that are made worse on purpose."""
 
@@ -212,17 +208,6 @@ class GateCalibration(ApiModel):
     """Minimum share, 0 to 1, of models that are worse by `thresholds.maxDropPoints` that the gate must find.
     The lower 95 % bound of the measured share counts. If it is smaller, a model that would pass is
     Inconclusive, and the gate is not Ready for later jobs. If omitted, the error rate is only reported."""
-
-
-class GateTarget(ApiModel):
-    """A model that the gate judges independently of jobs. Exactly one field must be set."""
-
-    fine_tune_job: Annotated[Name | None, Field(examples=["invoice-extractor"])] = None
-    """Name of a FineTuneJob in the same namespace. Its published model is judged."""
-    model: Annotated[ModelUri | None, Field(examples=["pvc://models/invoice-extractor"])] = None
-    """Address of a model."""
-    endpoint: Endpoint | None = None
-    """A model on an inference server."""
 
 
 class EvalGateSpec(ApiModel):
@@ -259,29 +244,26 @@ class EvalGateSpec(ApiModel):
     fails; later, or if only advisory cases need the guardrail, these cases are errors instead."""
     safety: Safety | None = None
     """Safety comparison with the base model. If omitted, there is none."""
-    calibration: GateCalibration | None = None
+    error_rate: ErrorRateMeasurement | None = None
     """Measurement of the gate's error rate, once per base model. If omitted, it is not measured."""
-    target: GateTarget | None = None
-    """Model to judge in addition to the models of the jobs that reference this gate. If omitted, the gate
-    only judges models of jobs."""
-    schedule: Annotated[str | None, Field(pattern=CRON_PATTERN, max_length=128, examples=["0 6 * * *"])] = (
-        None
-    )
-    """When to judge the target, in cron format and UTC. If omitted, the target is judged once."""
-    approval: Literal["Required", "NotRequired"] = "NotRequired"
-    """Whether a person must approve a final model that passed. Required: a job with this gate waits in the
-    phase AwaitingApproval before it publishes or succeeds. A person with the permission `approve` approves or
-    rejects the verdict. Has no effect in a dry run."""
-    override: Literal["Allowed", "NotAllowed"] = "NotAllowed"
-    """Whether a person may publish a final model that did not pass. If all gates of the job that are not in a
-    dry run allow it, the job waits in the phase AwaitingApproval instead of failing with the verdict Failed
-    or Inconclusive. A person with the permission `override` overrides the verdict or rejects it. The verdict
+    enforcement: Literal["Enforce", "DryRun"] = "Enforce"
+    """Whether verdicts have consequences. DryRun: verdicts are recorded and shown, but do not stop training,
+    choose no checkpoint and do not block publishing. Faults of the gate, such as an unreachable judge or
+    golden cases in the training data, are warnings. A running job keeps the setting that it started with."""
+    approval: Literal["Never", "WhenPassed", "WhenFailed", "Always"] = "Never"
+    """When a person decides about the verdict on a final model. The job then waits in the phase
+    AwaitingApproval before it publishes or succeeds. WhenPassed: a model that passed needs a person with the
+    permission `approve`, who approves or rejects the verdict. WhenFailed: if all gates of the job that are
+    not in a dry run are WhenFailed or Always, a job with the verdict Failed or Inconclusive waits instead of
+    failing, for a person with the permission `override`, who overrides or rejects the verdict. The verdict
     Error cannot be overridden, because the model was not measured. If a verdict fails only after publishing
-    has started, in comparison with a newer version, the job fails without waiting."""
-    dry_run: bool = False
-    """If true, the gate is in a dry run: verdicts are recorded and shown, but do not stop training, choose no
-    checkpoint and do not block publishing. Faults of the gate, such as an unreachable judge or golden cases
-    in the training data, are warnings. A running job keeps the setting that it started with."""
+    has started, in comparison with a newer version, the job fails without waiting. Always: both. Has no
+    effect in a dry run."""
+
+    @property
+    def dry_run(self) -> bool:
+        """Whether verdicts are only recorded and shown."""
+        return self.enforcement == "DryRun"
 
     @property
     def compared_with(self) -> list[str]:

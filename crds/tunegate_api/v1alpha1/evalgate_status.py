@@ -56,10 +56,10 @@ class GateReason(StrEnum):
     """No model could pass: `thresholds` name cases that do not exist, or the set has too few cases for
     them."""
     LOW_DETECTION = "LowDetection"
-    """The newest measured error rate of the gate is below `calibration.minDetection`. The message shows the
+    """The newest measured error rate of the gate is below `errorRate.minDetection`. The message shows the
     arithmetic and what to do."""
     INVALID_SPEC = "InvalidSpec"
-    """The spec contradicts itself, or uses a feature that is not supported yet."""
+    """The spec contradicts itself."""
     INTERNAL_ERROR = "InternalError"
     """Only in the condition Stalled and in an event: the operator cannot reconcile the gate because of a bug,
     and retries. The condition Ready is that of the last decision."""
@@ -192,8 +192,6 @@ class EvalGateStatus(StatusModel):
     """Golden pass rate of the base model that the last judged model was compared with."""
     published_rate: Decimal | None = None
     """Golden pass rate of the last published version."""
-    live_verdict: VerdictState | None = None
-    """Verdict of the last judgement of the target. Absent if the gate has no target."""
     records: Annotated[list[JudgedModel], Field(max_length=MAX_RECORDS)] = []
     """Judged versions, newest first: for each URI, the newest version that passed or was overridden and was
     published to it, and the newest other versions."""

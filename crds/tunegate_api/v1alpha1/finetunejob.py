@@ -74,9 +74,6 @@ class ModelSource(ApiModel):
     """Arguments of the model's chat template, such as enable_thinking or reasoning_effort: strings, numbers
     or booleans. They apply in training, evaluations and baselines, and become defaults of the published chat
     template. Defaults to the chat template's own values."""
-    trust_remote_code: bool = False
-    """If true, Python code of the model repository may run. Refused unless the administrator of the cluster
-    allows it."""
 
 
 class SchemaSource(ApiModel):
@@ -176,13 +173,11 @@ class PublishTarget(ApiModel):
 
     uri: Annotated[
         Uri,
-        AllowedSchemes(("pvc", "file", "s3", "oci", "hf", "mlflow")),
+        AllowedSchemes(("pvc", "file")),
         Field(examples=["pvc://models/invoice-extractor"]),
     ]
-    """Address of the model: pvc://CLAIM/PATH, file://PATH (only with `tunegate run`), s3://, oci://, hf:// or
-    mlflow://. Each version is stored in a folder below this address."""
-    secret_name: Annotated[ObjectName | None, Field(examples=["registry-login"])] = None
-    """Name of the Secret with the credentials for `uri`. It is mounted only into the publish pod."""
+    """Address of the model: pvc://CLAIM/PATH or, only with `tunegate run`, file://PATH. Each version is
+    stored in a folder below this address."""
 
 
 class FineTuneJobSpec(ApiModel):
@@ -206,8 +201,6 @@ class FineTuneJobSpec(ApiModel):
     """Compute resources of the training pods."""
     pod_template: PodTemplate | None = None
     """Further settings of the pods, such as labels, tolerations and volumes."""
-    queue_name: Annotated[Name | None, Field(examples=["team-a"])] = None
-    """Name of the Kueue LocalQueue in which the training Job waits."""
     storage: Storage
     """The volume for data, checkpoints and evaluations."""
     tracking: Tracking | None = None

@@ -178,8 +178,6 @@ class Reason(StrEnum):
     that the pod does not tolerate."""
     IMAGE_PULL = "ImagePull"
     """The trainer image cannot be pulled."""
-    QUEUE_NOT_ADMITTED = "QueueNotAdmitted"
-    """Kueue has not admitted the training Job yet."""
     AWAITING_REVIEW = "AwaitingReview"
     """People have not scored all rows of the review sample yet."""
     AWAITING_APPROVAL = "AwaitingApproval"
@@ -218,7 +216,7 @@ class Reason(StrEnum):
     regression."""
     # failed
     INVALID_SPEC = "InvalidSpec"
-    """The spec contradicts itself, or uses a feature that is not supported yet. No pod was started."""
+    """The spec contradicts itself. No pod was started."""
     REQUIRED_GATES_MISSING = "RequiredGatesMissing"
     """`spec.gates` lacks a gate that the namespace or the cluster requires of every job. No pod was
     started."""

@@ -18,7 +18,7 @@ from tunegate_api.meta import (
     SHA256_PATTERN,
 )
 from tunegate_api.v1alpha1.endpoint import BASE_URL_PATTERN, HTTP_PATTERN
-from tunegate_api.v1alpha1.evalgate import CASE_ID_PATTERN, CASES_OR_SHARE_PATTERN, CRON_PATTERN
+from tunegate_api.v1alpha1.evalgate import CASE_ID_PATTERN, CASES_OR_SHARE_PATTERN
 from tunegate_api.v1alpha1.fields import KEY_PATTERN, URI_PATTERN
 from tunegate_api.v1alpha1.pods import QUANTITY_PATTERN
 from tunegate_api.v1alpha1.stages import ARG_PATTERN
@@ -28,7 +28,6 @@ PATTERN_DESCRIPTIONS = {
     BASE_URL_PATTERN: "an address that begins with http:// or https://, without @, ? and #",
     CASE_ID_PATTERN: "letters, digits, dots, dashes and underscores, beginning with a letter or a digit",
     CASES_OR_SHARE_PATTERN: 'a number of cases, such as "3", or a share of them, such as "5%"',
-    CRON_PATTERN: 'a cron schedule of five fields, such as "0 6 * * *"',
     DECIMAL_PATTERN: 'a number in quotes, such as "0.9" or "2e-4"',
     DNS_NAME_PATTERN: DNS_NAME_DESCRIPTION,
     HTTP_PATTERN: "an address that begins with http:// or https://",
@@ -39,6 +38,12 @@ PATTERN_DESCRIPTIONS = {
     URI_PATTERN: "an address with its scheme, such as pvc://CLAIM/PATH or package://NAME",
 }
 """Maps each pattern to a description of matching strings, for error messages."""
+RENAMED = {
+    ("EvalGateSpec", "calibration"): "errorRate",
+    ("EvalGateSpec", "dryRun"): "enforcement: DryRun",
+    ("EvalGateSpec", "override"): "approval: WhenFailed, or Always if a person must also approve",
+}
+"""Maps a type and a field of earlier versions to what replaces the field."""
 
 
 def explain(error: ErrorDetails, model: type[BaseModel]) -> str:
@@ -126,7 +131,10 @@ def _unknown(error: ErrorDetails, model: type[BaseModel]) -> str:
     parents = [part for part in error["loc"][:-1] if isinstance(part, str)]
     field = field_at(model, error["loc"][:-1])
     owner = model_of(field.annotation) if field else model if not parents else None
-    return unknown_field(error["loc"][-1], wire_names(owner) if owner else [])
+    name = str(error["loc"][-1])
+    if owner and (owner.__name__, name) in RENAMED:
+        return f"unknown field, replaced by {RENAMED[owner.__name__, name]}"
+    return unknown_field(name, wire_names(owner) if owner else [])
 
 
 def _literal(error: ErrorDetails, model: type[BaseModel]) -> str:

@@ -1,8 +1,7 @@
 """Find all problems of a manifest at once.
 
-Each field must have the right type, the rules between fields must hold (``rules.py``), and fields that are
-not supported yet must not be set (``unsupported.py``). No I/O: other modules have the checks that need other
-objects, files or a model.
+Each field must have the right type, and the rules between fields must hold (``rules.py``). No I/O: other
+modules have the checks that need other objects, files or a model.
 """
 
 from collections.abc import Mapping
@@ -20,7 +19,6 @@ from tunegate_api.validation.metadata import LABEL_NAMES, metadata_problems
 from tunegate_api.validation.partial import Part, Path, Problem
 from tunegate_api.validation.rules import RULES
 from tunegate_api.validation.spec_size import TOO_LARGE, is_too_large, too_large
-from tunegate_api.validation.unsupported import EVALGATE, FINETUNEJOB, NotYet, check_supported
 from tunegate_api.validation.walk import check
 
 __all__ = ["KINDS", "Path", "Problem", "find_problems"]
@@ -32,12 +30,11 @@ TOP_LEVEL = ("apiVersion", "kind", "metadata", "spec", "status")
 class _Kind:
     model: type[ApiModel]
     spec: type[ApiModel]
-    not_yet: tuple[NotYet, ...]
 
 
 _KINDS = {
-    "EvalGate": _Kind(EvalGate, EvalGateSpec, EVALGATE),
-    "FineTuneJob": _Kind(FineTuneJob, FineTuneJobSpec, FINETUNEJOB),
+    "EvalGate": _Kind(EvalGate, EvalGateSpec),
+    "FineTuneJob": _Kind(FineTuneJob, FineTuneJobSpec),
 }
 KINDS = tuple(_KINDS)
 """The kinds that :func:`find_problems` supports."""
@@ -65,7 +62,6 @@ def find_problems(raw: Mapping[str, Any]) -> list[Problem]:
     ]
     part = Part(spec, ("spec",), frozenset(problem.path for problem in type_problems))
     check(kind.spec, part)
-    check_supported(part, kind.not_yet)
     for rule in RULES.get(kind.model, ()):
         rule.check(Part(raw, (), part.invalid, part.problems))
     return problems + _in_order([*type_problems, *part.problems], spec)

@@ -16,7 +16,7 @@ from tunegate_api.v1alpha1.data import (
     RowColumns,
     Source,
 )
-from tunegate_api.v1alpha1.evalgate import EvalGateSpec, GateTarget, Golden, GoldenSource, Thresholds
+from tunegate_api.v1alpha1.evalgate import EvalGateSpec, Golden, GoldenSource, Thresholds
 from tunegate_api.v1alpha1.finetunejob import (
     FineTuneJob,
     FineTuneJobSpec,
@@ -314,7 +314,6 @@ RULES: dict[type[ApiModel], tuple[FieldRule, ...]] = {
     Thresholds: (Unique("mustPass"), Unique("advisory"), Unique("requiredTags")),
     SafetySource: (OneOf(("builtin", "configMap", "uri", "inline")), _KEY, _SECRET),
     **SAFETY_RULES,
-    GateTarget: (OneOf(("fineTuneJob", "model", "endpoint")),),
     EvalGateSpec: (
         Unique("baselines"),
         Refuse(
@@ -338,11 +337,6 @@ RULES: dict[type[ApiModel], tuple[FieldRule, ...]] = {
             equal("safety.scorer.type", "guardrail") & ~given("guardrail"),
             "required because safety.scorer.type is guardrail: give guardrail, with endpoint and protocol",
             at=("guardrail",),
-        ),
-        Refuse(
-            given("schedule") & ~given("target"),
-            "schedule needs a target to judge: give a target too, or leave schedule out",
-            at=("schedule",),
         ),
     ),
 }

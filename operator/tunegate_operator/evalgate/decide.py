@@ -112,7 +112,7 @@ def _judge_error_rate(
     """Return the newest error rate of a gate in words, and why the gate is not ready if this error rate is
     below `minDetection`."""
     spec = observed.gate.spec
-    measured = of_settings(status.calibrations, spec, sets.digest) if spec.calibration else []
+    measured = of_settings(status.calibrations, spec, sets.digest) if spec.error_rate else []
     if not measured:
         return None, None
     text = error_rate_text(measured[0], spec.thresholds.bar().drop.limit)

@@ -21,7 +21,6 @@ _TO_AWAIT = (
     Reason.NAME_TAKEN,
     Reason.POD_NOT_STARTED,
     Reason.POD_UNSCHEDULABLE,
-    Reason.QUEUE_NOT_ADMITTED,
 )
 """Reasons for which a job waits, and which usually end without a person."""
 NOT_ENFORCED = "no gate is enforced"

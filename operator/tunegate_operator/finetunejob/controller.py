@@ -45,7 +45,6 @@ _JOB_LABELS = {"ConfigMap": REVIEW_LABEL, "Pod": JOB_LABEL}
 """By kind, the label whose value is the name of the job that an object is about."""
 _CHANGING_MESSAGES = (
     Reason.POD_UNSCHEDULABLE,
-    Reason.QUEUE_NOT_ADMITTED,
     Reason.QUOTA_EXCEEDED,
     Reason.VOLUME_NOT_READY,
 )

@@ -116,8 +116,6 @@ def _secrets(spec: FineTuneJobSpec, request: Request, step: Step) -> list[str]:
         final = {gate.name for gate in spec.gates}
         served = [gate.spec.served for gate in request.gates if gate.name in final]
         names += [endpoint.secret_name for endpoint in served if endpoint]
-    if role is Role.PUBLISH:
-        names += [target.secret_name for target in spec.publish]
     return sorted({name for name in names if name})
 
 

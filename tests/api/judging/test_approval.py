@@ -19,7 +19,7 @@ from tunegate_api.verdict.outcomes import CaseSet, VerdictState
 GOLDEN, DIGEST, OTHER = "a" * 64, "d" * 64, "e" * 64
 PASSED, FAILED, ERROR = VerdictState.PASSED, VerdictState.FAILED, VerdictState.ERROR
 INCONCLUSIVE = VerdictState.INCONCLUSIVE
-REQUIRED, ALLOWED, DRY = {"approval": "Required"}, {"override": "Allowed"}, {"dryRun": True}
+REQUIRED, ALLOWED, DRY = {"approval": "WhenPassed"}, {"approval": "WhenFailed"}, {"enforcement": "DryRun"}
 
 
 def request_with(*gates: dict[str, Any]) -> Request:

@@ -32,7 +32,11 @@ def gate_request(
     baselines: list[str] | None = None,
     **thresholds: Any,
 ) -> GateRequest:
-    spec = make_gate(name).spec | {"dryRun": dry_run, "baselines": baselines or ["BaseModel"]}
+    spec = (
+        make_gate(name).spec
+        | {"baselines": baselines or ["BaseModel"]}
+        | ({"enforcement": "DryRun"} if dry_run else {})
+    )
     spec["thresholds"] = thresholds
     return GateRequest(
         name=name,

@@ -94,7 +94,7 @@ def test_case_of_the_base_model_that_may_be_scored_again_ends_no_job():
 
 
 def test_gate_in_a_dry_run_ends_no_job():
-    assert no_checkpoint_can_pass(request(NON_INFERIOR, dryRun=True), results("p" * 20), "sft") == ""
+    assert no_checkpoint_can_pass(request(NON_INFERIOR, enforcement="DryRun"), results("p" * 20), "sft") == ""
 
 
 def test_results_of_another_golden_set_end_no_job():

@@ -19,7 +19,9 @@ def request(final: list[str], of_stage: list[str], dry_run: tuple[str, ...] = ()
     gates = [
         GateRequest(
             name=name,
-            spec=EvalGateSpec.model_validate(make_gate(name).spec | {"dryRun": name in dry_run}),
+            spec=EvalGateSpec.model_validate(
+                make_gate(name).spec | ({"enforcement": "DryRun"} if name in dry_run else {})
+            ),
             golden_sha256="a" * 64,
         )
         for name in sorted({*final, *of_stage})

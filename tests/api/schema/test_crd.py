@@ -250,7 +250,7 @@ def test_status_is_a_subresource(kind: str) -> None:
             "FineTuneJob",
             ["PHASE", "STAGE", "PROGRESS", "BASE", "GOLDEN", "BEST", "GATE", "NEXT", "AGE"],
         ),
-        ("EvalGate", ["READY", "CASES", "LAST", "VERDICT", "PASSRATE", "BASE", "PUBLISHED", "LIVE", "AGE"]),
+        ("EvalGate", ["READY", "CASES", "LAST", "VERDICT", "PASSRATE", "BASE", "PUBLISHED", "AGE"]),
     ],
 )
 def test_kubectl_get_columns_exist_in_the_schema(kind: str, columns: list[str]) -> None:

@@ -34,9 +34,9 @@ def test_null_metadata_can_be_parsed(field: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["finetunejob.yaml", "evalgate.yaml"])
-def test_full_manifest_is_valid_except_for_unsupported_fields(name: str) -> None:
+def test_full_manifest_is_valid(name: str) -> None:
     manifest = yaml.safe_load((DATA / name).read_text(encoding="utf-8"))
-    assert [problem for problem in problem_messages(manifest) if "not supported yet" not in problem] == []
+    assert problem_messages(manifest) == []
 
 
 def test_full_golden_set_can_be_parsed() -> None:
@@ -90,7 +90,7 @@ GOOD: list[tuple[str, Changes]] = [
     ("data in a file", {"spec.data.train": {"uri": "file://orders.jsonl"}}),
     ("a schema in a ConfigMap", {"spec.taskMetrics.0.schema": {"configMap": "schemas", "key": "a.json"}}),
     ("half of the rows held out", {"spec.data.heldOut.fraction": "0.5"}),
-    ("an explicit null", {"spec.queueName": None}),
+    ("an explicit null", {"spec.tracking": None}),
     ("status and server-side metadata", {"status": {"phase": "Odd"}, "metadata.managedFields": [{}]}),
     ("a namespace", {"metadata.namespace": "team-a"}),
     ("labels and annotations", {"metadata.labels": {"team": "a"}, "metadata.annotations": {"a/b": "7"}}),
@@ -213,7 +213,7 @@ def test_all_problems_are_reported_at_once_in_field_order() -> None:
             "spec.data.goal": "Fun",
             "spec.stages.0.training": {"epochs": 1, "maxSteps": 2, "learningRate": 0.1, "beta": "1"},
             "spec.stages.0.colour": "red",
-            "spec.queueName": "team-a",
+            "spec.queueNames": "team-a",
             "spec.storage": LEAVE_OUT,
         },
     )
@@ -224,7 +224,15 @@ def test_all_problems_are_reported_at_once_in_field_order() -> None:
         "spec.stages[0].training.learningRate",
         "spec.stages[0].training.beta",
         "spec.stages[0].colour",
-        "spec.queueName",
+        "spec.queueNames",
+    ]
+
+
+def test_field_of_an_earlier_version_is_refused_with_its_replacement() -> None:
+    gate = changed(evalgate(), {"spec.dryRun": True, "spec.approval": "Required"})
+    assert problem_messages(gate) == [
+        "spec.dryRun: unknown field, replaced by enforcement: DryRun",
+        'spec.approval: is "Required": must be one of Never, WhenPassed, WhenFailed, Always',
     ]
 
 

@@ -139,7 +139,7 @@ STAGE, GOLDEN, SAFETY = "sft", golden_set("golden"), safety_set("golden")
 
 def request(*, dry_run: bool = False, **safety: Any) -> Request:
     spec = make_gate().spec | {
-        "dryRun": dry_run,
+        "enforcement": "DryRun" if dry_run else "Enforce",
         "safety": {"source": {"builtin": "refusals-v1"}, "evaluateCheckpoints": True} | safety,
     }
     gate = GateRequest(

@@ -116,6 +116,15 @@ def gate(name: str, record: Record) -> GateRequest:
     )
 
 
+_APPROVAL = {
+    ("NotRequired", "NotAllowed"): "Never",
+    ("Required", "NotAllowed"): "WhenPassed",
+    ("NotRequired", "Allowed"): "WhenFailed",
+    ("Required", "Allowed"): "Always",
+}
+"""The approval of a gate, by whether it requires one and allows an override."""
+
+
 @lru_cache(maxsize=512)
 def _gate_spec(text: str) -> EvalGateSpec:
     spec = json.loads(text)
@@ -123,7 +132,8 @@ def _gate_spec(text: str) -> EvalGateSpec:
     if "sealed" in spec:
         golden["sealed"] = spec["sealed"]
     wire: dict[str, Any] = {"golden": golden, "thresholds": spec["thresholds"]}
-    wire |= {field: spec[field] for field in ("baselines", "approval", "override", "dryRun")}
+    wire |= {"baselines": spec["baselines"], "enforcement": "DryRun" if spec["dryRun"] else "Enforce"}
+    wire["approval"] = _APPROVAL[spec["approval"], spec["override"]]
     if "anchor" in spec:
         wire["anchor"] = {"uri": f"pvc://models/{spec['anchor']}", "digest": sha256_text("anchor")}
     if "served" in spec:
@@ -131,7 +141,7 @@ def _gate_spec(text: str) -> EvalGateSpec:
     if "safety" in spec:
         wire["safety"] = {"source": {"builtin": "refusals-v1"}, **spec["safety"]}
     if "calibration" in spec:
-        wire["calibration"] = spec["calibration"]
+        wire["errorRate"] = spec["calibration"]
     return EvalGateSpec.model_validate(wire)
 
 

@@ -132,9 +132,9 @@ def _spec(gate: GateRequest) -> dict[str, Any]:
         anchor=spec.anchor and spec.anchor.uri.rstrip("/").rpartition("/")[2],
         served=spec.served and spec.served.model,
         safety=safety,
-        calibration=spec.calibration and spec.calibration.to_wire(),
-        approval=spec.approval,
-        override=spec.override,
+        calibration=spec.error_rate and spec.error_rate.to_wire(),
+        approval="Required" if spec.approval in ("WhenPassed", "Always") else "NotRequired",
+        override="Allowed" if spec.approval in ("WhenFailed", "Always") else "NotAllowed",
         dryRun=spec.dry_run,
     )
 
@@ -148,7 +148,7 @@ def job(
     """Return the record of a job. If ``evaluation`` is given, it is judged instead of one with the same
     key."""
     spec, labels = request.spec, Labels()
-    is_calibrated = any(gate.spec.calibration for gate in request.gates)
+    is_calibrated = any(gate.spec.error_rate for gate in request.gates)
     evaluations = [*results.evaluations]
     if evaluation is not None and evaluation not in evaluations:
         evaluations = [each for each in evaluations if each.key != evaluation.key] + [evaluation]

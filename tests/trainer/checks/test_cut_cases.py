@@ -116,7 +116,7 @@ def test_advisory_case_that_cannot_pass_is_a_warning(found):
 
 
 def test_dry_run_gate_that_no_model_can_pass_is_a_warning(sound, context_of):
-    context = context_of(equals(LONG), dryRun=True, thresholds={"minPassRate": "0.8"})
+    context = context_of(equals(LONG), enforcement="DryRun", thresholds={"minPassRate": "0.8"})
     runner = CheckRunner(context, lambda _: None)
     runner.run([cut_cases], sound.split)
     assert (runner.errors, len(runner.warnings)) == ([], 1)

@@ -184,7 +184,7 @@ def test_too_few_safety_cases_for_the_limits_are_refused(make_root: MakeRoot) ->
 def test_changed_safety_set_of_a_dry_run_is_a_warning(make_root: MakeRoot, tiny_model: Path) -> None:
     root = make_root()
     on_volume(root, TEXTS["safety"] + "\n")
-    context = context_of(root, "safety", "pvc://sets/cases.jsonl", dryRun=True)
+    context = context_of(root, "safety", "pvc://sets/cases.jsonl", enforcement="DryRun")
     store_sets(context)
     assert "the safety set was changed: pvc://sets/cases.jsonl" in context.dry_run_faults["orders"]
     assert safety_sets(context, load_tokenizer(tiny_model), context.request.gates) == []

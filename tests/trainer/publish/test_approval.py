@@ -50,14 +50,14 @@ def decided(
 
 
 def test_model_without_the_required_approval_is_not_published(tmp_path: Path) -> None:
-    job = job_with(tmp_path, approval="Required")
+    job = job_with(tmp_path, approval="WhenPassed")
     with pytest.raises(UserError, match="not published: invoice-golden requires an approval of the verdict"):
         run(job.context(digest=job.write_gate(**PASSING)))
     assert not published(job).exists()
 
 
 def test_approval_is_in_evidence_and_on_the_card(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    job = job_with(tmp_path, approval="Required")
+    job = job_with(tmp_path, approval="WhenPassed")
     digest = job.write_gate(**PASSING)
     decided(job, digest, "approve", monkeypatch)
     run(job.context(digest=digest))
@@ -76,7 +76,7 @@ def test_approval_is_in_evidence_and_on_the_card(tmp_path: Path, monkeypatch: py
 def test_overridden_model_is_published_as_one_that_failed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    job = job_with(tmp_path, override="Allowed")
+    job = job_with(tmp_path, approval="WhenFailed")
     digest = job.write_gate(**FAILING)
     decided(job, digest, "override", monkeypatch)
     context = job.context(digest=digest)
@@ -97,12 +97,12 @@ def test_overridden_model_is_published_as_one_that_failed(
 @pytest.mark.parametrize(
     ("gate", "measured", "action", "changes"),
     [
-        ({"override": "Allowed"}, FAILING, "override", {"verdict": "e" * 64}),
-        ({"override": "Allowed"}, FAILING, "approve", {}),
-        ({"override": "Allowed"}, UNMEASURED, "override", {}),
+        ({"approval": "WhenFailed"}, FAILING, "override", {"verdict": "e" * 64}),
+        ({"approval": "WhenFailed"}, FAILING, "approve", {}),
+        ({"approval": "WhenFailed"}, UNMEASURED, "override", {}),
         ({}, FAILING, "override", {}),
-        ({"approval": "Required"}, PASSING, "approve", {"verdict": "e" * 64}),
-        ({"approval": "Required"}, PASSING, "reject", {}),
+        ({"approval": "WhenPassed"}, PASSING, "approve", {"verdict": "e" * 64}),
+        ({"approval": "WhenPassed"}, PASSING, "reject", {}),
     ],
 )
 def test_decision_that_does_not_fit_the_results_publishes_nothing(
@@ -124,7 +124,7 @@ def test_decision_that_does_not_fit_the_results_publishes_nothing(
 def test_override_does_not_cover_a_better_version_that_was_published_later(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    job = job_with(tmp_path, override="Allowed")
+    job = job_with(tmp_path, approval="WhenFailed")
     digest = job.write_gate(**FAILING)
     decided(job, digest, "override", monkeypatch)
     rival = JobFolder(tmp_path / "rival", name="rival", uid="b" * 36).write_request().write_data()
@@ -143,7 +143,7 @@ def test_override_does_not_cover_a_better_version_that_was_published_later(
 def test_later_models_are_compared_with_an_overridden_version(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    job = job_with(tmp_path, override="Allowed")
+    job = job_with(tmp_path, approval="WhenFailed")
     digest = job.write_gate(**FAILING)
     decided(job, digest, "override", monkeypatch)
     run(job.context(digest=digest))

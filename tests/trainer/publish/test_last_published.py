@@ -620,7 +620,10 @@ def test_baseline_is_found_after_many_versions_of_a_dry_run(folder: Path, target
 
 
 def test_version_of_a_dry_run_gate_is_no_baseline_for_an_enforced_gate(folder: Path) -> None:
-    first, rehearsal = Job(folder, "first", 20), Job(folder, "rehearsal", 10, gate_spec={"dryRun": True})
+    first, rehearsal = (
+        Job(folder, "first", 20),
+        Job(folder, "rehearsal", 10, gate_spec={"enforcement": "DryRun"}),
+    )
     second = Job(folder, "second", 16)
     first.publish()
     assert rehearsal.publish()
@@ -629,7 +632,9 @@ def test_version_of_a_dry_run_gate_is_no_baseline_for_an_enforced_gate(folder: P
 
 
 def test_version_of_a_dry_run_gate_is_a_baseline_for_a_dry_run_gate(folder: Path, target: Path) -> None:
-    first, second = (Job(folder, name, 10, gate_spec={"dryRun": True}) for name in ("first", "second"))
+    first, second = (
+        Job(folder, name, 10, gate_spec={"enforcement": "DryRun"}) for name in ("first", "second")
+    )
     first.publish()
     second.publish()
     assert baselines(target, second)["LastPublished"]["passed"] == 10

@@ -13,7 +13,7 @@ from tunegate_trainer.roles.publish import run
 
 @pytest.fixture
 def job(tmp_path: Path) -> JobFolder:
-    job = JobFolder(tmp_path, gate_spec={"calibration": {"repeats": 2}})
+    job = JobFolder(tmp_path, gate_spec={"errorRate": {"repeats": 2}})
     job.write_request().write_data()
     train(job, {0: BASE, 100: GOOD})
     return job

@@ -342,7 +342,7 @@ def test_golden_prompt_as_long_as_the_context_is_refused(make_job):
 
 def test_golden_prompt_as_long_as_the_context_is_a_warning_in_a_dry_run(make_job):
     case = {"id": "long", "prompt": "mug " * 600, "expect": [{"type": "contains", "value": "mug"}]}
-    gates = {"orders": gate_spec(golden_cases()), "dry": gate_spec([case], dryRun=True)}
+    gates = {"orders": gate_spec(golden_cases()), "dry": gate_spec([case], enforcement="DryRun")}
     root = make_job(jsonl(100), gates=gates)
     assert run(root) == ExitCode.OK
     warnings = root.report(Role.DATA).plan.data.warnings
@@ -352,7 +352,10 @@ def test_golden_prompt_as_long_as_the_context_is_a_warning_in_a_dry_run(make_job
 @pytest.mark.parametrize(("dry_run", "code"), [(False, ExitCode.USER_ERROR), (True, ExitCode.OK)])
 def test_gate_with_answers_above_max_new_tokens_is_refused(make_job, dry_run, code):
     case = {"id": "long", "prompt": "?", "expect": [{"type": "equals", "value": "mug " * 20}]}
-    gates = {"orders": gate_spec(golden_cases()), "long": gate_spec([case], dryRun=dry_run)}
+    gates = {
+        "orders": gate_spec(golden_cases()),
+        "long": gate_spec([case], enforcement="DryRun" if dry_run else "Enforce"),
+    }
     root = make_job(jsonl(100), gates=gates)
     assert run(root) == code
     texts = root.report(Role.DATA).plan.data.warnings if dry_run else [failure(root)]

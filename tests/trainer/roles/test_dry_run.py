@@ -39,7 +39,10 @@ def make_job(tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) 
         texts = {"orders/train.jsonl": rows, "scored/scored.jsonl": calibration_rows()}
         root = TrainerRoot(
             tmp_path / "root",
-            gates={"enforced": gate_spec(golden_cases()), "rehearsal": rehearsal | {"dryRun": dry}},
+            gates={
+                "enforced": gate_spec(golden_cases()),
+                "rehearsal": rehearsal | {"enforcement": "DryRun" if dry else "Enforce"},
+            },
             inputs={name: "".join(json.dumps(row) + "\n" for row in text) for name, text in texts.items()},
             spec=orders_spec(tiny_model, {}),
         ).write_for_data(tiny_model)
@@ -131,7 +134,7 @@ def test_changed_golden_set_is_a_warning(make_job):
 def test_training_leaves_out_a_dry_run_gate_with_a_changed_golden_set(make_root):
     sealing = gate_spec(golden_cases(10))
     sealing["golden"]["sealed"] = "0.3"
-    root = make_root(gates={"rehearsal": gate_spec(dryRun=True), "enforced": sealing})
+    root = make_root(gates={"rehearsal": gate_spec(enforcement="DryRun"), "enforced": sealing})
     path = root.path / "request" / "request.json"
     request = json.loads(path.read_text())
     request["gates"][0]["goldenSha256"] = "0" * 64

@@ -36,7 +36,7 @@ STEP = 20
 def trained(tmp_path_factory, tiny_model) -> TrainerRoot:
     """A root with a stage that has learned its answer. Tests must not write to it."""
     cases = [case | {"group": "pairs"} if i < 2 else case for i, case in enumerate(golden_cases())]
-    gates = {"orders": gate_spec(cases), "dry": gate_spec(golden_cases(5, expect="no"), dryRun=True)}
+    gates = {"orders": gate_spec(cases), "dry": gate_spec(golden_cases(5, expect="no"), enforcement="DryRun")}
     root = TrainerRoot(tmp_path_factory.mktemp("trained") / "root", checkpoint_steps=(STEP,), gates=gates)
     root.write(tiny_model)
     train_role.run(root.context())

@@ -30,7 +30,7 @@ RESULTS = "golden/orders"
 
 
 def train(folder: Path, model: Path, **changes: Any) -> TrainerRoot:
-    gates = {"orders": gate_spec(golden_cases(), calibration={"repeats": REPEATS})}
+    gates = {"orders": gate_spec(golden_cases(), errorRate={"repeats": REPEATS})}
     root = TrainerRoot(folder / "root", checkpoint_steps=(STEP,), gates=gates, **changes)
     train_role.run(root.write(model).context())
     return root
@@ -167,7 +167,7 @@ def test_gate_that_the_artifact_fails_is_not_measured(root, activities):
 
 def test_verdict_depends_on_the_measured_detection(root):
     """The weaker models pass all cases, so it is not known which share of worse models the gate finds."""
-    change_request(root, lambda each: each["spec"]["calibration"].update(minDetection="0.8"))
+    change_request(root, lambda each: each["spec"]["errorRate"].update(minDetection="0.8"))
     judged = gate(root)
     assert judged.calibrations is not None
     assert judged.verdict is VerdictState.INCONCLUSIVE
@@ -273,7 +273,7 @@ def test_gate_after_a_fault_is_measured_with_the_judged_weights(adapter, copied,
 
 
 def test_changed_golden_set_of_a_dry_run_is_named_as_the_problem(root):
-    change_request(root, lambda each: each["spec"].update(dryRun=True, calibration=None))
+    change_request(root, lambda each: each["spec"].update(enforcement="DryRun", errorRate=None))
     gate(root)
     change_request(root, lambda each: each.update(goldenSha256="0" * 64))
     found = calibrate_role.measure(root.context(Role.GATE), {"orders": 1}, lambda *_: None)

@@ -134,7 +134,7 @@ def calibrate(root: TrainerRoot) -> None:
     """Make the gate measure its error rate."""
     path = root.path / "request" / "request.json"
     request = json.loads(path.read_text())
-    request["gates"][0]["spec"]["calibration"] = {"repeats": 2}
+    request["gates"][0]["spec"]["errorRate"] = {"repeats": 2}
     path.write_text(json.dumps(request))
 
 

@@ -199,7 +199,7 @@ def test_anchor_is_evaluated_on_the_golden_set(anchored):
 def test_changed_anchor_of_a_dry_run_does_not_end_the_gate(anchored):
     (weights,) = version(anchored).glob("*.safetensors")
     weights.write_bytes(weights.read_bytes()[:-1] + b"x")
-    anchored.gates["orders-v2"]["dryRun"] = True
+    anchored.gates["orders-v2"]["enforcement"] = "DryRun"
     anchored.write_request()
     judged = judge(anchored)
     assert judged.verdicts[0].state is VerdictState.ERROR

@@ -125,7 +125,7 @@ def test_model_with_unscored_case_is_not_published(job: JobFolder) -> None:
 
 
 def test_dry_run_gate_does_not_block_publishing(job: JobFolder) -> None:
-    job.gate_spec = {"dryRun": True}
+    job.gate_spec = {"enforcement": "DryRun"}
     job.write_request()
     run(job.context(digest=job.write_gate(base=PASSING["base"], final=("f" * 20, "p" * 10))))
     assert published(job).is_dir()

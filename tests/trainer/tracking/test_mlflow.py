@@ -132,7 +132,7 @@ def test_failure_reason_determined_by_the_operator_is_sent_to_mlflow(start, runs
 
 
 def test_follow_up_pod_ends_the_mlflow_run_of_an_overridden_job(start, runs, monkeypatch):
-    start(gates={"orders": gate_spec(golden_cases(expect="no"), override="Allowed")})
+    start(gates={"orders": gate_spec(golden_cases(expect="no"), approval="WhenFailed")})
     assert main(TRAIN) == ExitCode.OK
     assert main(["gate", "--stage", STAGE, "--step", "6"]) == ExitCode.OK
     assert runs()["orders"].info.status == "FAILED"

@@ -47,7 +47,7 @@ def test_run_of_overridden_job_ends_after_all_targets_are_published(
     tmp_path: Path, published: list[str], state: RunState
 ) -> None:
     targets = [{"uri": "pvc://a"}, {"uri": "pvc://b"}]
-    job = JobFolder(tmp_path, spec={"publish": targets}, gate_spec={"override": "Allowed"}).write_data()
+    job = JobFolder(tmp_path, spec={"publish": targets}, gate_spec={"approval": "WhenFailed"}).write_data()
     digest = job.write_gate(base=(BASE, "p" * 10), final=("f" * 20, "p" * 10))
     artifacts = [PublishedArtifact(uri=uri, digest=digest) for uri in published]
     job.write_report(Role.PUBLISH, published=artifacts)
@@ -56,7 +56,7 @@ def test_run_of_overridden_job_ends_after_all_targets_are_published(
 
 
 def test_tracker_run_of_overridden_job_without_targets_has_finished(tmp_path: Path) -> None:
-    job = JobFolder(tmp_path, spec={"publish": []}, gate_spec={"override": "Allowed"}).write_data()
+    job = JobFolder(tmp_path, spec={"publish": []}, gate_spec={"approval": "WhenFailed"}).write_data()
     job.write_gate(base=(BASE, "p" * 10), final=("f" * 20, "p" * 10))
     decision = VerdictDecision(
         action="override", verdict="d" * 64, by="ana", reason="retired form", time=datetime.now(UTC)

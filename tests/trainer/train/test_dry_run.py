@@ -13,7 +13,7 @@ from tunegate_trainer.roles import train as train_role
 def test_changed_golden_set_of_a_dry_run_does_not_end_training(make_root, rehearsal):
     orders = gate_spec(golden_cases(10))
     orders["golden"]["sealed"] = "0.3"
-    gates = {"orders": orders, rehearsal: gate_spec(golden_cases(5), dryRun=True)}
+    gates = {"orders": orders, rehearsal: gate_spec(golden_cases(5), enforcement="DryRun")}
     root = make_root(checkpoint_steps=(3,), gates=dict(sorted(gates.items())))
     path = root.path / "request" / "request.json"
     request = json.loads(path.read_text())

@@ -96,7 +96,7 @@ def test_task_metric_stops_a_run_that_its_gate_does_not_stop(scripted):
 
 
 def test_dry_run_gate_does_not_stop_training(scripted):
-    root = scripted({0: 20, 4: 10, 8: 5, 12: 0}, gate_spec(golden_cases(CASES), dryRun=True))
+    root = scripted({0: 20, 4: 10, 8: 5, 12: 0}, gate_spec(golden_cases(CASES), enforcement="DryRun"))
     assert run(root) is Outcome.COMPLETED
     assert root.evaluated_steps() == [0, 4, 8, 12]
 

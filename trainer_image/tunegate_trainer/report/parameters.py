@@ -56,7 +56,7 @@ def _settings(spec: EvalGateSpec) -> dict[str, object]:
         "baselines": spec.baselines,
         **spec.generation.model_dump(by_alias=True),
         "samples": _samples(spec.generation.samples),
-        "dryRun": spec.dry_run,
+        "enforcement": spec.enforcement,
     }
 
 

@@ -201,17 +201,17 @@ def _unknown_error_rates(context: Context) -> dict[str, int]:
     gate that the artifact does not pass is left out, because a bad model can hardly become worse."""
     request = context.request
     unmeasured = [
-        gate.model_copy(update={"spec": gate.spec.model_copy(update={"calibration": None})})
+        gate.model_copy(update={"spec": gate.spec.model_copy(update={"error_rate": None})})
         for gate in request.gates
     ]
     judgement = judge_final(request.model_copy(update={"gates": unmeasured}), context.report.results)
     states = {gate.name: gate.verdict.state for gate in judgement.gates} if judgement else {}
     repeats = {}
     for gate in request.final_gates:
-        if gate.spec.calibration is None or context.plan.model.digest in (gate.calibrated_bases or ()):
+        if gate.spec.error_rate is None or context.plan.model.digest in (gate.calibrated_bases or ()):
             continue
         if states.get(gate.name) in (VerdictState.PASSED, VerdictState.INCONCLUSIVE):
-            repeats[gate.name] = gate.spec.calibration.repeats
+            repeats[gate.name] = gate.spec.error_rate.repeats
         else:
             logger.info("%s: the error rate is not measured, because the model does not pass", gate.name)
     return repeats

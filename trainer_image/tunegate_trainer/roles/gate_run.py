@@ -204,7 +204,7 @@ def _request(root: Path) -> Request:
     gates = [EvalGate.model_validate(gate) for gate in json.loads((root / "gates.json").read_bytes())]
     request = make_request(root, job, gates)
     measured = [
-        gate.model_copy(update={"spec": gate.spec.model_copy(update={"calibration": None})})
+        gate.model_copy(update={"spec": gate.spec.model_copy(update={"error_rate": None})})
         for gate in request.gates
     ]
     accelerator = "GPU" if torch.cuda.is_available() else "CPU"

@@ -135,7 +135,7 @@ class _Calibration:
         self._artifact = artifact
         self._progress = progress
         # The golden set of a gate in a dry run would be left out if it cannot be used. Here it is an error.
-        enforced = gate.model_copy(update={"spec": gate.spec.model_copy(update={"dry_run": False})})
+        enforced = gate.model_copy(update={"spec": gate.spec.model_copy(update={"enforcement": "Enforce"})})
         (self._cases,) = golden_sets(context, artifact.tokenizer, [enforced])
         self._folder = context.workspace / context.paths.gate
 
