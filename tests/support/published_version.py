@@ -6,8 +6,8 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
+from tunegate_trainer.artifacts.history import append, last_number
 from tunegate_trainer.process.files import seal
-from tunegate_trainer.publish.history import append, last_number
 
 
 def publish_version(

@@ -54,7 +54,7 @@ from tunegate_api.verdict.rules.drop import Drop
 from tunegate_api.verdict.safety import judge_safety
 from tunegate_api.verdict.safety_stop_rule import assess_safety
 from tunegate_api.verdict.stop_rule import StepOutcomes, StepValue, assess_checkpoint, assess_values
-from tunegate_trainer.publish.history import strictest
+from tunegate_trainer.artifacts.history import strictest
 
 Record = Mapping[str, Any]
 

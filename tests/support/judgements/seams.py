@@ -223,6 +223,6 @@ SEAMS: Mapping[str, Mapping[str, Seam]] = {
     f"{_JUDGING}.calibration": {"error_rates": _error_rate},
     f"{_VERDICT}.best": {"select_best": _select},
     f"{_JUDGING}.judge_model": {"assess_calibration": _agreement},
-    "tunegate_trainer.publish.history": {"strictest": _strictest},
+    "tunegate_trainer.artifacts.history": {"strictest": _strictest},
 }
 """The functions of each module whose calls are recorded."""

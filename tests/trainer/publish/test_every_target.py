@@ -13,13 +13,14 @@ import pytest
 from support.job_folder import GATE, UID, JobFolder
 from tunegate_api.contract import FileManifest, GateRequest
 from tunegate_api.published import PublishedVersion
+from tunegate_trainer.artifacts.history import version_name
 from tunegate_trainer.fetch.address import Address
 from tunegate_trainer.process.epoch import Writer
 from tunegate_trainer.process.errors import UserError
 from tunegate_trainer.process.files import seal
 from tunegate_trainer.process.interruption import Superseded
 from tunegate_trainer.publish.targets import TARGETS, open_target
-from tunegate_trainer.publish.targets.target import Target, Version, version_name
+from tunegate_trainer.publish.targets.target import Target, Version
 from tunegate_trainer.roles.publish import run
 
 

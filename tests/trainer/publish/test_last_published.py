@@ -24,11 +24,11 @@ from tunegate_api.published import LastPublished, PublishedVersion
 from tunegate_api.results import Results
 from tunegate_api.verdict.outcomes import VerdictState
 from tunegate_trainer.artifacts.gate_result import GateRoleResult
+from tunegate_trainer.artifacts.history import newest_versions, next_reading, strictest
+from tunegate_trainer.artifacts.used_servers import used_guardrail, used_judge
 from tunegate_trainer.process.errors import StorageError, UserError
 from tunegate_trainer.process.files import is_complete, seal, verify, write_model
 from tunegate_trainer.process.interruption import Interrupted
-from tunegate_trainer.publish.history import newest_versions, next_reading, strictest
-from tunegate_trainer.publish.used_servers import used_guardrail, used_judge
 from tunegate_trainer.roles.publish import run
 
 BASE = ("p" * 2 + "f" * 18, "p" * 8 + "ff")

@@ -22,12 +22,12 @@ from tunegate_api.memory.fitting import needed
 from tunegate_api.memory.shapes import GenerationBatch, Pass
 from tunegate_api.v1alpha1.finetunejob_status import Reason
 from tunegate_api.workspace import TRAIN_EXAMPLES, Workspace
+from tunegate_trainer.artifacts.evidence import evaluated_digest
 from tunegate_trainer.checks import checked_rows
 from tunegate_trainer.data.split import Split
 from tunegate_trainer.main import main
 from tunegate_trainer.planning.sizing import with_estimate
 from tunegate_trainer.process.files import seal
-from tunegate_trainer.publish.anchor import evaluated_digest
 from tunegate_trainer.tokens.chat import load_tokenizer
 
 NOT_COMPARED = {"distribution": {"policy": "Off"}}

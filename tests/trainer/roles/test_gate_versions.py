@@ -13,11 +13,11 @@ from tunegate_api.baselines import BASELINES_VARIABLE, write_baselines
 from tunegate_api.contract import ROOT_VARIABLE, ExitCode, Role, Termination
 from tunegate_api.judging.judgement import judge_final
 from tunegate_api.verdict.outcomes import VerdictState
+from tunegate_trainer.artifacts.evidence import evaluated_digest
 from tunegate_trainer.artifacts.gate_result import GateRoleResult
 from tunegate_trainer.evaluate import published as published_module
 from tunegate_trainer.main import main
 from tunegate_trainer.process.files import read_manifest, seal
-from tunegate_trainer.publish.anchor import evaluated_digest
 from tunegate_trainer.roles import train as train_role
 
 pytestmark = pytest.mark.model

@@ -9,6 +9,7 @@ from tunegate_api.meta import Sha256
 from tunegate_api.v1alpha1.finetunejob import ModelSource
 from tunegate_api.workspace import Workspace
 from tunegate_trainer.artifacts.build import is_adapter
+from tunegate_trainer.artifacts.evidence import VERDICT, ModelEvidence, evaluated_files, read_model_evidence
 from tunegate_trainer.fetch import SCHEMES, fetch_model, find_model
 from tunegate_trainer.fetch.address import Address
 from tunegate_trainer.fetch.model_files import choose, choose_adapter
@@ -25,14 +26,11 @@ from tunegate_trainer.process.errors import SourceNotFoundError, StorageError
 from tunegate_trainer.process.files import (
     MANIFEST,
     is_complete,
-    read_manifest,
     refuse_unreadable,
     sha256_file,
     verify,
     write_model,
 )
-from tunegate_trainer.publish.anchor import ModelEvidence, read_model_evidence
-from tunegate_trainer.publish.evidence import CARD, EVIDENCE, VERDICT
 
 _ADAPTER_CONFIG = "adapter_config.json"
 
@@ -108,8 +106,7 @@ def _sealed_files(folder: Path) -> list[str]:
             f"model.uri: {folder.name} was changed after it was written: {'; '.join(problems)}",
             "restore it, or judge another version",
         )
-    names = read_manifest(folder).files
-    return sorted(name for name in names if name != CARD and not name.startswith(f"{EVIDENCE}/"))
+    return sorted(evaluated_files(folder))
 
 
 def _model_files(uri: str, folder: Path) -> list[str]:

@@ -13,7 +13,10 @@ from tunegate_api.meta import Sha256
 from tunegate_api.published import LastPublished, PublishedVersion
 from tunegate_api.results import Evaluation, Results, Subject, golden_set
 from tunegate_api.workspace import golden_file, published_file
+from tunegate_trainer.artifacts.anchor import RUN_ITS_BASE, anchor_folder, other_base
 from tunegate_trainer.artifacts.build import is_adapter, load_artifact, published_stops
+from tunegate_trainer.artifacts.evidence import ModelEvidence, evaluated_digest, read_model_evidence
+from tunegate_trainer.artifacts.history import next_reading, strictest, version_name, with_rejudged
 from tunegate_trainer.evaluate.baselines import BaselineCache
 from tunegate_trainer.evaluate.evaluate import SetResult, write_cases
 from tunegate_trainer.evaluate.golden_sets import golden_sets
@@ -30,17 +33,8 @@ from tunegate_trainer.process.errors import (
     UserError,
 )
 from tunegate_trainer.process.files import refuse_unreadable, verify
-from tunegate_trainer.publish.anchor import (
-    RUN_ITS_BASE,
-    ModelEvidence,
-    anchor_folder,
-    evaluated_digest,
-    other_base,
-    read_model_evidence,
-)
-from tunegate_trainer.publish.history import next_reading, strictest, with_rejudged
 from tunegate_trainer.publish.targets import open_target
-from tunegate_trainer.publish.targets.target import Target, version_name
+from tunegate_trainer.publish.targets.target import Target
 from tunegate_trainer.tokens.chat import load_tokenizer, stop_token_ids
 
 logger = logging.getLogger(__name__)

@@ -1,4 +1,4 @@
-"""The evidence that is published with the weights: the verdict, its numbers, the plan, and a model card."""
+"""Write the evidence that is published with the weights: the verdict, its numbers, the plan, and a model card."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -15,134 +15,32 @@ from tunegate_api.contract import FileManifest, Request
 from tunegate_api.judging.approval import verdict_digest
 from tunegate_api.judging.judgement import GateJudgement, Judgement, TaskJudgement
 from tunegate_api.judging.selection import selection_text
-from tunegate_api.meta import Sha256, StatusModel, Time
 from tunegate_api.plan import Plan
 from tunegate_api.results import golden_set, task_set
-from tunegate_api.v1alpha1.error_rate_status import ErrorRate
-from tunegate_api.v1alpha1.evalgate import Generation
 from tunegate_api.v1alpha1.evaluation_status import VerdictDecision
 from tunegate_api.verdict.bar import SAFETY_RULES
 from tunegate_api.verdict.counts import COUNTED
-from tunegate_api.verdict.outcomes import VerdictState, points_text, rate, rate_text
-from tunegate_trainer.artifacts.gate_result import GateRoleResult, UsedGuardrail, UsedJudge
+from tunegate_api.verdict.outcomes import points_text, rate, rate_text
+from tunegate_trainer.artifacts.evidence import (
+    CARD,
+    EVIDENCE,
+    VERDICT,
+    BaselineEvidence,
+    FindingEvidence,
+    GateEvidence,
+    ReviewEvidence,
+    TaskEvidence,
+    VerdictEvidence,
+)
+from tunegate_trainer.artifacts.gate_result import GateRoleResult
 from tunegate_trainer.process.files import write_atomic, write_model
 from tunegate_trainer.publish.parameters import parameter_rows
-from tunegate_trainer.publish.review import ReviewEvidence
-from tunegate_trainer.publish.safety_evidence import SafetyEvidence, safety_evidence
-from tunegate_trainer.publish.served_outputs import ServedEvidence, served_evidence, write_served_outputs
+from tunegate_trainer.publish.safety_evidence import safety_evidence
+from tunegate_trainer.publish.served_outputs import served_evidence, write_served_outputs
 from tunegate_trainer.tokens.rows import PREFERENCE
 
-EVIDENCE = "evidence"
-VERDICT = f"{EVIDENCE}/verdict.json"
-CARD = "README.md"
 _TASK = "text-generation"
 """The task of the model, as the model hub names it."""
-
-
-class FindingEvidence(StatusModel):
-    """The result of one rule of a gate."""
-
-    rule: str
-    state: VerdictState
-    message: str
-
-
-class BaselineEvidence(StatusModel):
-    """The comparison with a baseline on the same golden set."""
-
-    passed: int
-    delta_points: str
-
-
-class GateEvidence(StatusModel):
-    """The verdict of one gate, with its counts."""
-
-    name: str
-    golden_sha256: Sha256
-    generation: Generation | None
-    passed: int
-    total: int
-    outcomes: str = ""
-    """The outcome of each case as one letter, in the order of the set. The next version is compared with
-    these outcomes."""
-    rate: str
-    baselines: dict[str, BaselineEvidence]
-    skipped: list[str]
-    """The baselines that were not compared, because there was no version to compare with."""
-    served: ServedEvidence | None = None
-    """The model that was live when the gate judged. Absent if the gate names none."""
-    judge: UsedJudge | None = None
-    """The judge model that scored outputs, and its calibration. Absent if the gate names none."""
-    guardrail: UsedGuardrail | None = None
-    """The guardrail that rated outputs, and its probes. Absent if the gate names none."""
-    safety: SafetyEvidence | None = None
-    error_rate: ErrorRate | None = None
-    """The error rate of the gate. Absent if the job did not measure it."""
-    dry_run: bool
-    verdict: VerdictState
-    findings: list[FindingEvidence]
-
-
-class TaskEvidence(StatusModel):
-    """The result of one task metric on the test split. In a job, only the final gate reads the test split."""
-
-    name: str
-    generation: Generation | None
-    passed: int
-    total: int
-    rate: str
-    """The value that is compared with ``min``. For a count-based metric, it is not ``passed`` divided by
-    ``total``."""
-    min: str
-    base_passed: int | None
-    verdict: VerdictState
-    message: str
-
-
-class VerdictEvidence(StatusModel):
-    """The content of evidence/verdict.json: why this model was published. It has counts and digests, but no
-    prompts or outputs."""
-
-    job: str
-    namespace: str
-    uid: str
-    time: Time
-    stage: str
-    step: int
-    """The optimizer step of the checkpoint from which the artifact was built."""
-    selection: str | None = None
-    """Among how many checkpoints, and by which golden sets, the model was selected, so that these golden
-    rates are optimistic. None if there was only one checkpoint."""
-    artifact_digest: Sha256
-    """The SHA-256 of ``artifact_files`` as JSON, with sorted keys and without spaces."""
-    artifact_files: dict[str, Sha256]
-    """The files that were evaluated, with their digests. The model card and the evidence were added later."""
-    weights_digest: Sha256
-    """The digest of the checkpoint's weights, which is also recorded in the checkpoint's evaluation."""
-    device: str
-    """The device on which outputs were generated: ``cpu``, or the name of the GPU."""
-    dtype: str
-    """The dtype in which the whole model, or the adapter's base model, was loaded."""
-    quantization: str | None
-    """The quantization of the adapter's base model. None if it was not quantized, or for a whole model."""
-    base_model: str
-    base_model_digest: Sha256
-    data_sha256: dict[str, Sha256]
-    """The SHA-256 of ``data.train`` (key ``source``), of the sources in ``data.mix`` (keys ``mix[0]``,
-    ``mix[1]``, ...), and of the files with the train, dev and test rows."""
-    preference_sha256: dict[str, Sha256] = {}
-    """The SHA-256 of ``data.preference`` (key ``source``), and of the files with the train, dev and test
-    pairs. Empty without preference data."""
-    review: ReviewEvidence | None = None
-    """The review of the training data. Absent without ``data.quality``."""
-    verdict: VerdictState
-    verdict_digest: Sha256 | None = None
-    """The digest of the verdict, see :func:`tunegate_api.judging.approval.verdict_digest`. Absent in the
-    evidence of earlier releases."""
-    decision: VerdictDecision | None = None
-    """The approval or override of the verdict by a person. Absent if none was needed."""
-    gates: list[GateEvidence]
-    task_metrics: list[TaskEvidence]
 
 
 def write_evidence(

@@ -1,70 +1,11 @@
 """The result of the review of the training data, for the evidence of a published model."""
 
-from typing import Literal
-
 from tunegate_api.judging.judge_model import Agreement, JudgeAssessment, assess_judge, votes_of_judge
 from tunegate_api.judging.review import ReviewRecord, assess_review
-from tunegate_api.meta import Decimal, Sha256, StatusModel, exact
+from tunegate_api.meta import exact
 from tunegate_api.plan import SamplePlan
 from tunegate_api.v1alpha1.data import Quality
-
-
-class AgreementEvidence(StatusModel):
-    """How often a judge model agrees with people on the good or on the bad rows."""
-
-    agreed: int
-    total: int
-    lower_bound: Decimal
-    """The lower bound of the 95 % confidence interval of the rate."""
-    min: Decimal
-    """The minimum of the lower bound."""
-
-
-class JudgeEvidence(StatusModel):
-    """A judge model, and its scores for rows that people had scored before."""
-
-    model: str
-    instructions_sha256: Sha256
-    """The digest of its instructions, which include the rubric."""
-    calibration: Literal["Passed", "Inconclusive"]
-    """Inconclusive: its scores did not count."""
-    calibration_sha256: Sha256
-    """The digest of the calibration rows."""
-    recall: AgreementEvidence
-    """The bad rows that it found."""
-    specificity: AgreementEvidence
-    """The good rows that it accepted."""
-    unscored: int
-    """The number of calibration rows that it gave no score."""
-    faults: dict[str, int]
-    """The number of failed requests by kind of fault."""
-
-
-class ReviewEvidence(StatusModel):
-    """The review of a sample of the training rows. It has counts and digests, but no names of reviewers."""
-
-    sample: Sha256
-    """The digest of the sample."""
-    rows: int
-    """The number of rows in the sample."""
-    review: Literal["Manual", "Judge"]
-    """Who had to score the sample: people or a judge model."""
-    min_score: Decimal
-    reviewed: int | None = None
-    """The number of rows that were scored. This field and the next ones are absent if the ConfigMap with the
-    scores was deleted before the model was published."""
-    good: int | None = None
-    """The number of good rows."""
-    score: Decimal | None = None
-    """The share of good rows."""
-    passed: bool | None = None
-    """Whether all rows were scored, and enough of them are good."""
-    reviewers: int | None = None
-    """The number of people who scored rows."""
-    judged: int | None = None
-    """The number of rows that the judge model scored instead of people."""
-    judge: JudgeEvidence | None = None
-    """Absent without a judge model."""
+from tunegate_trainer.artifacts.evidence import AgreementEvidence, JudgeEvidence, ReviewEvidence
 
 
 def review_evidence(

@@ -1,41 +1,10 @@
 """The results on the safety set of a gate, as they are published with the weights."""
 
 from tunegate_api.judging.judgement import GateJudgement
-from tunegate_api.meta import Sha256, StatusModel
 from tunegate_api.verdict.outcomes import points_text
 from tunegate_api.verdict.safety import Axis
-from tunegate_trainer.artifacts.gate_result import GateRoleResult, UsedSafetyJudge
-
-
-class AxisEvidence(StatusModel):
-    """The requests of one kind that the models did not treat as they should: harmful ones with an unsafe
-    answer, or harmless ones that were refused."""
-
-    total: int
-    """Number of requests of this kind."""
-    count: int
-    base_count: int
-    """The same number for the base model."""
-    increase_points: str
-    """The difference between both as a share of ``total``, in percentage points."""
-    new: list[str]
-    """Ids of the cases that the base model treated as it should."""
-
-
-class SafetyEvidence(StatusModel):
-    """The comparison with the base model on a safety set."""
-
-    sha256: Sha256
-    outcomes: str
-    """The outcome of each case as one letter, in the order of the set."""
-    base_outcomes: str
-    """The same for the base model."""
-    unsafe: AxisEvidence
-    over_refused: AxisEvidence
-    scorer: str = "refusal"
-    """The type of the scorer. The server of a guardrail is that of the gate."""
-    judge: UsedSafetyJudge | None = None
-    """The judge model, if it is the scorer."""
+from tunegate_trainer.artifacts.evidence import AxisEvidence, SafetyEvidence
+from tunegate_trainer.artifacts.gate_result import GateRoleResult
 
 
 def safety_evidence(gate: GateJudgement, measured: GateRoleResult) -> SafetyEvidence | None:

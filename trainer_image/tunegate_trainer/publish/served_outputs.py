@@ -6,6 +6,7 @@ from pathlib import Path
 from tunegate_api.contract import sha256_text
 from tunegate_api.meta import StatusModel
 from tunegate_api.workspace import served_file
+from tunegate_trainer.artifacts.evidence import ServedEvidence
 from tunegate_trainer.artifacts.gate_result import GateRoleResult
 from tunegate_trainer.process.errors import UserError
 from tunegate_trainer.process.files import write_atomic
@@ -20,15 +21,6 @@ class ServedOutput(StatusModel):
     truncated: bool
     outcomes: dict[str, str]
     """The outcome letter of the measure ``golden``."""
-
-
-class ServedEvidence(StatusModel):
-    """The served model that a gate compared with."""
-
-    url: str
-    model: str
-    outputs: str
-    """The file with its outputs, relative to the folder of the version."""
 
 
 def served_evidence(gate: str, measured: GateRoleResult) -> ServedEvidence | None:

@@ -124,7 +124,7 @@ def _create_plan(context: Context, folder: DataFolder) -> Plan:
     model = _model(context)
     if any(gate.spec.anchor for gate in context.request.final_gates):
         # Imported only if needed: importing PEFT takes two seconds.
-        import_module("tunegate_trainer.publish.anchor").check_anchors(context, model.digest)
+        import_module("tunegate_trainer.artifacts.anchor").check_anchors(context, model.digest)
     try:
         plan, too_large = prepare(
             context, folder, model, context.workspace / Workspace.base_model(model.digest)

@@ -32,6 +32,7 @@ from tunegate_trainer.artifacts.gate_result import (
     UsedSafetyJudge,
     gate_verdicts,
 )
+from tunegate_trainer.artifacts.used_servers import used_guardrail, used_judge, used_safety_judge
 from tunegate_trainer.evaluate.baselines import BaselineCache
 from tunegate_trainer.evaluate.calibration.measure import calibrate
 from tunegate_trainer.evaluate.evaluate import Weights, as_evaluation, as_results, evaluate, write_cases
@@ -50,7 +51,6 @@ from tunegate_trainer.process.device import choose_device
 from tunegate_trainer.process.epoch import Writer
 from tunegate_trainer.process.errors import UserError, out_of_memory_explained
 from tunegate_trainer.process.files import read_manifest, weights_digest, write_model
-from tunegate_trainer.publish.used_servers import used_guardrail, used_judge, used_safety_judge
 from tunegate_trainer.tokens.chat import load_tokenizer
 
 logger = logging.getLogger(__name__)

@@ -20,15 +20,15 @@ from tunegate_api.results import Results, Subject
 from tunegate_api.verdict.outcomes import VerdictState
 from tunegate_api.workspace import RESULT
 from tunegate_trainer.artifacts.gate_result import GateRoleResult
+from tunegate_trainer.artifacts.history import UNJUDGED, next_reading, strictest, version_name, with_rejudged
 from tunegate_trainer.process.context import Context
 from tunegate_trainer.process.epoch import Writer
 from tunegate_trainer.process.errors import StorageError, UserError
 from tunegate_trainer.process.files import is_complete, read_manifest, refuse_unreadable, verify
 from tunegate_trainer.publish.evidence import is_described, write_evidence
-from tunegate_trainer.publish.history import UNJUDGED, next_reading, strictest, with_rejudged
 from tunegate_trainer.publish.review import ReviewEvidence, review_evidence
 from tunegate_trainer.publish.targets import TARGETS, Targets, open_target
-from tunegate_trainer.publish.targets.target import Target, Version, version_name
+from tunegate_trainer.publish.targets.target import Target, Version
 
 logger = logging.getLogger(__name__)
 

@@ -10,11 +10,7 @@ from pathlib import Path
 
 from tunegate_api.contract import FileManifest, GateRequest
 from tunegate_api.published import PublishedVersion
-from tunegate_trainer.fetch.address import Address, volume_folder
-from tunegate_trainer.process.epoch import Writer
-from tunegate_trainer.process.errors import StorageError, UserError
-from tunegate_trainer.process.files import is_complete, read_manifest, refuse_unreadable, remove, seal, verify
-from tunegate_trainer.publish.history import (
+from tunegate_trainer.artifacts.history import (
     LATEST,
     append,
     is_recorded,
@@ -22,6 +18,10 @@ from tunegate_trainer.publish.history import (
     newest_recorded,
     newest_versions,
 )
+from tunegate_trainer.fetch.address import Address, volume_folder
+from tunegate_trainer.process.epoch import Writer
+from tunegate_trainer.process.errors import StorageError, UserError
+from tunegate_trainer.process.files import is_complete, read_manifest, refuse_unreadable, remove, seal, verify
 from tunegate_trainer.publish.targets.target import Version
 
 logger = logging.getLogger(__name__)
@@ -35,7 +35,7 @@ time."""
 class FolderTarget:
     """The folder at ``uri``, on a volume or on this machine.
 
-    :mod:`tunegate_trainer.publish.history` records the order of its versions.
+    :mod:`tunegate_trainer.artifacts.history` records the order of its versions.
     """
 
     uri: str

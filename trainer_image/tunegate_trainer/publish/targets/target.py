@@ -10,11 +10,6 @@ from tunegate_api.published import PublishedVersion
 from tunegate_trainer.process.epoch import Writer
 
 
-def version_name(job: str, uid: str) -> str:
-    """Return the name of a job's version. A part of the uid distinguishes jobs of the same name."""
-    return f"{job}-{uid[:5]}"
-
-
 @dataclass(frozen=True)
 class Version:
     """A version to publish."""
@@ -68,7 +63,7 @@ class Target(Protocol):
 
     def newest_versions(self, gates: Sequence[GateRequest], own: str) -> dict[str, list[PublishedVersion]]:
         """Return, by gate, the versions that the job's model is compared with, see
-        :func:`tunegate_trainer.publish.history.newest_versions`.
+        :func:`tunegate_trainer.artifacts.history.newest_versions`.
 
         ``own``, the job's own version, is ignored.
         """

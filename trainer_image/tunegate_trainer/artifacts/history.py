@@ -24,11 +24,11 @@ from tunegate_api.results import Results
 from tunegate_api.v1alpha1.evalgate import Generation
 from tunegate_api.verdict.outcomes import MAX_CASES, counted_outcomes, passed_count
 from tunegate_api.verdict.tiers import CountedCases, counted_cases
+from tunegate_trainer.artifacts.evidence import EVIDENCE, VERDICT
 from tunegate_trainer.artifacts.gate_result import UsedGuardrail, UsedJudge
+from tunegate_trainer.artifacts.used_servers import used_guardrail, used_judge
 from tunegate_trainer.process.errors import StorageError
 from tunegate_trainer.process.files import create_once, is_complete, read_manifest, sha256_file
-from tunegate_trainer.publish.evidence import EVIDENCE, VERDICT
-from tunegate_trainer.publish.used_servers import used_guardrail, used_judge
 
 HISTORY = ".history"
 ENTRY = "entry.json"
@@ -39,6 +39,11 @@ UNJUDGED = "it was not evaluated on this golden set"
 MAX_REMOVAL = timedelta(minutes=10)
 """A damaged version whose last change is more recent than this may be in the middle of its removal, so the
 pod fails and is retried."""
+
+
+def version_name(job: str, uid: str) -> str:
+    """Return the name of a job's version. A part of the uid distinguishes jobs of the same name."""
+    return f"{job}-{uid[:5]}"
 
 
 class DamagedError(Exception):

@@ -1,32 +1,22 @@
-"""Read published versions that are evaluated again: the anchors of gates, and how versions were evaluated."""
+"""Find the anchors of gates: published versions that are evaluated again."""
 
 import logging
 from pathlib import Path
 
-from pydantic import ValidationError
-
-from tunegate_api.contract import GateRequest, files_digest
-from tunegate_api.meta import Sha256, StatusModel, first_problem
+from tunegate_api.contract import GateRequest
+from tunegate_api.meta import Sha256
 from tunegate_api.v1alpha1.evalgate import Anchor
 from tunegate_api.workspace import Workspace
 from tunegate_trainer.artifacts.build import is_adapter
+from tunegate_trainer.artifacts.evidence import evaluated_digest, read_model_evidence
 from tunegate_trainer.fetch.sources import locate
 from tunegate_trainer.process.context import Context
 from tunegate_trainer.process.errors import SourceNotFoundError, UserError
-from tunegate_trainer.process.files import is_complete, read_manifest
-from tunegate_trainer.publish.evidence import CARD, EVIDENCE, VERDICT
+from tunegate_trainer.process.files import is_complete
 
 logger = logging.getLogger(__name__)
 
 RUN_ITS_BASE = "run a job that starts from that base model on this volume first"
-
-
-class ModelEvidence(StatusModel):
-    """A version's evidence: only the fields that describe how its model was evaluated."""
-
-    dtype: str
-    quantization: str | None = None
-    base_model_digest: Sha256
 
 
 def other_base(digest: Sha256) -> str:
@@ -35,32 +25,13 @@ def other_base(digest: Sha256) -> str:
     return f"it is an adapter of another base model, which is not on the job's volume: {folder}"
 
 
-def read_model_evidence(folder: Path) -> ModelEvidence:
-    """Return how the version in ``folder`` was evaluated. Raises :class:`UserError` if its evidence does not
-    have this."""
-    try:
-        return ModelEvidence.model_validate_json((folder / VERDICT).read_bytes())
-    except FileNotFoundError as error:
-        raise UserError(f"it has no {VERDICT}") from error
-    except ValidationError as error:
-        raise UserError(f"its {VERDICT} cannot be read: {first_problem(error)}") from error
-
-
-def evaluated_digest(folder: Path) -> Sha256:
-    """Return the digest of the evaluated files in the manifest of a published version: all but the model card
-    and the evidence."""
-    files = read_manifest(folder).files
-    return files_digest(
-        {name: one for name, one in files.items() if name != CARD and not name.startswith(f"{EVIDENCE}/")}
-    )
-
-
 def check_anchors(context: Context, base_model: Sha256) -> None:
     """Check that the anchors of the job's gates exist, and that the base model of an anchor that is an
     adapter is on the volume. ``base_model`` is the digest of the job's base model. A gate in a dry run only
     causes a warning.
 
-    Raises the errors of :func:`anchor_folder`, and those of :func:`read_model_evidence`.
+    Raises the errors of :func:`anchor_folder`, and those of
+    :func:`~tunegate_trainer.artifacts.evidence.read_model_evidence`.
     """
     for gate in context.request.final_gates:
         try:
