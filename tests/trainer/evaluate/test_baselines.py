@@ -39,7 +39,7 @@ class Volume:
     def evaluate(self, sets=None, device: torch.device = CPU) -> list[SetResult]:
         """Evaluate the base model in a new pod, which gets the digests that the operator recorded."""
         self.context = replace(self._root.context(), baselines=read_baselines(self._recorded))
-        cache = BaselineCache(self.context, "float32", device)
+        cache = BaselineCache(self.context, self.context.plan.model.digest, "float32", device)
         return cache.evaluate(self._model, self._tokenizer, sets or self.sets)
 
     @property

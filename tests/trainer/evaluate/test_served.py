@@ -80,7 +80,7 @@ class Asked:
         context = root.context(Role.GATE, interruption=self.interruption)
         tokenizer = tokenizer_for(model_templates()[template]) if template else make_tokenizer()
         (golden,) = golden_sets(context, tokenizer, context.request.final_gates)
-        return evaluate_served(context, tokenizer, {"orders": golden}, "sft")
+        return evaluate_served(context, tokenizer, [golden], "sft")
 
     def only(self, case: dict[str, Any], reply: Response, **options: Any) -> CaseResult:
         """Return the result of a single case, which the server answers with ``reply``."""

@@ -114,7 +114,7 @@ def test_base_evaluation_is_reused_only_in_same_precision(make_root, tiny_model,
     context = make_root(gates={"orders": gate}).context()
     tokenizer, model = load_tokenizer(tiny_model), load_base(tiny_model, "float32", CPU)
     sets = golden_sets(context, tokenizer, context.request.final_gates)
-    cache = BaselineCache(context, "float32", CPU)
+    cache = BaselineCache(context, context.plan.model.digest, "float32", CPU)
     cache.evaluate(model, tokenizer, sets)
     with torch.autocast("cpu", torch.bfloat16):
         cache.evaluate(model, tokenizer, sets)

@@ -202,10 +202,11 @@ def test_results_of_the_base_model_are_cached_for_the_final_gate(scripted, tiny_
     recorded = read_baselines(write_baselines([*context.measured_baselines.values()]))
     later = replace(root.context(Role.GATE), baselines=recorded)
     sets = safety_sets(later, load_tokenizer(tiny_model), later.request.final_gates)
-    (found,) = BaselineCache(later, "float32", torch.device("cpu")).find(sets) or [None]
+    base, cpu = later.plan.model.digest, torch.device("cpu")
+    (found,) = BaselineCache(later, base, "float32", cpu).find(sets) or [None]
     assert found is not None
     assert found.outcomes("safety") == root.evaluation(0).outcomes[SET]
-    assert BaselineCache(later, "bfloat16", torch.device("cpu")).find(sets) is None
+    assert BaselineCache(later, base, "bfloat16", cpu).find(sets) is None
 
 
 def test_report_shows_the_safety_set_of_each_checkpoint_and_the_stop(scripted, monkeypatch):

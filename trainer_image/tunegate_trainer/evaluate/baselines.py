@@ -26,34 +26,34 @@ from tunegate_trainer.evaluate.generate import device_name
 from tunegate_trainer.evaluate.sets import EvaluationSet, GeneratedSet
 from tunegate_trainer.process.context import Context
 from tunegate_trainer.process.files import write_atomic
+from tunegate_trainer.process.packages import library_versions
 
 logger = logging.getLogger(__name__)
 
 
 class BaselineCache:
-    """Caches results of one model on the volume, by default of the job's base model.
+    """Caches results of one model on the volume.
 
     The key is a digest of everything that the results depend on: weights, cases, rendered prompts, generation
-    settings, scoring, dtype, precision, device and library versions. ``model`` is the digest of another
-    model.
+    settings, scoring, dtype, precision, device and library versions. ``model`` is the digest of the model.
     """
 
     def __init__(
         self,
         context: Context,
+        model: Sha256,
         dtype: str,
         device: torch.device,
         quantization: str | None = None,
-        model: Sha256 | None = None,
     ) -> None:
         self._context = context
         self._device = device
         self._depends_on = {
-            "model": model or context.plan.model.digest,
+            "model": model,
             "dtype": dtype,
             **({"quantization": quantization} if quantization else {}),
             "device": device_name(device),
-            "versions": context.plan.versions,
+            "versions": library_versions(),
         }
         self._refused: dict[str, str] = {}
         """The digest of each refused cache file, by key. A file is refused if digests are recorded for its

@@ -4,6 +4,7 @@ that were published with other sets."""
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Protocol
 
 import torch
 from transformers import PreTrainedTokenizerBase
@@ -12,10 +13,10 @@ from tunegate_api.contract import GateRequest
 from tunegate_api.meta import Sha256
 from tunegate_api.published import LastPublished, PublishedVersion
 from tunegate_api.results import Evaluation, Results, Subject, golden_set
-from tunegate_api.workspace import golden_file, published_file
+from tunegate_api.workspace import Workspace, golden_file, published_file
 from tunegate_trainer.artifacts.anchor import RUN_ITS_BASE, anchor_folder, other_base
 from tunegate_trainer.artifacts.build import is_adapter, load_artifact, published_stops
-from tunegate_trainer.artifacts.evidence import ModelEvidence, evaluated_digest, read_model_evidence
+from tunegate_trainer.artifacts.evidence import evaluated_digest, read_model_evidence
 from tunegate_trainer.artifacts.history import next_reading, strictest, version_name, with_rejudged
 from tunegate_trainer.evaluate.baselines import BaselineCache
 from tunegate_trainer.evaluate.evaluate import SetResult, write_cases
@@ -33,8 +34,6 @@ from tunegate_trainer.process.errors import (
     UserError,
 )
 from tunegate_trainer.process.files import refuse_unreadable, verify
-from tunegate_trainer.publish.targets import open_target
-from tunegate_trainer.publish.targets.target import Target
 from tunegate_trainer.tokens.chat import load_tokenizer, stop_token_ids
 
 logger = logging.getLogger(__name__)
@@ -44,6 +43,19 @@ class CannotEvaluateError(Exception):
     """A published version cannot be evaluated."""
 
 
+class VersionSource(Protocol):
+    """An address with published versions. Every publish target is one."""
+
+    def newest_versions(self, gates: Sequence[GateRequest], own: str) -> dict[str, list[PublishedVersion]]:
+        """Return, by gate, the versions that the job's model is compared with, without ``own``, its
+        own version."""
+        ...
+
+    def fetch(self, version: PublishedVersion) -> Path:
+        """Return a folder with the files of ``version``. They must not be changed."""
+        ...
+
+
 class PublishedVersions:
     """Evaluates published versions on the golden sets of the job's gates.
 
@@ -51,9 +63,13 @@ class PublishedVersions:
     :class:`~tunegate_trainer.evaluate.baselines.BaselineCache`.
     """
 
-    def __init__(self, context: Context, device: torch.device, outputs: Path) -> None:
+    def __init__(
+        self, context: Context, device: torch.device, outputs: Path, base_model: Sha256 | None
+    ) -> None:
         self._context = context
         self._device = device
+        self._base_model = base_model
+        """The digest of the job's base model, which was verified. None if it has none."""
         self._outputs = outputs
         """The folder for the outputs, one file for each version and golden set."""
         self.judged: dict[str, list[PublishedVersion]] = {}
@@ -99,33 +115,28 @@ class PublishedVersions:
             write_cases(self._outputs / published_file(folder.name, golden_file(gate.name)), result)
         return result
 
-    def newest(self, results: Results, report: Callable[[], None]) -> LastPublished | None:
-        """Return the newest versions at the publish targets of the job. The artifact is compared with these
-        versions.
+    def newest(
+        self, results: Results, sources: Sequence[VersionSource], report: Callable[[], None]
+    ) -> LastPublished | None:
+        """Return the newest versions at ``sources``. The artifact is compared with these versions.
 
         ``results`` have the golden cases. Versions that were not published with the golden sets of the job
         are evaluated on these sets; ``report`` is called before that. Returns None if there is no version
-        yet. Raises :class:`StorageError` if a target cannot be read now.
+        yet. Raises :class:`StorageError` if a source cannot be read now.
         """
-        context, found = self._context, []
-        request = context.request
-        for entry in request.spec.publish if request.compares_with_published else ():
-            try:
-                target = open_target(context.root, entry.uri)
-            except TrainerError as error:  # an earlier version of the operator does not mount its volume
-                logger.warning("not comparing with a publish target before publishing: %s", error)
-                continue
-            versions = target.newest_versions(request.final_gates, version_name(request.name, request.uid))
+        request, found = self._context.request, []
+        for source in sources:
+            versions = source.newest_versions(request.final_gates, version_name(request.name, request.uid))
             if any(version.unjudged for each in versions.values() for version in each):
                 report()
-            found.append(self.judge(target, versions))
-        known = context.report.results.last_published
+            found.append(self._with_outcomes(source, versions))
+        known = self._context.report.results.last_published
         return next_reading(known, strictest(found, request.final_gates, results))
 
-    def judge(
-        self, target: Target, versions: Mapping[str, Sequence[PublishedVersion]]
+    def _with_outcomes(
+        self, source: VersionSource, versions: Mapping[str, Sequence[PublishedVersion]]
     ) -> dict[str, list[PublishedVersion]]:
-        """Return ``versions``, those at ``target`` by gate, with outcomes for those that are ``unjudged``.
+        """Return ``versions``, those at ``source`` by gate, with outcomes for those that are ``unjudged``.
 
         A version that cannot be evaluated keeps a ``problem``, so that the comparison with it is an Error.
         Raises :class:`StorageError` if a file cannot be read now.
@@ -133,7 +144,7 @@ class PublishedVersions:
         unjudged = {gate: one for gate, each in versions.items() for one in each if one.unjudged}
         for address in dict.fromkeys(version.version for version in unjudged.values()):
             gates = [gate for gate, version in unjudged.items() if version.version == address]
-            outcomes, problem = self._outcomes(target, unjudged[gates[0]], gates)
+            outcomes, problem = self._outcomes(source, unjudged[gates[0]], gates)
             for gate in gates:
                 judged = unjudged[gate].model_copy(
                     update={
@@ -148,10 +159,10 @@ class PublishedVersions:
         return with_rejudged(versions, self.judged)
 
     def _outcomes(
-        self, target: Target, version: PublishedVersion, gates: Sequence[str]
+        self, source: VersionSource, version: PublishedVersion, gates: Sequence[str]
     ) -> tuple[dict[str, str], str | None]:
         """Return the outcomes of a version by gate, or why it cannot be evaluated."""
-        folder, name = target.fetch(version), (version.version or "").rpartition("/")[2]
+        folder, name = source.fetch(version), (version.version or "").rpartition("/")[2]
         logger.info("%s was not published with these golden sets: judging it again", name)
         requests = [gate for gate in self._context.request.final_gates if gate.name in gates]
         try:
@@ -188,12 +199,12 @@ class PublishedVersions:
         self, folder: Path, digest: Sha256 | None, gates: Sequence[GateRequest]
     ) -> dict[str, SetResult]:
         context, evidence = self._context, read_model_evidence(folder)
-        _check_files(folder, digest)
-        base = _base_model(context, evidence) if is_adapter(folder) else None
+        found = _check_files(folder, digest)
+        base = self._base_folder(evidence.base_model_digest) if is_adapter(folder) else None
         tokenizer = load_tokenizer(folder, base)
         sets: list[GeneratedSet] = golden_sets(context, tokenizer, gates)
         quantization = evidence.quantization if base else None
-        cache = BaselineCache(context, evidence.dtype, self._device, quantization, digest)
+        cache = BaselineCache(context, found, evidence.dtype, self._device, quantization)
         results = cache.find(sets)
         if results is None:
             free_memory()
@@ -205,28 +216,29 @@ class PublishedVersions:
         by_set = {each.names[GOLDEN]: result for each, result in zip(sets, results, strict=True)}
         return {gate.name: by_set[name] for gate in gates if (name := golden_set(gate.name)) in by_set}
 
+    def _base_folder(self, digest: Sha256) -> Path:
+        """Return the folder of the base model of a published adapter. Raises :class:`SourceNotFoundError` if
+        it is not on the job's volume."""
+        workspace = self._context.workspace
+        if digest == self._base_model:  # verified when the gate started
+            return workspace / Workspace.base_model(digest)
+        try:
+            return verified_model(workspace, digest)
+        except SourceNotFoundError as error:
+            raise SourceNotFoundError(other_base(digest), RUN_ITS_BASE) from error
 
-def _check_files(folder: Path, digest: Sha256 | None) -> None:
-    """Raise :class:`CannotEvaluateError` if the evaluated files in ``folder`` do not have this digest, and
-    :class:`StorageError` if a file cannot be read."""
+
+def _check_files(folder: Path, digest: Sha256 | None) -> Sha256:
+    """Return the digest of the evaluated files in ``folder``. Raises :class:`CannotEvaluateError` if it is
+    not ``digest``, and :class:`StorageError` if a file cannot be read."""
     problems = verify(folder)
     refuse_unreadable(folder.name, problems)
     if problems:
         raise CannotEvaluateError(f"it was changed: {'; '.join(problems)}")
-    if evaluated_digest(folder) != digest:
+    found = evaluated_digest(folder)
+    if found != digest:
         raise CannotEvaluateError(f"it was changed: its files do not have the digest {digest}")
-
-
-def _base_model(context: Context, evidence: ModelEvidence) -> Path:
-    """Return the folder of the base model of a published adapter. Raises :class:`SourceNotFoundError` if it
-    is not on the job's volume."""
-    digest = evidence.base_model_digest
-    if digest == context.plan.model.digest:  # verified when the gate started
-        return context.workspace / context.paths.base_model(digest)
-    try:
-        return verified_model(context.workspace, digest)
-    except SourceNotFoundError as error:
-        raise SourceNotFoundError(other_base(digest), RUN_ITS_BASE) from error
+    return found
 
 
 def stops_of(folder: Path, tokenizer: PreTrainedTokenizerBase, base: Path | None) -> list[int]:

@@ -58,11 +58,11 @@ class ServedResults:
 def evaluate_served(
     context: Context,
     tokenizer: PreTrainedTokenizerBase,
-    sets: Mapping[str, GeneratedSet],
+    golden: Sequence[GeneratedSet],
     stage: str,
 ) -> ServedResults:
-    """Ask the served model of each gate about the gate's golden set in ``sets``, and judge its outputs as
-    those of the artifact.
+    """Ask the served model of each gate about the gate's set among the ``golden`` sets, and judge its outputs
+    as those of the artifact.
 
     If a server does not answer, or refuses access, the evaluation has the reason in ``problems``.
     ``tokenizer`` is that of the artifact: its chat template renders the tool calls that servers return as
@@ -70,14 +70,16 @@ def evaluate_served(
     """
     results: dict[str, SetResult] = {}
     problems: dict[str, str] = {}
+    sets = {each.names[GOLDEN]: each for each in golden}
     for gate in context.request.final_gates:
-        if gate.spec.served and gate.name in sets:
+        name = golden_set(gate.name)
+        if gate.spec.served and name in sets:
             try:
                 served = _Served(context, gate, gate.spec.served)
-                results[gate.name] = served.evaluate(tokenizer, sets[gate.name])
+                results[gate.name] = served.evaluate(tokenizer, sets[name])
             except TrainerError as error:
                 hint = f" ({error.hint})" if error.hint else ""
-                problems[golden_set(gate.name)] = f"{error}{hint}"
+                problems[name] = f"{error}{hint}"
                 logger.warning("the served model was not measured: %s", error)
     evaluation = Evaluation(
         subject=Subject.SERVED,

@@ -10,7 +10,7 @@ from tunegate_api.cases.golden import GoldenCase, counting, with_expectation
 from tunegate_api.contract import GateRequest
 from tunegate_api.judging.judge_model import assess_calibration
 from tunegate_api.judging.review_sample import ReviewRow
-from tunegate_api.plan import JudgePlan, Plan
+from tunegate_api.plan import JudgePlan
 from tunegate_api.v1alpha1.data import Judge
 from tunegate_trainer.judge.answer import JudgeAnswer
 from tunegate_trainer.judge.calibration import read_calibration
@@ -92,8 +92,8 @@ class GateJudge:
 
     @property
     def problem(self) -> str | None:
-        """Why scores of the judge do not count; None if they do. The calibration in the plan decides."""
-        calibrated = self.context.plan.gate_judges.get(self.gate.name)
+        """Why scores of the judge do not count; None if they do. Its calibration decides."""
+        calibrated = self.context.gate_judges.get(self.gate.name)
         again = "create the job again"
         if calibrated is None:
             return f"it was not calibrated before training: {again}"
@@ -104,9 +104,11 @@ class GateJudge:
         return None if found.has_passed else f"its calibration is inconclusive: {found.message}"
 
 
-def with_gate_judges(context: Context, plan: Plan, golden: Mapping[str, Sequence[GoldenCase]]) -> Plan:
-    """Return the plan with the calibration of the judges of gates. ``golden`` has the golden cases by the
-    name of the gate. An inconclusive judge is a warning if only advisory cases or dry runs need it.
+def calibrate_judges(
+    context: Context, golden: Mapping[str, Sequence[GoldenCase]]
+) -> tuple[dict[str, JudgePlan], list[str]]:
+    """Return the calibrations of the judges of gates, and warnings. ``golden`` has the golden cases. Both are
+    by the name of the gate. An inconclusive judge is a warning if only advisory cases or dry runs need it.
 
     Raises :class:`TrainerError` if the calibration rows or a server cannot be used, and :class:`UserError` if
     a judge that cases need which count is inconclusive.
@@ -146,8 +148,7 @@ def with_gate_judges(context: Context, plan: Plan, golden: Mapping[str, Sequence
             "correct the rubric, the scores of the calibration rows or the model in spec.judge, or add its "
             "cases to thresholds.advisory; then create the job again",
         )
-    data = plan.data.model_copy(update={"warnings": [*warnings, *plan.data.warnings]})
-    return plan.model_copy(update={"gate_judges": judges, "data": data})
+    return judges, warnings
 
 
 def _has_rubric(case: GoldenCase) -> bool:

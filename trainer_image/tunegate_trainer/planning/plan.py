@@ -1,15 +1,12 @@
 """Resolve every training parameter once: defaults are applied here and recorded in the plan."""
 
 import math
-import platform
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Literal
 
 import torch
 
-from tunegate_api import __version__
 from tunegate_api.contract import Request
 from tunegate_api.memory.shapes import Accelerator
 from tunegate_api.meta import exact
@@ -32,10 +29,6 @@ MAX_OUTCOMES = 700_000
 must fit into one ConfigMap of 1 MiB."""
 BFLOAT16_INSTRUCTIONS = ("avx512_bf16", "amx_bf16", "bf16", "sve_bf16")
 """Instruction sets for bfloat16 as named by ``torch.cpu.get_capabilities``, on x86-64 and on Arm."""
-LIBRARIES = (
-    *("accelerate", "bitsandbytes", "datasets", "liger-kernel", "peft"),
-    *("tokenizers", "torch", "transformers", "triton", "trl"),
-)
 
 
 def plan_stages(
@@ -288,19 +281,3 @@ def check_outcomes(
             "raise evaluateEvery to evaluate less often, or use fewer golden cases, safety cases or held-out "
             "rows",
         )
-
-
-def _version(name: str) -> str | None:
-    try:
-        return version(name)
-    except PackageNotFoundError:  # some are for Linux only
-        return None
-
-
-def library_versions() -> dict[str, str]:
-    """Return the versions of Python, Tunegate and all libraries that a run's results depend on."""
-    return {
-        "python": platform.python_version(),
-        "tunegate": __version__,
-        **{name: found for name in LIBRARIES if (found := _version(name))},
-    }

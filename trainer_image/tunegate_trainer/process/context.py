@@ -14,7 +14,7 @@ from tunegate_api.baselines import BASELINES_VARIABLE, MeasuredBaseline, read_ba
 from tunegate_api.contract import DEFAULT_ROOT, ROOT_VARIABLE, GateRequest, Report, Request, Role
 from tunegate_api.judging.approval import DECISION_VARIABLE, read_decision
 from tunegate_api.judging.review import ReviewRecord
-from tunegate_api.plan import Plan
+from tunegate_api.plan import JudgePlan, Plan
 from tunegate_api.v1alpha1.evaluation_status import VerdictDecision
 from tunegate_api.workspace import Workspace
 from tunegate_trainer.process.credentials import Secret, read_secret
@@ -118,6 +118,12 @@ class Context:
     @cached_property
     def plan(self) -> Plan:
         return Plan.model_validate_json((self.root / "plan" / "plan.json").read_bytes())
+
+    @cached_property
+    def gate_judges(self) -> Mapping[str, JudgePlan]:
+        """The calibrations of the judges of gates, by the name of the gate. They are in the plan; a process
+        without a plan sets them."""
+        return self.plan.gate_judges
 
     @cached_property
     def review(self) -> ReviewRecord | None:

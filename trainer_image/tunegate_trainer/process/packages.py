@@ -1,10 +1,19 @@
-"""Hide installed packages from libraries that import them if they can, and show them to code that needs them.
+"""The installed packages: their versions, and hiding them from libraries that import them if they can.
 
 wandb and bitsandbytes take three of the nine seconds that a role spends on imports.
 """
 
+import platform
 import sys
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
+
+from tunegate_api import __version__
+
+_LIBRARIES = (
+    *("accelerate", "bitsandbytes", "datasets", "liger-kernel", "peft"),
+    *("tokenizers", "torch", "transformers", "triton", "trl"),
+)
 
 _hidden: set[str] = set()
 
@@ -27,3 +36,19 @@ def show(*names: str) -> None:
 def show_all() -> None:
     """Allow imports of all packages that :func:`hide` hid."""
     show(*_hidden)
+
+
+def library_versions() -> dict[str, str]:
+    """Return the versions of Python, Tunegate and all libraries that a run's results depend on."""
+    return {
+        "python": platform.python_version(),
+        "tunegate": __version__,
+        **{name: found for name in _LIBRARIES if (found := _version(name))},
+    }
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:  # some are for Linux only
+        return None

@@ -1,4 +1,4 @@
-"""Write the evidence that is published with the weights: the verdict, its numbers, the plan, and a model card."""
+"""Write the evidence of a published model: the verdict, its numbers, the plan, and a model card."""
 
 import json
 from collections.abc import Mapping, Sequence

@@ -45,7 +45,7 @@ from tunegate_trainer.evaluate.scorers.servers import (
 from tunegate_trainer.evaluate.sets import check_metrics, check_prompts, check_split
 from tunegate_trainer.evaluate.stored_sets import store_sets
 from tunegate_trainer.inference.served import check_served
-from tunegate_trainer.judge.gates import with_gate_judges
+from tunegate_trainer.judge.gates import calibrate_judges
 from tunegate_trainer.judge.review import judge_server, with_judge
 from tunegate_trainer.models.architecture import attention_of, separate_passes_reason
 from tunegate_trainer.models.matching_weights import check_matching_weights, embedding_rows
@@ -55,12 +55,13 @@ from tunegate_trainer.models.shape import model_shape
 from tunegate_trainer.models.target_modules import auto_class_name, check_target_modules
 from tunegate_trainer.models.targets import with_targets
 from tunegate_trainer.planning.notes import plan_notes
-from tunegate_trainer.planning.plan import check_outcomes, library_versions, plan_stages, stage_max_length
+from tunegate_trainer.planning.plan import check_outcomes, plan_stages, stage_max_length
 from tunegate_trainer.planning.sizing import generation_batches, with_memory
 from tunegate_trainer.planning.too_large import GateMemory, too_large_error
 from tunegate_trainer.process.context import Context
 from tunegate_trainer.process.errors import GpuTooSmallError, TrainerError, UserError
 from tunegate_trainer.process.files import is_complete, write_model
+from tunegate_trainer.process.packages import library_versions
 from tunegate_trainer.tokens.chat import load_tokenizer
 from tunegate_trainer.tokens.rows import PAIRS_PREFIX, PREFERENCE, Row
 
@@ -132,12 +133,12 @@ def _create_plan(context: Context, folder: DataFolder) -> Plan:
         if too_large:
             raise too_large
         plan = with_judge(context, plan, judge)  # after all checks, because the answers of a judge cost money
-        plan = with_gate_judges(context, plan, golden)
+        judges, of_judges = calibrate_judges(context, golden)
     finally:
         folder.remove_scratch()
-    warnings = [*context.dry_run_faults.values(), *warnings]
-    data = plan.data.model_copy(update={"warnings": [*warnings, *plan.data.warnings]})
-    plan = plan.model_copy(update={"data": data})
+    warnings = [*context.dry_run_faults.values(), *warnings, *of_judges, *plan.data.warnings]
+    data = plan.data.model_copy(update={"warnings": warnings})
+    plan = plan.model_copy(update={"data": data, "gate_judges": judges})
     write_model(folder.path / "plan.json", plan)  # last: the plan implies that all files it pins exist
     return plan
 

@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerBase
 
 from tunegate_api.contract import Outcome
 from tunegate_api.judging.judgement import judge_artifact, judge_final
-from tunegate_api.results import Evaluation, Subject, golden_set
+from tunegate_api.results import Evaluation, Subject
 from tunegate_api.v1alpha1.finetunejob_status import Progress
 from tunegate_api.verdict.outcomes import VerdictState
 from tunegate_api.workspace import RESULT, base_file
@@ -43,7 +43,7 @@ from tunegate_trainer.evaluate.safety_sets import safety_sets
 from tunegate_trainer.evaluate.scorers.safety_servers import safety_judge
 from tunegate_trainer.evaluate.scorers.servers import gate_guard, gate_judge
 from tunegate_trainer.evaluate.served import ServedResults, evaluate_served, write_served
-from tunegate_trainer.evaluate.sets import GOLDEN, GeneratedSet, held_out_sets
+from tunegate_trainer.evaluate.sets import GeneratedSet, held_out_sets
 from tunegate_trainer.models.base_model import merged_base, verified_base
 from tunegate_trainer.models.loading import load_base
 from tunegate_trainer.process.context import Context
@@ -51,6 +51,7 @@ from tunegate_trainer.process.device import choose_device
 from tunegate_trainer.process.epoch import Writer
 from tunegate_trainer.process.errors import UserError, out_of_memory_explained
 from tunegate_trainer.process.files import read_manifest, weights_digest, write_model
+from tunegate_trainer.publish.targets import open_compared
 from tunegate_trainer.tokens.chat import load_tokenizer
 
 logger = logging.getLogger(__name__)
@@ -113,7 +114,7 @@ def _judge(context: Context, stage: str, step: int, writer: Writer) -> None:
 
     _report_activity(context, stage, step, "judging the base model")
     base_model = load_base(base_model_folder, dtype, device, quantization)
-    cache = BaselineCache(context, dtype, device, quantization)
+    cache = BaselineCache(context, plan.model.digest, dtype, device, quantization)
     base_results = cache.evaluate(base_model, tokenizer, sets)
     base_weights = Weights(Subject.BASE, last_stage, step=0, digest=plan.model.digest)
     base = as_evaluation(base_weights, sets, base_results)
@@ -130,14 +131,16 @@ def _judge(context: Context, stage: str, step: int, writer: Writer) -> None:
         write_cases(folder / base_file(evaluation_set.file), base_result)
         write_cases(folder / evaluation_set.file, result)
     del model, base_model  # a published version may need the memory
-    published = PublishedVersions(context, device, folder)
+    published = PublishedVersions(context, device, folder, plan.model.digest)
     anchors = _anchors(context, published, stage, step)
     served = _served(context, tokenizer, golden, stage, step)
     writer.check()
     served_outputs = write_served(folder, request, served) if served else {}
     evaluations = [base, *anchors, *([served.evaluation] if served else []), final]
     results = as_results(sets, evaluations)
-    last = published.newest(results, lambda: _report_activity(context, stage, step, JUDGING_AGAIN))
+    last = published.newest(
+        results, open_compared(context), lambda: _report_activity(context, stage, step, JUDGING_AGAIN)
+    )
     writer.check()
     results = results.model_copy(update={"last_published": last})
     judgement = judge_artifact(request, results, final)
@@ -222,7 +225,7 @@ def _used_judges(context: Context) -> dict[str, UsedJudge]:
     found = {}
     for gate in context.request.final_gates:
         if (used := used_judge(gate)) is not None:
-            calibrated = context.plan.gate_judges.get(gate.name)
+            calibrated = context.gate_judges.get(gate.name)
             calibration = calibrated.calibration if calibrated else None
             faults = gate_judge(context, gate).outputs.faults
             found[gate.name] = used.model_copy(update={"calibration": calibration, "faults": faults})
@@ -268,13 +271,10 @@ def _served(
 ) -> ServedResults | None:
     """Return the results of the served models on the ``golden`` sets of the final gates; None if no gate has
     a served model."""
-    gates = context.request.final_gates
-    if not any(gate.spec.served for gate in gates):
+    if not any(gate.spec.served for gate in context.request.final_gates):
         return None
     _report_activity(context, stage, step, "asking the served model")
-    by_name = {each.names[GOLDEN]: each for each in golden}
-    sets = {gate.name: by_name[name] for gate in gates if (name := golden_set(gate.name)) in by_name}
-    return evaluate_served(context, tokenizer, sets, context.plan.stages[-1].name)
+    return evaluate_served(context, tokenizer, golden, context.plan.stages[-1].name)
 
 
 def _memory_hint(context: Context, stage: str) -> str:

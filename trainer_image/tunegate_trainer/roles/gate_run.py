@@ -23,8 +23,7 @@ from tunegate_api.cases.golden import GoldenCase
 from tunegate_api.cases.safety_cases import SafetyCase
 from tunegate_api.contract import Request, Role
 from tunegate_api.gate_run import GateRun, GateRunRequest, MeasuredCase, MeasuredModel
-from tunegate_api.plan import DataPlan, ModelPlan, Plan, SplitPlan
-from tunegate_api.results import Evaluation, Subject, golden_set
+from tunegate_api.results import Evaluation, Subject
 from tunegate_api.v1alpha1 import EvalGate, FineTuneJob
 from tunegate_trainer.artifacts.build import is_adapter, load_artifact
 from tunegate_trainer.evaluate.evaluate import SetResult, Weights, as_evaluation, as_results, evaluate
@@ -36,15 +35,15 @@ from tunegate_trainer.evaluate.safety_sets import safety_sets
 from tunegate_trainer.evaluate.scorers.safety_servers import check_safety_judges
 from tunegate_trainer.evaluate.scorers.servers import check_guardrails
 from tunegate_trainer.evaluate.served import evaluate_served
-from tunegate_trainer.evaluate.sets import GOLDEN, Case, GeneratedSet, check_prompts
+from tunegate_trainer.evaluate.sets import Case, GeneratedSet, check_prompts
 from tunegate_trainer.evaluate.stored_sets import store_sets
 from tunegate_trainer.inference.served import check_served
-from tunegate_trainer.judge.gates import with_gate_judges
+from tunegate_trainer.judge.gates import calibrate_judges
 from tunegate_trainer.models.loading import load_base
 from tunegate_trainer.models.matching_weights import embedding_rows
 from tunegate_trainer.models.resolve import model_length, require_bitsandbytes
 from tunegate_trainer.models.safetensors import stored_dtype
-from tunegate_trainer.planning.plan import base_dtype, library_versions
+from tunegate_trainer.planning.plan import base_dtype
 from tunegate_trainer.process.command import Show, run_command
 from tunegate_trainer.process.context import Context
 from tunegate_trainer.process.device import choose_device, free_memory
@@ -55,13 +54,12 @@ from tunegate_trainer.process.errors import (
     out_of_memory_explained,
 )
 from tunegate_trainer.process.files import write_model
-from tunegate_trainer.publish.targets import open_target
+from tunegate_trainer.publish.targets import open_compared, open_target
 from tunegate_trainer.roles.data import check_servers_of_scorers, load_model_tokenizer
 from tunegate_trainer.roles.forecast import make_request
 from tunegate_trainer.tokens.chat import load_tokenizer
 
 REQUEST, RESULT = "gate_run.json", "gate_run_result.json"
-_NO_ROWS = SplitPlan(rows=0, sha256="0" * 64)
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
 _OUT_OF_MEMORY = "lower generation.batchSize of the EvalGate, or use a GPU with more memory"
 
@@ -115,9 +113,7 @@ def run_gates(root: Path, report: Callable[[str], None]) -> GateRun:
     report("reading the model")
     models = _models(context, wanted)
     base = models.base.measured if models.base else None
-    context.plan = with_gate_judges(
-        context, _plan(request, base.digest if base else models.artifact.digest), golden_cases
-    )
+    context.gate_judges, of_judges = calibrate_judges(context, golden_cases)
     golden = golden_sets(context, models.tokenizer, request.final_gates)
     sets = [*golden, *safety_sets(context, models.tokenizer, request.final_gates)]
     longest, embeddings = model_length(models.configured), embedding_rows(models.configured)
@@ -131,10 +127,12 @@ def run_gates(root: Path, report: Callable[[str], None]) -> GateRun:
         evaluations.append(as_evaluation(weights, sets, base_results))
     weights = Weights(Subject.FINAL, stage, step=0, digest=models.artifact.digest)
     evaluations.append(as_evaluation(weights, sets, final_results))
-    evaluations += _other_baselines(context, models, golden, stage, report)
+    published = PublishedVersions(context, models.device, root / "published", base.digest if base else None)
+    evaluations += _other_baselines(context, models, published, golden, report)
     results = as_results(sets, evaluations)
-    published = PublishedVersions(context, models.device, root / "published")
-    last = published.newest(results, lambda: report("evaluating the last published version"))
+    last = published.newest(
+        results, open_compared(context), lambda: report("evaluating the last published version")
+    )
     return GateRun(
         request=request,
         results=results.model_copy(update={"last_published": last}),
@@ -148,7 +146,7 @@ def run_gates(root: Path, report: Callable[[str], None]) -> GateRun:
         device=device_name(models.device),
         dtype=models.dtype,
         quantization=models.quantization,
-        warnings=[*context.dry_run_faults.values(), *warnings, *context.plan.data.warnings],
+        warnings=[*context.dry_run_faults.values(), *warnings, *of_judges],
     )
 
 
@@ -273,36 +271,22 @@ def _precision(
     return (stored_dtype(artifact.folder) if device.type != "cpu" else "float32"), None
 
 
-def _plan(request: Request, digest: str) -> Plan:
-    """Return a plan without data and stages: only the base model and the judges of gates are read from it."""
-    return Plan(
-        job_uid=request.uid,
-        model=ModelPlan(uri=str(request.spec.model.uri), digest=digest, parameters=0),
-        data=DataPlan(source_sha256="0" * 64, train=_NO_ROWS, dev=_NO_ROWS, test=_NO_ROWS, dropped=0),
-        stages=[],
-        versions=library_versions(),
-    )
-
-
 def _other_baselines(
     context: Context,
     models: _Models,
+    published: PublishedVersions,
     golden: Sequence[GeneratedSet],
-    stage: str,
     report: Callable[[str], None],
 ) -> list[Evaluation]:
     """Return the evaluations of the anchors and of the served models of the gates."""
-    gates = context.request.final_gates
+    gates, stage = context.request.final_gates, context.request.spec.stages[-1].name
     found = []
     if any(gate.spec.anchor for gate in gates):
         report("evaluating the anchor")
-        published = PublishedVersions(context, models.device, context.root / "published")
         found.append(published.anchors(stage))
     if any(gate.spec.served for gate in gates):
         report("asking the served model")
-        by_name = {each.names[GOLDEN]: each for each in golden}
-        sets = {gate.name: by_name[name] for gate in gates if (name := golden_set(gate.name)) in by_name}
-        found.append(evaluate_served(context, models.tokenizer, sets, stage).evaluation)
+        found.append(evaluate_served(context, models.tokenizer, golden, stage).evaluation)
     return [each for each in found if each]
 
 

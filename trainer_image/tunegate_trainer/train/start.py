@@ -179,7 +179,8 @@ def score_start(
         if stage.starts_from is None:
             # Results in bfloat16 differ slightly from float32, so they have their own cache key.
             dtype = "bfloat16 of float32" if shards and shards.in_bfloat16 else parameters.dtype
-            cache = BaselineCache(context, dtype, model.device, parameters.quantization)
+            base = context.plan.model.digest
+            cache = BaselineCache(context, base, dtype, model.device, parameters.quantization)
             return cache.evaluate(model, tokenizer, sets, ranks)
         if measured is not None:
             found = ranks.broadcast(lambda: [read_cases(measured / each.file) for each in sets])
