@@ -49,8 +49,8 @@ from tunegate_trainer.data.records.record import RecordPlace
 from tunegate_trainer.data.sides import Sides
 from tunegate_trainer.data.split import Split, normalize, text_key
 from tunegate_trainer.data.usable import Limit
+from tunegate_trainer.planning.prepare import prepare
 from tunegate_trainer.process.errors import BadDataError, TooFewRowsError
-from tunegate_trainer.roles.data import prepare
 
 TABLE = [
     (field.name, check)
@@ -59,7 +59,6 @@ TABLE = [
     for check in getattr(CHECKS, field.name)
 ]
 OTHER_MODULES = {
-    "chat_template",
     "checked_rows",
     "classifier",
     "differences",

@@ -8,7 +8,6 @@ keeps what a job would write to ``data/report.json``.
 """
 
 import argparse
-import json
 import shutil
 import sys
 from contextlib import ExitStack
@@ -21,7 +20,7 @@ from transformers import PreTrainedTokenizerBase
 
 from tunegate_api.contract import Role
 from tunegate_api.forecast import CheckedData, CheckFinding, DescribedData
-from tunegate_api.v1alpha1 import EvalGate, FineTuneJob
+from tunegate_api.v1alpha1 import FineTuneJob
 from tunegate_api.v1alpha1.data import Columns
 from tunegate_api.v1alpha1.finetunejob_status import Failure
 from tunegate_trainer.checks import CHECKS, few_rows, unreviewed_rows
@@ -36,13 +35,15 @@ from tunegate_trainer.data.shapes import ROW_SHAPES, openai_chat, recognize, sha
 from tunegate_trainer.data.usable import SourceRows
 from tunegate_trainer.evaluate.stored_sets import store_sets
 from tunegate_trainer.fetch.sources import open_source
+from tunegate_trainer.models.configuration import configuration_folder
 from tunegate_trainer.models.resolve import model_length
+from tunegate_trainer.planning.manifests import make_request, read_manifests, without_gates
+from tunegate_trainer.planning.prepare import check_context, length_limits
 from tunegate_trainer.process.command import run_command
 from tunegate_trainer.process.context import Context
 from tunegate_trainer.process.errors import TrainerError
 from tunegate_trainer.process.files import write_model
-from tunegate_trainer.roles.data import check_context, length_limits, load_model_tokenizer
-from tunegate_trainer.roles.forecast import make_request, model_folder, without_gates
+from tunegate_trainer.tokens.model_tokenizer import load_model_tokenizer
 from tunegate_trainer.tokens.plain import plain_tokenizer
 
 FILE = "check.json"
@@ -77,13 +78,12 @@ def check(
 ) -> CheckedData:
     """Run the data checks for the job whose manifests are below ``root``, and return what they found.
     ``report`` is the file for all rows that they found; None if it is not needed."""
-    job = FineTuneJob.model_validate_json((root / "job.json").read_bytes())
-    gates = [EvalGate.model_validate(gate) for gate in json.loads((root / "gates.json").read_bytes())]
+    job, gates = read_manifests(root)
     context, checks = Context(role=Role.DATA, root=root), CHECKS
     if any_goal:
         checks = CHECKS.without(few_rows.NAME, unreviewed_rows.NAME)
     if not gates:
-        job = job.model_copy(update={"spec": without_gates(job.spec)})
+        job = without_gates(job)
     folder, runner, failure = DataFolder(root / "checked"), None, None
     describer, first = _Describer(), _FirstRow()
     if describe:
@@ -193,7 +193,7 @@ def _tokenizer(context: Context, job: FineTuneJob, *, any_model: bool) -> tuple[
     if any_model:
         return plain_tokenizer(), _LONGEST
     model = job.spec.model
-    folder = model_folder(context, job.spec)
+    folder = configuration_folder(context, model)
     return load_model_tokenizer(folder, model.chat_template_args or {}), model_length(folder)
 
 

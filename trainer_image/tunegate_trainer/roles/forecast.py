@@ -5,47 +5,34 @@ request, it reads the manifests ``job.json`` and ``gates.json``, where gates may
 ``forecast.json``.
 """
 
-import json
 import sys
-from functools import partial
 from pathlib import Path
 
 from transformers import AutoConfig
 
-from tunegate_api.contract import (
-    GateRequest,
-    Request,
-    Role,
-    sha256_text,
-)
+from tunegate_api.contract import Request, Role
 from tunegate_api.forecast import Forecast, ModelForecast
 from tunegate_api.memory.shapes import ModelShape, Pass
 from tunegate_api.plan import ModelPlan, StagePlan
 from tunegate_api.v1alpha1 import EvalGate, FineTuneJob
-from tunegate_api.v1alpha1.evalgate import Golden
-from tunegate_api.v1alpha1.finetunejob import FineTuneJobSpec
-from tunegate_api.v1alpha1.safety import Safety
-from tunegate_api.workspace import Workspace
 from tunegate_trainer.data.folder import DataFolder
-from tunegate_trainer.evaluate.golden_sets import golden_text
-from tunegate_trainer.evaluate.safety_sets import safety_text
 from tunegate_trainer.evaluate.stored_sets import store_sets
-from tunegate_trainer.fetch import SCHEMES, fetch_model, find_model
-from tunegate_trainer.fetch.model_files import choose_description
-from tunegate_trainer.models.resolve import model_address, model_length, resolve_model, source_folder
-from tunegate_trainer.models.safetensors import check_weights, stored_dtype
+from tunegate_trainer.models.configuration import configuration_folder
+from tunegate_trainer.models.resolve import model_length
+from tunegate_trainer.models.safetensors import stored_dtype
 from tunegate_trainer.models.shape import model_shape
 from tunegate_trainer.models.target_modules import check_target_modules, skeleton
 from tunegate_trainer.models.targets import with_targets
+from tunegate_trainer.planning.manifests import make_request, read_manifests, without_gates
 from tunegate_trainer.planning.notes import plan_notes
 from tunegate_trainer.planning.plan import plan_stages
+from tunegate_trainer.planning.prepare import prepare
 from tunegate_trainer.planning.sizing import with_estimate
 from tunegate_trainer.planning.too_large import GateMemory, too_large_error
-from tunegate_trainer.process.command import Show, run_command
+from tunegate_trainer.process.command import run_command
 from tunegate_trainer.process.context import Context
 from tunegate_trainer.process.errors import SourceNotFoundError, TrainerError
 from tunegate_trainer.process.files import write_model
-from tunegate_trainer.roles.data import prepare
 
 FILE = "forecast.json"
 
@@ -53,13 +40,7 @@ FILE = "forecast.json"
 def main() -> int:
     """Write the forecast. Return 0 even if the job would be refused, because the forecast contains the
     error."""
-
-    def work(root: Path, _: Show) -> None:
-        job = FineTuneJob.model_validate_json((root / "job.json").read_bytes())
-        gates = [EvalGate.model_validate(gate) for gate in json.loads((root / "gates.json").read_bytes())]
-        write_model(root / FILE, forecast(root, job, gates))
-
-    return run_command(work)
+    return run_command(lambda root, _: write_model(root / FILE, forecast(root, *read_manifests(root))))
 
 
 def forecast(root: Path, job: FineTuneJob, gates: list[EvalGate]) -> Forecast:
@@ -77,29 +58,28 @@ def forecast(root: Path, job: FineTuneJob, gates: list[EvalGate]) -> Forecast:
         return Forecast(model=ModelForecast(uri=uri, parameters=0), notes=[unknown])
     context = Context(role=Role.DATA, root=root)
     try:
-        folder = model_folder(context, spec)
+        folder = configuration_folder(context, spec.model)
         longest = model_length(folder)
         shape = model_shape(folder)
     except TrainerError as error:
         return Forecast(model=ModelForecast(uri=uri, parameters=0), failure=error.failure)
     if shape is None:
-        return _without_sizes(root, job, gates, folder)
+        return _without_sizes(context, job, gates, folder)
     known = Forecast(model=ModelForecast(uri=uri, parameters=shape.parameters, shape=shape))
     try:
-        _write_request(root, job, gates)
-        return _with_rows(context, known, folder)
+        return _with_rows(context, known, job, gates, folder)
     except SourceNotFoundError as error:
         notes = [f"{error}: rows, tokens, steps and the memory of evaluations are unknown"]
         known = known.model_copy(update={"notes": notes})
     except TrainerError as error:
         known = known.model_copy(update={"failure": error.failure})
     try:
-        return _without_rows(known, job, folder, shape, longest)
+        return _without_rows(context, known, job, folder, shape, longest)
     except TrainerError as error:  # the same error as above, or targets that do not work
         return known.model_copy(update={"failure": known.failure or error.failure})
 
 
-def _without_sizes(root: Path, job: FineTuneJob, gates: list[EvalGate], folder: Path) -> Forecast:
+def _without_sizes(context: Context, job: FineTuneJob, gates: list[EvalGate], folder: Path) -> Forecast:
     """Return the forecast for a model that can be trained, but whose memory cannot be estimated."""
     parameters = sum(weight.numel() for weight in skeleton(folder).parameters())
     known = Forecast(
@@ -111,13 +91,12 @@ def _without_sizes(root: Path, job: FineTuneJob, gates: list[EvalGate], folder: 
         ],
     )
     try:
-        _write_request(root, job, gates)
-        return _with_rows(Context(role=Role.DATA, root=root), known, folder)
+        return _with_rows(context, known, job, gates, folder)
     except SourceNotFoundError as error:
         known = known.model_copy(update={"notes": [*known.notes, f"{error}: rows and steps are unknown"]})
     except TrainerError as error:
         return known.model_copy(update={"failure": error.failure})
-    request, stages = _planned(job, model_length(folder), parameters)
+    request, stages = _planned(context, job, model_length(folder), parameters)
     gate = GateMemory(request, _model_plan(known), stages, [], stored_dtype(folder))
     return _refused_if_too_large(known, gate)
 
@@ -130,86 +109,19 @@ def _refused_if_too_large(known: Forecast, gate: GateMemory) -> Forecast:
     return known.model_copy(update={"judging": gate.memory(), "failure": failure})
 
 
-def _planned(job: FineTuneJob, longest: int, parameters: int) -> tuple[Request, list[StagePlan]]:
+def _planned(
+    context: Context, job: FineTuneJob, longest: int, parameters: int
+) -> tuple[Request, list[StagePlan]]:
     """Return the request and the stages of a job whose rows are unknown."""
-    request = _request(job, without_gates(job.spec), [])
+    request = make_request(context.root, without_gates(job), [])
     return request, plan_stages(request, {method: [1] for method in ("SFT", "DPO")}, longest, parameters)
 
 
-def model_folder(context: Context, spec: FineTuneJobSpec) -> Path:
-    """Return the folder with the model's configuration.
-
-    A local model is used in place. For a remote model, its configuration and tokenizer are downloaded to the
-    workspace. A GGUF file is converted to a model in the workspace.
-    """
-    address = model_address(context, spec.model)
-    if address.scheme in SCHEMES:
-        described = find_model(address, partial(choose_description, address.uri))
-        return fetch_model(address, described, context.workspace / "description")
-    folder = source_folder(context.root, spec.model)
-    if (folder / "config.json").is_file():
-        check_weights(folder)
-        return folder
-    if not any(folder.glob("*.gguf")):
-        raise SourceNotFoundError(
-            f"model.uri: there is no config.json in {spec.model.uri}",
-            "add the model's config.json, which has the model's sizes; weights and tokenizer may be missing",
-        )
-    model = resolve_model(context, spec.model)
-    return context.workspace / Workspace.base_model(model.digest)
-
-
-def _write_request(root: Path, job: FineTuneJob, gates: list[EvalGate]) -> None:
-    write_model(root / "request" / "request.json", make_request(root, job, gates))
-
-
-def make_request(root: Path, job: FineTuneJob, gates: list[EvalGate]) -> Request:
-    """Return the request that the operator would record for ``job``. Raises :class:`SourceNotFoundError` if
-    one of its gates is not in ``gates``."""
-    spec, by_name = job.spec, {gate.metadata.name: gate for gate in gates}
-    named = [spec.gates, *(stage.gates or [] for stage in spec.stages)]
-    names = sorted({gate.name for gates_of_part in named for gate in gates_of_part})
-    for name in names:
-        if name not in by_name:
-            raise SourceNotFoundError(
-                f"EvalGate {name} is not in the manifests", "add the EvalGate to the manifests"
-            )
-    requests = [
-        GateRequest(
-            name=name,
-            spec=by_name[name].spec,
-            golden_sha256=_golden_sha256(root, name, by_name[name].spec.golden),
-            safety_sha256=_safety_sha256(root, name, by_name[name].spec.safety),
-        )
-        for name in names
-    ]
-    return _request(job, job.spec, requests)
-
-
-def _golden_sha256(root: Path, gate: str, golden: Golden) -> str:
-    """Return the digest of a gate's golden set. That of a set at an address is checked when it is copied."""
-    if golden.source.uri is not None:
-        return golden.sha256 or ""
-    return sha256_text(golden_text(Context(role=Role.DATA, root=root), gate, golden.source))
-
-
-def _safety_sha256(root: Path, gate: str, safety: Safety | None) -> str | None:
-    """Return the digest of a gate's safety set, see :func:`_golden_sha256`."""
-    if safety is None:
-        return None
-    if safety.source.uri is not None:
-        return safety.sha256 or ""
-    return sha256_text(safety_text(Context(role=Role.DATA, root=root), gate, safety.source))
-
-
-def _request(job: FineTuneJob, spec: FineTuneJobSpec, gates: list[GateRequest]) -> Request:
-    return Request(
-        name=job.metadata.name, namespace=job.metadata.namespace, uid="plan", spec=spec, gates=gates
-    )
-
-
-def _with_rows(context: Context, known: Forecast, folder: Path) -> Forecast:
+def _with_rows(
+    context: Context, known: Forecast, job: FineTuneJob, gates: list[EvalGate], folder: Path
+) -> Forecast:
     """Return the forecast with the plan of the data role. The rows and golden sets must be available."""
+    context.request = make_request(context.root, job, gates)
     if not (folder / "tokenizer.json").is_file() and not (folder / "tokenizer_config.json").is_file():
         raise SourceNotFoundError(f"model.uri: there is no tokenizer in {known.model.uri}")
     store_sets(context)
@@ -232,13 +144,13 @@ def _model_plan(known: Forecast) -> ModelPlan:
 
 
 def _without_rows(
-    known: Forecast, job: FineTuneJob, folder: Path, shape: ModelShape, longest: int
+    context: Context, known: Forecast, job: FineTuneJob, folder: Path, shape: ModelShape, longest: int
 ) -> Forecast:
     """Return the forecast for a job whose rows are unknown. Memory is estimated for a pass with one example
     or pair of the maximum length, with labels on all tokens."""
     if known.failure is None:
         check_target_modules(folder, job.spec.stages)
-    request, planned = _planned(job, longest, shape.parameters)
+    request, planned = _planned(context, job, longest, shape.parameters)
     resolved = with_targets(folder, planned)
     stages = []
     for stage in resolved:
@@ -254,11 +166,6 @@ def _without_rows(
 
 def _without_steps(stage: StagePlan) -> StagePlan:
     return stage.model_copy(update={"total_steps": 0, "tokens": 0, "checkpoint_steps": []})
-
-
-def without_gates(spec: FineTuneJobSpec) -> FineTuneJobSpec:
-    stages = [stage.model_copy(update={"gates": None}) for stage in spec.stages]
-    return spec.model_copy(update={"gates": [], "stages": stages})
 
 
 if __name__ == "__main__":

@@ -24,25 +24,23 @@ from tunegate_api.cases.safety_cases import SafetyCase
 from tunegate_api.contract import Request, Role
 from tunegate_api.gate_run import GateRun, GateRunRequest, MeasuredCase, MeasuredModel
 from tunegate_api.results import Evaluation, Subject
-from tunegate_api.v1alpha1 import EvalGate, FineTuneJob
 from tunegate_trainer.artifacts.build import is_adapter, load_artifact
 from tunegate_trainer.evaluate.evaluate import SetResult, Weights, as_evaluation, as_results, evaluate
+from tunegate_trainer.evaluate.gate_servers import check_servers
 from tunegate_trainer.evaluate.generate import device_name
 from tunegate_trainer.evaluate.given_artifact import GivenArtifact, given_base, link_artifact
 from tunegate_trainer.evaluate.golden_sets import golden_sets
 from tunegate_trainer.evaluate.published import PublishedVersions, stops_of
 from tunegate_trainer.evaluate.safety_sets import safety_sets
-from tunegate_trainer.evaluate.scorers.safety_servers import check_safety_judges
-from tunegate_trainer.evaluate.scorers.servers import check_guardrails
 from tunegate_trainer.evaluate.served import evaluate_served
 from tunegate_trainer.evaluate.sets import Case, GeneratedSet, check_prompts
 from tunegate_trainer.evaluate.stored_sets import store_sets
-from tunegate_trainer.inference.served import check_served
 from tunegate_trainer.judge.gates import calibrate_judges
 from tunegate_trainer.models.loading import load_base
 from tunegate_trainer.models.matching_weights import embedding_rows
 from tunegate_trainer.models.resolve import model_length, require_bitsandbytes
 from tunegate_trainer.models.safetensors import stored_dtype
+from tunegate_trainer.planning.manifests import make_request, read_manifests
 from tunegate_trainer.planning.plan import base_dtype
 from tunegate_trainer.process.command import Show, run_command
 from tunegate_trainer.process.context import Context
@@ -55,9 +53,8 @@ from tunegate_trainer.process.errors import (
 )
 from tunegate_trainer.process.files import write_model
 from tunegate_trainer.publish.targets import open_compared, open_target
-from tunegate_trainer.roles.data import check_servers_of_scorers, load_model_tokenizer
-from tunegate_trainer.roles.forecast import make_request
 from tunegate_trainer.tokens.chat import load_tokenizer
+from tunegate_trainer.tokens.model_tokenizer import load_model_tokenizer
 
 REQUEST, RESULT = "gate_run.json", "gate_run_result.json"
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
@@ -151,15 +148,13 @@ def run_gates(root: Path, report: Callable[[str], None]) -> GateRun:
 
 
 def _check_servers(context: Context) -> tuple[dict[str, list[GoldenCase]], list[str]]:
-    """Check what needs no model: the sets at addresses, the servers and the publish target. Return the
+    """Check what needs no model: the sets at addresses, the publish target and the servers. Return the
     golden cases by the name of the gate, and warnings. Raises :class:`TrainerError`."""
     store_sets(context)
-    check_served(context, context.request.final_gates)
-    golden = check_servers_of_scorers(context)
     for target in context.request.spec.publish:
         with _named("--published", "spec.publish: "):
             open_target(context.root, target.uri)
-    return golden, [*check_guardrails(context, golden), *check_safety_judges(context)]
+    return check_servers(context)
 
 
 def _models(context: Context, wanted: GateRunRequest) -> _Models:
@@ -198,9 +193,7 @@ def _evaluate(
 def _request(root: Path) -> Request:
     """Return the request with the gates. Their error rates are not measured: this takes as long as many
     evaluations, and the result depends only on gate and base model."""
-    job = FineTuneJob.model_validate_json((root / "job.json").read_bytes())
-    gates = [EvalGate.model_validate(gate) for gate in json.loads((root / "gates.json").read_bytes())]
-    request = make_request(root, job, gates)
+    request = make_request(root, *read_manifests(root))
     measured = [
         gate.model_copy(update={"spec": gate.spec.model_copy(update={"error_rate": None})})
         for gate in request.gates

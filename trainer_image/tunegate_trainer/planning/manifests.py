@@ -1,0 +1,67 @@
+"""Read the manifests of a command, and return the request that the operator would record for them."""
+
+import json
+from pathlib import Path
+
+from tunegate_api.contract import GateRequest, Request, Role, sha256_text
+from tunegate_api.v1alpha1 import EvalGate, FineTuneJob
+from tunegate_api.v1alpha1.evalgate import Golden
+from tunegate_api.v1alpha1.safety import Safety
+from tunegate_trainer.evaluate.golden_sets import golden_text
+from tunegate_trainer.evaluate.safety_sets import safety_text
+from tunegate_trainer.process.context import Context
+from tunegate_trainer.process.errors import SourceNotFoundError
+
+
+def read_manifests(root: Path) -> tuple[FineTuneJob, list[EvalGate]]:
+    """Return the job in ``job.json`` and the gates in ``gates.json``, where gates may be missing."""
+    job = FineTuneJob.model_validate_json((root / "job.json").read_bytes())
+    return job, [EvalGate.model_validate(gate) for gate in json.loads((root / "gates.json").read_bytes())]
+
+
+def make_request(root: Path, job: FineTuneJob, gates: list[EvalGate]) -> Request:
+    """Return the request that the operator would record for ``job``. Raises :class:`SourceNotFoundError` if
+    one of its gates is not in ``gates``."""
+    spec, by_name = job.spec, {gate.metadata.name: gate for gate in gates}
+    named = [spec.gates, *(stage.gates or [] for stage in spec.stages)]
+    names = sorted({gate.name for gates_of_part in named for gate in gates_of_part})
+    for name in names:
+        if name not in by_name:
+            raise SourceNotFoundError(
+                f"EvalGate {name} is not in the manifests", "add the EvalGate to the manifests"
+            )
+    requests = [
+        GateRequest(
+            name=name,
+            spec=by_name[name].spec,
+            golden_sha256=_golden_sha256(root, name, by_name[name].spec.golden),
+            safety_sha256=_safety_sha256(root, name, by_name[name].spec.safety),
+        )
+        for name in names
+    ]
+    return Request(
+        name=job.metadata.name, namespace=job.metadata.namespace, uid="plan", spec=spec, gates=requests
+    )
+
+
+def _golden_sha256(root: Path, gate: str, golden: Golden) -> str:
+    """Return the digest of a gate's golden set. That of a set at an address is checked when it is copied."""
+    if golden.source.uri is not None:
+        return golden.sha256 or ""
+    return sha256_text(golden_text(Context(role=Role.DATA, root=root), gate, golden.source))
+
+
+def _safety_sha256(root: Path, gate: str, safety: Safety | None) -> str | None:
+    """Return the digest of a gate's safety set, see :func:`_golden_sha256`."""
+    if safety is None:
+        return None
+    if safety.source.uri is not None:
+        return safety.sha256 or ""
+    return sha256_text(safety_text(Context(role=Role.DATA, root=root), gate, safety.source))
+
+
+def without_gates(job: FineTuneJob) -> FineTuneJob:
+    """Return the job without its gates."""
+    stages = [stage.model_copy(update={"gates": None}) for stage in job.spec.stages]
+    spec = job.spec.model_copy(update={"gates": [], "stages": stages})
+    return job.model_copy(update={"spec": spec})
