@@ -16,7 +16,6 @@ from support.usable_rows import answered, prompted, usable_rows
 from tunegate_api.cases.golden import parse_golden
 from tunegate_api.contract import Role, StartRequest
 from tunegate_api.messages import Message
-from tunegate_api.plan import ModelPlan
 from tunegate_api.v1alpha1.data import Quality
 from tunegate_api.v1alpha1.data_checks import CHECK_DEFAULTS, DataChecks
 from tunegate_api.v1alpha1.data_status import MAX_DATA_CHECKS, DataCheckResult
@@ -436,11 +435,10 @@ def test_check_added_to_the_table_of_checks_is_run(make_root, tiny_model, tmp_pa
     data = {"goal": "StyleOrFormat", "train": {"configMap": "orders"}, "sizePolicy": "Warn"}
     root = make_root(spec={"data": data}, inputs={"orders/train.jsonl": rows})
     folder = DataFolder(tmp_path / "data")
-    model = ModelPlan(uri="package://tiny", digest="0" * 64, parameters=1)
     checks = replace(CHECKS, split=(*CHECKS.split, NoMugs()))
-    plan, _ = prepare(root.context(Role.DATA), folder, model, tiny_model, checks)
-    assert plan.data.warnings[-1] == f"{plan.data.train.rows} training rows are orders"
-    assert json.loads((folder.path / "report.json").read_text())["orders"] == plan.data.train.rows
+    data = prepare(root.context(Role.DATA), folder, tiny_model, 1, checks=checks).data
+    assert data.warnings[-1] == f"{data.train.rows} training rows are orders"
+    assert json.loads((folder.path / "report.json").read_text())["orders"] == data.train.rows
 
 
 @pytest.mark.parametrize(

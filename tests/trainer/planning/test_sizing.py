@@ -15,7 +15,7 @@ from support.trainer_root import TrainerRoot
 from tunegate_api.memory.estimate import estimate
 from tunegate_api.memory.fitting import fits, size_text
 from tunegate_api.memory.shapes import Accelerator, ModelShape, Pass
-from tunegate_api.plan import ModelPlan, StagePlan
+from tunegate_api.plan import StagePlan
 from tunegate_trainer.data.usable import UsableRow
 from tunegate_trainer.planning.plan import plan_stages
 from tunegate_trainer.planning.sizing import with_memory
@@ -84,8 +84,7 @@ def plan(tmp_path, tiny_model):
         (found,) = with_memory(
             request, stages, model, cast("Any", None), rows=measured(lengths), pairs=[], batches=[]
         )
-        described = ModelPlan(uri="model", digest="0" * 64, parameters=model.parameters, shape=model)
-        error = too_large_error(GateMemory(request, described, [found], [], "bfloat16"))
+        error = too_large_error(GateMemory(request, model, model.parameters, [found], [], "bfloat16"))
         if error:
             raise error
         return found

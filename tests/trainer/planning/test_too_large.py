@@ -10,7 +10,7 @@ from support.model_shapes import LLAMA_70B, LLAMA_405B, QWEN_7B
 from support.trainer_root import ALL_WEIGHTS, stage_plan
 from tunegate_api.contract import Request
 from tunegate_api.memory.shapes import GenerationBatch, ModelShape, Pass
-from tunegate_api.plan import ModelPlan, StagePlan
+from tunegate_api.plan import StagePlan
 from tunegate_trainer.planning.sizing import with_estimate
 from tunegate_trainer.planning.too_large import GateMemory, too_large_error
 from tunegate_trainer.process.errors import GpuTooSmallError
@@ -49,10 +49,8 @@ def refusal(
     stage: StagePlan = stage_plan("sft", [2], **parameters).model_copy(update=changes)
     if shape:
         stage = with_estimate(request, stage, shape, largest=Pass.of([1024], 256))
-    model = ModelPlan(
-        uri="model", digest="0" * 64, parameters=shape.parameters if shape else count, shape=shape
-    )
-    return too_large_error(GateMemory(request, model, [stage], batches, "bfloat16"))
+    size = shape.parameters if shape else count
+    return too_large_error(GateMemory(request, shape, size, [stage], batches, "bfloat16"))
 
 
 @pytest.mark.parametrize(
@@ -70,8 +68,7 @@ def test_gpu_too_small_for_the_final_gate_is_refused(make_request, spec, changes
     first = stage_plan("first", [2], **QLORA)
     stages = [first] if "starts_from" not in changes else [first, first.model_copy(update=changes)]
     stages = [with_estimate(request, one, QWEN_7B, largest=Pass.of([100], 50)) for one in stages]
-    model = ModelPlan(uri="model", digest="0" * 64, parameters=QWEN_7B.parameters, shape=QWEN_7B)
-    error = too_large_error(GateMemory(request, model, stages, [BATCH], "bfloat16"))
+    error = too_large_error(GateMemory(request, QWEN_7B, QWEN_7B.parameters, stages, [BATCH], "bfloat16"))
     if hint is None:
         assert error is None
         return

@@ -1,13 +1,15 @@
 """Check the model and the data of a job, split the data, and plan the stages."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from transformers import AutoConfig, PreTrainedTokenizerBase
 
+from tunegate_api.memory.shapes import Memory, ModelShape
 from tunegate_api.meta import exact
-from tunegate_api.plan import DataPlan, ModelPlan, Plan, SamplePlan
+from tunegate_api.plan import DataPlan, SamplePlan, StagePlan
 from tunegate_api.v1alpha1.finetunejob import FineTuneJobSpec
 from tunegate_api.v1alpha1.stages import Stage
 from tunegate_api.workspace import REVIEW_SAMPLE, golden_file, safety_file
@@ -37,19 +39,38 @@ from tunegate_trainer.planning.sizing import generation_batches, with_memory
 from tunegate_trainer.planning.too_large import GateMemory, too_large_error
 from tunegate_trainer.process.context import Context
 from tunegate_trainer.process.errors import GpuTooSmallError, UserError
-from tunegate_trainer.process.packages import library_versions
 from tunegate_trainer.tokens.model_tokenizer import load_model_tokenizer
 from tunegate_trainer.tokens.rows import PREFERENCE, Row
 
 
-def prepare(
-    context: Context, folder: DataFolder, model: ModelPlan, model_folder: Path, checks: Checks = CHECKS
-) -> tuple[Plan, GpuTooSmallError | None]:
-    """Check model and data, write the train, dev and test files into ``folder``, and return the plan, with an
-    error if the job does not fit one GPU.
+@dataclass(frozen=True)
+class Prepared:
+    """The plan of a job without its model: what needs the rows, and the configuration and tokenizer of the
+    model, but no weights."""
 
-    ``model_folder`` has the model's configuration and tokenizer. Raises :class:`TrainerError` if a check
-    fails.
+    data: DataPlan
+    stages: list[StagePlan]
+    judging: Memory | None
+    """The memory that the final gate needs. None if the shape of the model is not known."""
+    shape: ModelShape | None
+    auto_class: str | None
+    too_large: GpuTooSmallError | None
+    """The error if the job does not fit one GPU."""
+
+
+def prepare(
+    context: Context,
+    folder: DataFolder,
+    model_folder: Path,
+    parameters: int,
+    *,
+    is_merged: bool = False,
+    checks: Checks = CHECKS,
+) -> Prepared:
+    """Check model and data, write the train, dev and test files into ``folder``, and plan the stages.
+
+    ``model_folder`` has the model's configuration and tokenizer, and ``parameters`` is the number of its
+    parameters. For ``is_merged``, see :class:`GateMemory`. Raises :class:`TrainerError` if a check fails.
     """
     request = context.request
     spec = request.spec
@@ -90,7 +111,7 @@ def prepare(
         request,
         lengths,
         longest_chat,
-        model.parameters,
+        parameters,
         has_fast_attention=attention_of(config) == "sdpa",
     )
     reason = separate_passes_reason(config, on_gpu=spec.resources.accelerator == "GPU")
@@ -113,17 +134,10 @@ def prepare(
     names: list[str] = [metric.name for metric in spec.task_metrics]
     dev_cases = {name: len(of_pairs.dev) if name == PREFERENCE else len(split.dev) for name in names}
     check_outcomes(stages, _case_counts(checking), dev_cases, sum(len(one.cases) for one in safety))
-    model = model.model_copy(
-        update={
-            "shape": shape,
-            "auto_class": auto_class_name(model_folder),
-            "chat_template_args": spec.model.chat_template_args or {},
-        }
+    memory = GateMemory(
+        request, shape, parameters, stages, batches, stored_dtype(model_folder), is_merged=is_merged
     )
-    memory = GateMemory(request, model, stages, batches, stored_dtype(model_folder))
-    plan = Plan(
-        job_uid=request.uid,
-        model=model,
+    return Prepared(
         data=DataPlan(
             source_sha256=data.source_sha256,
             **folder.write_split(split, trained),
@@ -136,9 +150,10 @@ def prepare(
         ),
         stages=stages,
         judging=memory.memory(),
-        versions=library_versions(),
+        shape=shape,
+        auto_class=auto_class_name(model_folder),
+        too_large=too_large_error(memory),
     )
-    return plan, too_large_error(memory)
 
 
 def _review_sample(context: Context, folder: DataFolder, rows: Sequence[UsableRow[Row]]) -> SamplePlan | None:

@@ -20,7 +20,7 @@ from tunegate_api.memory.fitting import (
     smaller_weights,
 )
 from tunegate_api.memory.shapes import GenerationBatch, Memory, ModelShape
-from tunegate_api.plan import ModelPlan, StagePlan, TrainingParameters
+from tunegate_api.plan import StagePlan, TrainingParameters
 from tunegate_trainer.planning.sizing import gpu_bytes
 from tunegate_trainer.process.errors import GpuTooSmallError
 
@@ -40,24 +40,30 @@ class GateMemory:
     """Everything that decides how much memory the final gate needs."""
 
     request: Request
-    model: ModelPlan
+    shape: ModelShape | None
+    """The shape of the model. None if it is not known."""
+    parameters: int
+    """The number of parameters of the model."""
     stages: Sequence[StagePlan]
     batches: Sequence[GenerationBatch]
     """The largest batches of the evaluations. Empty if they are not known."""
     stored: str
     """The dtype of the base model's stored weights."""
+    is_merged: bool = False
+    """Whether the model was merged for this job, see :attr:`tunegate_api.plan.ModelPlan.is_merged`."""
 
     def memory(self) -> Memory | None:
         """Return the memory that the gate needs. Returns None if the shape of the model is not known."""
-        shape = self.model.shape
-        return self._judging(shape, self._last, self.batches, whole=self._is_whole) if shape else None
+        if self.shape is None:
+            return None
+        return self._judging(self.shape, self._last, self.batches, whole=self._is_whole)
 
     def least_weights(self) -> int:
         """Return a lower bound of the memory of the weights, for a model of unknown shape."""
         if not self._is_whole and self._last.quantization:
-            return round(_NF4_BYTES * self.model.parameters)
+            return round(_NF4_BYTES * self.parameters)
         dtype = self.stored if self._is_whole else self._last.dtype
-        return round(_BYTES[dtype] * self.model.parameters)
+        return round(_BYTES[dtype] * self.parameters)
 
     def remedies(self, shape: ModelShape, size: int) -> Iterator[Remedy]:
         """Yield single changes of the job with which the gate fits a GPU with ``size`` bytes."""
@@ -77,7 +83,7 @@ class GateMemory:
             yield Remedy("remove mergeAdapter", memory)
 
     def _smaller_weights(self, shape: ModelShape) -> Iterator[Remedy]:
-        if self.request.spec.merge_adapter or self.model.is_merged or len(self.stages) > 1:
+        if self.request.spec.merge_adapter or self.is_merged or len(self.stages) > 1:
             return  # the artifact has all weights in 16 bits, or earlier stages decide about them
         for change, update in smaller_weights(self._last):
             changed = self._last.model_copy(update=update)
@@ -96,7 +102,7 @@ class GateMemory:
     def _is_whole_without_merging(self) -> bool:
         """Whether the artifact contains all weights even without ``mergeAdapter``."""
         is_of_base = all(stage.starts_from == "Adapter" for stage in self.stages[1:])
-        return self._last.adapter == "None" or not is_of_base or self.model.is_merged
+        return self._last.adapter == "None" or not is_of_base or self.is_merged
 
     def _judging(
         self,
@@ -118,7 +124,7 @@ def too_large_error(gate: GateMemory) -> GpuTooSmallError | None:
     If ``resources.gpu.memory`` is not set, only a job that fits no GPU is refused. If the shape of the model
     is not known, only a job is refused whose weights alone do not fit.
     """
-    limit, model = _limit(gate.request), gate.model.shape
+    limit, model = _limit(gate.request), gate.shape
     if limit is None:
         return None
     if model is None:

@@ -22,10 +22,11 @@ from tunegate_trainer.evaluate.stored_sets import store_sets
 from tunegate_trainer.judge.gates import calibrate_judges
 from tunegate_trainer.judge.review import judge_server, with_judge
 from tunegate_trainer.models.resolve import resolve_model
-from tunegate_trainer.planning.prepare import prepare
+from tunegate_trainer.planning.prepare import Prepared, prepare
 from tunegate_trainer.process.context import Context
 from tunegate_trainer.process.errors import TrainerError
 from tunegate_trainer.process.files import is_complete, write_model
+from tunegate_trainer.process.packages import library_versions
 from tunegate_trainer.tokens.rows import PAIRS_PREFIX
 
 logger = logging.getLogger(__name__)
@@ -88,11 +89,11 @@ def _create_plan(context: Context, folder: DataFolder) -> Plan:
         # Imported only if needed: importing PEFT takes two seconds.
         import_module("tunegate_trainer.artifacts.anchor").check_anchors(context, model.digest)
     try:
-        plan, too_large = prepare(
-            context, folder, model, context.workspace / Workspace.base_model(model.digest)
-        )
-        if too_large:
-            raise too_large
+        model_folder = context.workspace / Workspace.base_model(model.digest)
+        prepared = prepare(context, folder, model_folder, model.parameters, is_merged=model.is_merged)
+        if prepared.too_large:
+            raise prepared.too_large
+        plan = _plan(context, model, prepared)
         plan = with_judge(context, plan, judge)  # after all checks, because the answers of a judge cost money
         judges, of_judges = calibrate_judges(context, golden)
     finally:
@@ -102,6 +103,22 @@ def _create_plan(context: Context, folder: DataFolder) -> Plan:
     plan = plan.model_copy(update={"data": data, "gate_judges": judges})
     write_model(folder.path / "plan.json", plan)  # last: the plan implies that all files it pins exist
     return plan
+
+
+def _plan(context: Context, model: ModelPlan, prepared: Prepared) -> Plan:
+    found = {
+        "shape": prepared.shape,
+        "auto_class": prepared.auto_class,
+        "chat_template_args": context.request.spec.model.chat_template_args or {},
+    }
+    return Plan(
+        job_uid=context.request.uid,
+        model=model.model_copy(update=found),
+        data=prepared.data,
+        stages=prepared.stages,
+        judging=prepared.judging,
+        versions=library_versions(),
+    )
 
 
 def _model(context: Context) -> ModelPlan:

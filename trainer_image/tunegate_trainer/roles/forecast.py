@@ -13,7 +13,7 @@ from transformers import AutoConfig
 from tunegate_api.contract import Request, Role
 from tunegate_api.forecast import Forecast, ModelForecast
 from tunegate_api.memory.shapes import ModelShape, Pass
-from tunegate_api.plan import ModelPlan, StagePlan
+from tunegate_api.plan import StagePlan
 from tunegate_api.v1alpha1 import EvalGate, FineTuneJob
 from tunegate_trainer.data.folder import DataFolder
 from tunegate_trainer.evaluate.stored_sets import store_sets
@@ -97,13 +97,15 @@ def _without_sizes(context: Context, job: FineTuneJob, gates: list[EvalGate], fo
     except TrainerError as error:
         return known.model_copy(update={"failure": error.failure})
     request, stages = _planned(context, job, model_length(folder), parameters)
-    gate = GateMemory(request, _model_plan(known), stages, [], stored_dtype(folder))
-    return _refused_if_too_large(known, gate)
+    return _refused_if_too_large(known, request, stages, stored_dtype(folder))
 
 
-def _refused_if_too_large(known: Forecast, gate: GateMemory) -> Forecast:
+def _refused_if_too_large(
+    known: Forecast, request: Request, stages: list[StagePlan], stored: str
+) -> Forecast:
     """Return the forecast with the memory of the gate, and with the error of a job that does not fit one
     GPU."""
+    gate = GateMemory(request, known.model.shape, known.model.parameters, stages, [], stored)
     too_large = too_large_error(gate)
     failure = known.failure or (too_large and too_large.failure)
     return known.model_copy(update={"judging": gate.memory(), "failure": failure})
@@ -125,22 +127,16 @@ def _with_rows(
     if not (folder / "tokenizer.json").is_file() and not (folder / "tokenizer_config.json").is_file():
         raise SourceNotFoundError(f"model.uri: there is no tokenizer in {known.model.uri}")
     store_sets(context)
-    model = _model_plan(known)
     data = DataFolder(context.workspace / context.paths.data)
-    plan, too_large = prepare(context, data, model, folder)
+    prepared = prepare(context, data, folder, known.model.parameters)
     return known.model_copy(
         update={
-            "data": plan.data,
-            "stages": plan.stages,
-            "judging": plan.judging,
-            "failure": too_large.failure if too_large else None,
+            "data": prepared.data,
+            "stages": prepared.stages,
+            "judging": prepared.judging,
+            "failure": prepared.too_large.failure if prepared.too_large else None,
         }
     )
-
-
-def _model_plan(known: Forecast) -> ModelPlan:
-    model = known.model
-    return ModelPlan(uri=model.uri, digest="0" * 64, parameters=model.parameters, shape=model.shape)
 
 
 def _without_rows(
@@ -160,8 +156,7 @@ def _without_rows(
     config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
     notes = [*known.notes, *plan_notes(config, shape, resolved)]
     known = known.model_copy(update={"stages": stages, "notes": notes})
-    gate = GateMemory(request, _model_plan(known), stages, [], stored_dtype(folder))
-    return _refused_if_too_large(known, gate)
+    return _refused_if_too_large(known, request, stages, stored_dtype(folder))
 
 
 def _without_steps(stage: StagePlan) -> StagePlan:
