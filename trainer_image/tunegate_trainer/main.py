@@ -5,7 +5,6 @@ roles report, track and cleanup only write the termination message.
 """
 
 import argparse
-import errno
 import gc
 import logging
 import os
@@ -27,13 +26,7 @@ from tunegate_api.v1alpha1.finetunejob_status import Failure, Reason
 from tunegate_trainer.distributed import topology
 from tunegate_trainer.distributed.launcher import launch
 from tunegate_trainer.process.context import Context, Options
-from tunegate_trainer.process.errors import (
-    CudaOutOfMemoryError,
-    PeerLostError,
-    StorageError,
-    TrainerError,
-    is_out_of_memory,
-)
+from tunegate_trainer.process.errors import PeerLostError, TrainerError, known_error
 from tunegate_trainer.process.interruption import Interrupted, Interruption, Superseded
 from tunegate_trainer.process.local_addresses import refuse_local_addresses
 from tunegate_trainer.process.packages import hide
@@ -46,10 +39,6 @@ _UNUSED = ("scipy", "sklearn", "wandb")
 need wandb, run in separate processes; the check ``distribution_shift`` shows scipy and sklearn again."""
 _TERMINATION_BYTES = 4096
 """The maximum size of a termination message in bytes. Kubernetes cuts longer messages."""
-_STORAGE_ERRNOS = (errno.ENOSPC, errno.EROFS, errno.EDQUOT)
-_STORAGE_WORDS = (*map(os.strerror, _STORAGE_ERRNOS), "PytorchStreamWriter failed", "inline_container.cc")
-"""Words in error messages of PyTorch and safetensors that mean that the volume is full or read-only. The last
-two are in messages of PyTorch that give no reason."""
 
 
 @dataclass(frozen=True)
@@ -234,10 +223,8 @@ def end_of(work: Callable[[], Outcome]) -> End:
     except Interrupted:
         logger.info("interrupted: the next attempt resumes from the last checkpoint")
         return End(Outcome.INTERRUPTED, ExitCode.INTERRUPTED)
-    except TrainerError as error:
-        return _failed(error)
     except Exception as error:  # noqa: BLE001 - the last handler of the process
-        known = _known_error(error)
+        known = known_error(error)
         if known is not None:
             return _failed(known)
         traceback.print_exc()
@@ -250,27 +237,6 @@ def _failed(error: TrainerError) -> End:
     if error.hint:
         logger.error("hint: %s", error.hint)
     return End(Outcome.FAILED, error.exit_code, error.failure)
-
-
-def _known_error(error: Exception) -> TrainerError | None:
-    """Return the error that the user sees instead of a library's error: for lack of GPU memory, and for a
-    volume that cannot be used. Returns None for any other library error."""
-    if is_out_of_memory(error):
-        return CudaOutOfMemoryError(
-            f"the GPU is out of memory: {error}",
-            "lower training.maxLength, set quantization: NF4 to load the base in 4 bits, or request a GPU "
-            "with more memory",
-        )
-    is_storage = isinstance(error, OSError) and error.errno in _STORAGE_ERRNOS
-    if is_storage or any(words in str(error) for words in _STORAGE_WORDS):
-        return StorageError(f"cannot write to the volume: {error}", "grow the volume, or free space on it")
-    # Paths that a user configures are checked when they are read, so this path is in the workspace.
-    if isinstance(error, PermissionError) and error.filename is not None:
-        return StorageError(
-            f"the volume cannot be used: {error}",
-            f"the trainer runs as user {os.getuid()}: give this user read and write permission on the volume",
-        )
-    return None
 
 
 def _report_end(context: Context, end: End) -> str | None:

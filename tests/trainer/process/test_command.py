@@ -56,3 +56,9 @@ def test_unexpected_error_is_on_stderr_and_has_no_failure_file(tmp_path: Path) -
     assert ended.returncode == 1
     assert "KeyError: 'bug'" in ended.stderr
     assert not (tmp_path / FAILURE_FILE).exists()
+
+
+def test_full_disk_is_a_storage_failure(tmp_path: Path) -> None:
+    ended = run(tmp_path, 'raise OSError(28, "No space left on device", "workspace/x")')
+    failure = Failure.model_validate_json((tmp_path / FAILURE_FILE).read_bytes())
+    assert (ended.returncode, failure.reason) == (ExitCode.STORAGE, Reason.STORAGE)

@@ -1,6 +1,7 @@
 """Run the trainer for a command of ``tunegate`` that needs a model or data, with one way to report errors.
 
-The command's files are below ``$TUNEGATE_ROOT``. If the work fails, the reason is in :data:`FAILURE_FILE`.
+The command's files are below ``$TUNEGATE_ROOT``. If the work fails, the reason is in :data:`FAILURE_FILE`, as
+in the termination message of a role. An unexpected error is only on stderr.
 """
 
 import logging
@@ -10,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tunegate_api.contract import FAILURE_FILE, ROOT_VARIABLE, ExitCode
-from tunegate_trainer.process.errors import TrainerError
+from tunegate_trainer.process.errors import known_error
 from tunegate_trainer.process.files import write_model
 
 Show = Callable[[str], None]
@@ -29,7 +30,10 @@ def run_command(work: Callable[[Path, Show], None], *, level: int = logging.WARN
         os.dup2(2, 1)
         try:
             work(root, lambda line: print(line, file=output, flush=True))
-        except TrainerError as error:
-            write_model(root / FAILURE_FILE, error.failure)
-            return error.exit_code
+        except Exception as error:
+            known = known_error(error)
+            if known is None:
+                raise
+            write_model(root / FAILURE_FILE, known.failure)
+            return known.exit_code
     return ExitCode.OK

@@ -1,5 +1,6 @@
 """Errors that a user can act on. Each class has a reason, and the exit code with which the process ends."""
 
+import errno
 import os
 import re
 import sys
@@ -116,6 +117,10 @@ class RetryWithLessMemoryError(TrainerError):
     exit_code, reason = ExitCode.INTERNAL_ERROR, Reason.CUDA_OUT_OF_MEMORY
 
 
+_STORAGE_ERRNOS = (errno.ENOSPC, errno.EROFS, errno.EDQUOT)
+_STORAGE_WORDS = (*map(os.strerror, _STORAGE_ERRNOS), "PytorchStreamWriter failed", "inline_container.cc")
+"""Words in error messages of PyTorch and safetensors that mean that the volume is full or read-only. The last
+two are in messages of PyTorch that give no reason."""
 _FULL_GPU = re.compile(r"(?i)(cuda|triton).*out of memory|CU\w+_STATUS_ALLOC_FAILED")
 """Matches the messages of out-of-memory errors that PyTorch does not raise as OutOfMemoryError."""
 
@@ -142,6 +147,29 @@ def out_of_memory_explained(hint: Callable[[], str], doing: str = "") -> Iterato
             raise
         message = f"the GPU is out of memory {doing}".rstrip()
         raise CudaOutOfMemoryError(f"{message}: {error}", hint()) from error
+
+
+def known_error(error: Exception) -> TrainerError | None:
+    """Return the error that the user sees instead of a library's error: for lack of GPU memory, and for a
+    volume that cannot be used. A TrainerError is returned as it is. Returns None for any other error."""
+    if isinstance(error, TrainerError):
+        return error
+    if is_out_of_memory(error):
+        return CudaOutOfMemoryError(
+            f"the GPU is out of memory: {error}",
+            "lower training.maxLength, set quantization: NF4 to load the base in 4 bits, or request a GPU "
+            "with more memory",
+        )
+    is_storage = isinstance(error, OSError) and error.errno in _STORAGE_ERRNOS
+    if is_storage or any(words in str(error) for words in _STORAGE_WORDS):
+        return StorageError(f"cannot write to the volume: {error}", "grow the volume, or free space on it")
+    # Paths that a user configures are checked when they are read, so this path is in the workspace.
+    if isinstance(error, PermissionError) and error.filename is not None:
+        return StorageError(
+            f"the volume cannot be used: {error}",
+            f"the trainer runs as user {os.getuid()}: give this user read and write permission on the volume",
+        )
+    return None
 
 
 def unreadable(what: str) -> UserError:
