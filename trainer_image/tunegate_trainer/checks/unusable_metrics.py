@@ -19,13 +19,14 @@ from tunegate_trainer.data.excerpts import start_of
 from tunegate_trainer.data.records.record import RecordPlace
 from tunegate_trainer.data.split import HELD_OUT, SIDES
 from tunegate_trainer.data.usable import UsableRow
-from tunegate_trainer.evaluate.references import labelled_answer, task_references
+from tunegate_trainer.evaluate.scorers.expected_calls import expected_calls
 from tunegate_trainer.evaluate.scorers.json_values import schema_problem, schema_validator
 from tunegate_trainer.evaluate.scorers.labels import SHOWN_LABEL, f1_label
 from tunegate_trainer.evaluate.scorers.numeric import numbers_of
 from tunegate_trainer.evaluate.scorers.rouge import rouge_tokens
 from tunegate_trainer.evaluate.scorers.scorer import Sample
 from tunegate_trainer.evaluate.scorers.tool_calls import tool_calls
+from tunegate_trainer.tokens.answers import labelled_answer
 from tunegate_trainer.tokens.rows import Row
 
 NAME = "unusable_metrics"
@@ -181,11 +182,12 @@ def _numeric(metric: TaskMetric, answers: Answers, context: CheckContext) -> Ite
 
 
 def _tool_calls(metric: TaskMetric, answers: Answers, context: CheckContext) -> Iterator[Finding]:
+    del metric
     failing: list[str] = []
     for side in HELD_OUT:
         rows = answers[side].rows[:MAX_CASES]
         if any(row.tool_calls for row in rows):
-            failing += _failing_calls(metric, answers[side], rows, context)
+            failing += _failing_calls(answers[side], rows, context)
         elif rows:
             yield _error(
                 f"taskMetrics tool_calls: no row of the {side} split has tool calls",
@@ -201,12 +203,10 @@ def _tool_calls(metric: TaskMetric, answers: Answers, context: CheckContext) -> 
     )
 
 
-def _failing_calls(
-    metric: TaskMetric, answers: _SideAnswers, rows: Sequence[Row], context: CheckContext
-) -> Iterator[str]:
+def _failing_calls(answers: _SideAnswers, rows: Sequence[Row], context: CheckContext) -> Iterator[str]:
     """Score the labelled answers of ``rows``, the first rows of ``answers``. Yield those that fail, with the
     reason."""
-    references = task_references(context.tokenizer, rows, metric, None)
+    references = expected_calls(context.tokenizer, rows)
     for answer, row, reference in zip(answers, rows, references, strict=False):
         if problem := tool_calls(Sample("", answer.text, reference, row)):
             yield f"{answer.place}: {problem}"

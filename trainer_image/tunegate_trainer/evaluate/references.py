@@ -9,15 +9,12 @@ from tunegate_api.cases.expectations import CallsExpectation, Leaf
 from tunegate_api.cases.golden import GoldenCase
 from tunegate_api.messages import ToolCall
 from tunegate_api.v1alpha1.finetunejob import TaskMetric
-from tunegate_trainer.evaluate.call_start import call_start
 from tunegate_trainer.evaluate.golden_references import expected_number, plain_reference
+from tunegate_trainer.evaluate.scorers.expected_calls import expected_calls
 from tunegate_trainer.evaluate.scorers.expected_text import ExpectedText
 from tunegate_trainer.evaluate.scorers.labels import ExpectedLabel, f1_label, label_indices
 from tunegate_trainer.evaluate.scorers.rouge import ExpectedOverlap
-from tunegate_trainer.evaluate.scorers.tool_calls import ExpectedCalls
-from tunegate_trainer.tokens.answers import calls_text
-from tunegate_trainer.tokens.chat import render
-from tunegate_trainer.tokens.reasoning import reasoning_marks, split_reasoning
+from tunegate_trainer.tokens.answers import calls_text, labelled_answer
 from tunegate_trainer.tokens.rows import Row
 
 
@@ -35,21 +32,6 @@ def golden_reference(
     return plain_reference(expectation, labels)
 
 
-def labelled_answer(tokenizer: PreTrainedTokenizerBase, row: Row) -> str:
-    """Return the answer of a row as text, without its reasoning.
-
-    Tool calls are included as the text that the chat template renders for them. Raises :class:`UserError` if
-    the template refuses the chat.
-    """
-    if row.tool_calls:
-        return calls_text(tokenizer, row.prompt, row.tool_calls, row.tools, row.completion)
-    marks = reasoning_marks(tokenizer)
-    if marks is None or marks.closes not in row.completion:
-        return row.completion
-    prompt_text = render(tokenizer, row.prompt, row.tools)
-    return split_reasoning(tokenizer, prompt_text, row.answer).content
-
-
 def task_references(
     tokenizer: PreTrainedTokenizerBase,
     rows: Sequence[Row],
@@ -64,7 +46,7 @@ def task_references(
     if metric.name == "json_schema":
         return [schema] * len(rows)
     if metric.name == "tool_calls":
-        return _expected_calls(tokenizer, rows)
+        return expected_calls(tokenizer, rows)
     answers = [labelled_answer(tokenizer, row) for row in rows]
     if metric.name == "f1":
         indices = label_indices(answers)
@@ -76,13 +58,3 @@ def task_references(
     if metric.name == "rouge_l":
         return [ExpectedOverlap(answer) for answer in answers]
     return list(answers)
-
-
-def _expected_calls(tokenizer: PreTrainedTokenizerBase, rows: Sequence[Row]) -> list[ExpectedCalls]:
-    start = call_start(tokenizer, rows)
-    return [
-        ExpectedCalls(
-            calls_text(tokenizer, row.prompt, row.tool_calls, row.tools) if row.tool_calls else "", start
-        )
-        for row in rows
-    ]

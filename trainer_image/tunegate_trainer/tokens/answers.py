@@ -32,6 +32,7 @@ from tunegate_trainer.tokens.reasoning import (
     split_reasoning,
     without_reasoning,
 )
+from tunegate_trainer.tokens.rows import Row
 
 _SHOWN = 120
 """Maximum number of characters of a text in an error. The shown part starts a little before the first
@@ -116,6 +117,21 @@ def calls_text(
     if marks is not None:
         text = without_reasoning(marks, render(tokenizer, prompt, tools), text)
     return without_special_tokens(tokenizer, text)
+
+
+def labelled_answer(tokenizer: PreTrainedTokenizerBase, row: Row) -> str:
+    """Return the answer of a row as text, without its reasoning.
+
+    Tool calls are included as the text that the chat template renders for them. Raises :class:`UserError` if
+    the template refuses the chat.
+    """
+    if row.tool_calls:
+        return calls_text(tokenizer, row.prompt, row.tool_calls, row.tools, row.completion)
+    marks = reasoning_marks(tokenizer)
+    if marks is None or marks.closes not in row.completion:
+        return row.completion
+    prompt_text = render(tokenizer, row.prompt, row.tools)
+    return split_reasoning(tokenizer, prompt_text, row.answer).content
 
 
 def _has_content(text: str, answer: Message) -> bool:
