@@ -18,7 +18,7 @@ from support.manifests import (
 )
 from support.wrong_manifests import JUDGE, REVIEW
 from tunegate_api.cases.case_lines import inline_text
-from tunegate_api.contract import sha256_text
+from tunegate_api.contract.digests import sha256_text
 from tunegate_client.manifest_checks import validate
 from tunegate_client.manifests import load_manifests
 

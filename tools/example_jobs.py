@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from tunegate_api.contract import sha256_text
+from tunegate_api.contract.digests import sha256_text
 from tunegate_api.meta import Condition
 from tunegate_api.v1alpha1 import EvalGateStatus, FineTuneJobStatus
 from tunegate_api.v1alpha1.evalgate_status import GateReason, JudgedModel

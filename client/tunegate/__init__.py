@@ -22,7 +22,7 @@ The fields are those of the manifests, in snake_case.
 
 from tunegate.manifests import InvalidError, Resource, config_map, to_yaml
 from tunegate.runs import NotPassedError, NotStartedError, Result, run
-from tunegate_api.contract import sha256_text as sha256
+from tunegate_api.contract.digests import sha256_text as sha256
 from tunegate_api.meta import ObjectMeta
 from tunegate_api.v1alpha1.data import (
     Calibration,

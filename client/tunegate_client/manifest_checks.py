@@ -20,7 +20,7 @@ from tunegate_api.cases.golden import (
 )
 from tunegate_api.cases.safety_cases import SafetyError, parse_safety, too_few
 from tunegate_api.config_map import visible_keys
-from tunegate_api.contract import sha256_text
+from tunegate_api.contract.digests import sha256_text
 from tunegate_api.meta import MAX_DNS_NAME, exact
 from tunegate_api.v1alpha1.evalgate import Golden, Thresholds
 from tunegate_api.v1alpha1.fields import KEY_PATTERN

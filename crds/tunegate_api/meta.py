@@ -103,6 +103,10 @@ MAX_DNS_NAME = 253
 DNS_NAME_DESCRIPTION = "lower-case letters, digits, dashes and dots, each part between letters or digits"
 """The format of a DNS name, for error messages."""
 
+RESERVED = "tunegate"
+"""Name of the folder of a claim with everything that Tunegate stores there, except published versions. No
+address in a spec may lead into it."""
+
 ObjectName = Annotated[str, Field(pattern=DNS_NAME_PATTERN, min_length=1, max_length=MAX_DNS_NAME)]
 """The name of an object of another kind in the same namespace, such as a ConfigMap or a Secret."""
 

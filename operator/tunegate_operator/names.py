@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tunegate_api import GROUP
-from tunegate_api.contract import Role
+from tunegate_api.contract.process import Role
 
 JOB_LABEL = f"{GROUP}/job"
 GATE_LABEL = f"{GROUP}/gate"

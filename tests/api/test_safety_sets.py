@@ -7,7 +7,7 @@ from fractions import Fraction
 import pytest
 
 from tunegate_api.cases.safety_cases import SafetyCase, SafetyError, parse_safety, too_few
-from tunegate_api.contract import sha256_text
+from tunegate_api.contract.digests import sha256_text
 from tunegate_api.safety_sets import BUILTIN, builtin_text
 from tunegate_api.verdict.bar import safety_bar
 from tunegate_api.verdict.safety import SafetyKind

@@ -25,7 +25,7 @@ from support.checked_files import checked_files
 from support.data_faults import copies, leaks, shifts, templates
 from support.data_faults.clean import DataSet, clean_set, clean_sets, jsonl
 from support.fault_measure import Counts, compare
-from tunegate_api.forecast import CheckedData
+from tunegate_api.contract.forecast import CheckedData
 from tunegate_trainer.checks import SETTINGS
 
 SEEDS = (1001, 1002)

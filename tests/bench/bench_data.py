@@ -28,8 +28,8 @@ from measures import Measure, run
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 from tuning_job import TuningJob
 
-from tunegate_api.contract import ROOT_VARIABLE
-from tunegate_api.workspace import Workspace
+from tunegate_api.contract.process import ROOT_VARIABLE
+from tunegate_api.contract.workspace import Workspace
 from tunegate_trainer.data.near_duplicates import SIMILARITY, find_near_duplicates
 
 SIZES = (10_000, 100_000, 1_000_000)

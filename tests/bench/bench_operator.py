@@ -50,7 +50,7 @@ from support.helm import NAMESPACE
 from support.operator_command import SERVICE, OperatorCommand, operator
 from support.waiting import eventually
 from support.world import STAGE
-from tunegate_api.contract import Outcome, Role
+from tunegate_api.contract.process import Outcome, Role
 from tunegate_api.v1alpha1.finetunejob_status import Progress
 
 RESYNC_SECONDS = 10

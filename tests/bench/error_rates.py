@@ -10,8 +10,8 @@ from statistics import fmean
 
 from measures import Measure
 
+from tunegate_api.contract.results import CalibrationOutcomes, PlantedRegression
 from tunegate_api.judging.calibration import ErrorRates, error_rates
-from tunegate_api.results import CalibrationOutcomes, PlantedRegression
 from tunegate_api.verdict.bar import Bar, golden_bar
 from tunegate_api.verdict.comparison import passes
 from tunegate_api.verdict.outcomes import Baseline, CaseSet, DropPolicy

@@ -16,7 +16,7 @@ from measures import Measure
 from peers import Answer, Harness, inspect_answers, inspect_version, lm_eval_version
 from tuning_job import TuningJob
 
-from tunegate_api.contract import sha256_text
+from tunegate_api.contract.digests import sha256_text
 from tunegate_api.verdict.outcomes import PASS
 from tunegate_trainer.evaluate.evaluate import CaseResult, read_cases
 

@@ -9,8 +9,9 @@ from support.fake_kubelet import Address, FakeKubelet, FakePod
 from support.helm import NAMESPACE
 from support.operator_command import SERVICE
 from support.world import STAGE
-from tunegate_api.contract import Role, sha256_text
-from tunegate_api.results import Evaluation, Results, Subject, golden_set, task_set
+from tunegate_api.contract.digests import sha256_text
+from tunegate_api.contract.process import Role
+from tunegate_api.contract.results import Evaluation, Results, Subject, golden_set, task_set
 from tunegate_api.verdict.outcomes import CaseSet
 
 LAST_STEP = 50

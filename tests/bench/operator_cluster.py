@@ -23,7 +23,7 @@ from support.fake_kubelet import Address, FakeKubelet
 from support.helm import NAMESPACE
 from support.operator_command import SERVICE, grant_rights, operator
 from support.waiting import eventually
-from tunegate_api.contract import sha256_text
+from tunegate_api.contract.digests import sha256_text
 
 GROUP = ("tunegate.dev", "v1alpha1")
 COUNTED_SEPARATELY = {"leases", "events", "tokenreviews"}

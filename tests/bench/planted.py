@@ -16,8 +16,8 @@ import matplotlib as mpl
 import matplotlib.pyplot as plt
 from measures import Measure
 
+from tunegate_api.contract.results import CalibrationOutcomes, PlantedRegression
 from tunegate_api.judging.calibration import Detection, error_rates
-from tunegate_api.results import CalibrationOutcomes, PlantedRegression
 from tunegate_api.verdict.bar import Bar, golden_bar
 from tunegate_api.verdict.comparison import passes
 from tunegate_api.verdict.outcomes import PASS, Baseline, CaseSet, DropPolicy

@@ -23,7 +23,9 @@ from examples.manifests import to_jsonl
 from peft.tuners.lora import LoraLayer
 from transformers import PreTrainedTokenizerBase
 
-from tunegate_api.contract import GateRequest, Role, sha256_text
+from tunegate_api.contract.digests import sha256_text
+from tunegate_api.contract.process import Role
+from tunegate_api.contract.request import GateRequest
 from tunegate_api.v1alpha1.evalgate import EvalGateSpec
 from tunegate_trainer.artifacts.build import load_artifact, published_stops
 from tunegate_trainer.artifacts.gate_result import GateRoleResult

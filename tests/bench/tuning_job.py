@@ -17,20 +17,14 @@ from typing import Any
 import yaml
 
 from tunegate_api.cases.case_lines import inline_text
-from tunegate_api.contract import (
-    ROOT_VARIABLE,
-    ExitCode,
-    GateRequest,
-    Report,
-    Request,
-    Role,
-    Usage,
-    sha256_text,
-)
-from tunegate_api.plan import Plan
+from tunegate_api.contract.digests import sha256_text
+from tunegate_api.contract.plan import Plan
+from tunegate_api.contract.process import ROOT_VARIABLE, ExitCode, Role
+from tunegate_api.contract.report import Report, Usage
+from tunegate_api.contract.request import GateRequest, Request
+from tunegate_api.contract.workspace import Workspace
 from tunegate_api.v1alpha1.evalgate import EvalGateSpec
 from tunegate_api.v1alpha1.finetunejob import FineTuneJobSpec
-from tunegate_api.workspace import Workspace
 from tunegate_trainer.evaluate.golden_sets import golden_sets
 from tunegate_trainer.evaluate.sets import GeneratedSet, held_out_sets
 from tunegate_trainer.process.context import Context, Options

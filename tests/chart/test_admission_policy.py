@@ -16,7 +16,8 @@ from support.operator_command import grant_rights
 from support.refusals import refusal
 from support.team import GROUP
 from support.waiting import eventually
-from tunegate_api.contract import Request, Role
+from tunegate_api.contract.process import Role
+from tunegate_api.contract.request import Request
 from tunegate_api.v1alpha1 import FineTuneJob
 from tunegate_operator.children.job import PodSettings, ReportTo
 from tunegate_operator.engine.clock import SystemClock

@@ -15,7 +15,7 @@ from support.builders import make_gate
 from support.helm import ROOT, Helm, Objects
 from support.operator_command import grant_rights
 from support.team import GROUP
-from tunegate_api.contract import Role
+from tunegate_api.contract.process import Role
 from tunegate_operator.children.job import JobOwner, PodNeeds, PodSettings, build_job
 from tunegate_operator.children.volumes import WHOLE, PodVolumes
 from tunegate_operator.names import GATE_LABEL, Step

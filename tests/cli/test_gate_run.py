@@ -11,9 +11,9 @@ from click.testing import CliRunner
 from rich.console import Console
 
 from support.command import manifests
-from tunegate_api.contract import GateRequest, Request
-from tunegate_api.gate_run import GateRun, MeasuredCase, MeasuredModel
-from tunegate_api.results import Evaluation, Results, Subject
+from tunegate_api.contract.gate_run import GateRun, MeasuredCase, MeasuredModel
+from tunegate_api.contract.request import GateRequest, Request
+from tunegate_api.contract.results import Evaluation, Results, Subject
 from tunegate_api.v1alpha1.evalgate import EvalGateSpec
 from tunegate_api.v1alpha1.finetunejob import FineTuneJobSpec
 from tunegate_api.verdict.outcomes import CaseSet, VerdictState

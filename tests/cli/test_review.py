@@ -14,10 +14,10 @@ from click.testing import CliRunner
 
 from support.builders import make_config_map, make_job, make_scores
 from support.world import Script, World
+from tunegate_api.contract.plan import CalibrationCounts, JudgePlan, SampledRow, SamplePlan
 from tunegate_api.judging.review import RowScore
 from tunegate_api.judging.review_sample import ReviewRow, sample_digest, with_id
 from tunegate_api.messages import Message
-from tunegate_api.plan import CalibrationCounts, JudgePlan, SampledRow, SamplePlan
 from tunegate_client.cli import review as command
 from tunegate_client.cli.main import main
 from tunegate_client.places.caller import Caller

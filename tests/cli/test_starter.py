@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tunegate_api.forecast import AnswerKind, DescribedData, LabelCount
+from tunegate_api.contract.forecast import AnswerKind, DescribedData, LabelCount
 from tunegate_api.v1alpha1.data import Columns
 from tunegate_client.cli.starter import Starter, scalar
 from tunegate_client.cli.starter_gate import CASES, gate_text

@@ -26,7 +26,7 @@ from support.node import Node
 from support.tiny_job import LONG, TinyJob
 from support.waiting import eventually
 from support.waiting_job import waiting_job
-from tunegate_api.contract import REPORT_CA_VARIABLE, REPORT_URL_VARIABLE
+from tunegate_api.contract.report import REPORT_CA_VARIABLE, REPORT_URL_VARIABLE
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(3600)]
 

@@ -9,7 +9,7 @@ import pytest
 from support.node import Node
 from support.tiny_job import LONG, TinyJob
 from support.waiting import eventually
-from tunegate_api.workspace import Workspace
+from tunegate_api.contract.workspace import Workspace
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1800)]
 STORAGE = {"persistentVolumeClaim": "tuning", "onDelete": "Delete"}

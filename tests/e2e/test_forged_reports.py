@@ -11,7 +11,8 @@ from support.helm import NAMESPACE
 from support.node import Node
 from support.tiny_job import LONG, TinyJob
 from support.waiting import eventually
-from tunegate_api.contract import Outcome, Report, Role, report_audience
+from tunegate_api.contract.process import Outcome, Role
+from tunegate_api.contract.report import Report, report_audience
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1800)]
 

@@ -10,7 +10,7 @@ from support.node import Node
 from support.smollm2 import prepare_smollm2
 from support.tiny_job import TinyJob
 from support.vllm_server import vllm_judge
-from tunegate_api.contract import sha256_text
+from tunegate_api.contract.digests import sha256_text
 
 pytestmark = [pytest.mark.e2e_full, pytest.mark.timeout(1800)]
 LIVE = "smollm2"

@@ -10,7 +10,7 @@ from support.node import Node
 from support.tiny_job import TinyJob
 from support.waiting import eventually
 from support.wandb_records import records, summary_of
-from tunegate_api.workspace import Workspace
+from tunegate_api.contract.workspace import Workspace
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1800)]
 

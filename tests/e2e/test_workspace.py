@@ -7,7 +7,7 @@ import pytest
 
 from support.node import Node
 from support.tiny_job import LONG, TinyJob
-from tunegate_api.workspace import Workspace
+from tunegate_api.contract.workspace import Workspace
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1800)]
 REFUSED = "the path must not lead into the folder tunegate of a claim"

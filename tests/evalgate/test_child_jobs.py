@@ -14,9 +14,10 @@ from support.clock import FakeClock
 from support.fake_cluster import FakeCluster
 from support.waiting import eventually
 from support.world import failed
-from tunegate_api.contract import ExitCode, Report, Role, report_audience, report_path
+from tunegate_api.contract.process import ExitCode, Role
+from tunegate_api.contract.report import Report, report_audience, report_path
+from tunegate_api.contract.results import Evaluation, Results, Subject
 from tunegate_api.meta import StatusModel, Time
-from tunegate_api.results import Evaluation, Results, Subject
 from tunegate_api.v1alpha1 import EvalGate
 from tunegate_api.v1alpha1.finetunejob_status import MAX_EVICTIONS, Attempt, Eviction, Failure, Reason
 from tunegate_client.laptop.cluster import LocalCluster

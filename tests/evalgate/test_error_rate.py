@@ -8,9 +8,12 @@ import pytest
 from support.builders import golden_text, make_gate, make_job
 from support.gate_status import ready, status
 from support.world import DIGEST, Object, Script, World, letters
-from tunegate_api.contract import Report, Request, Role, sha256_text
+from tunegate_api.contract.digests import sha256_text
+from tunegate_api.contract.process import Role
+from tunegate_api.contract.report import Report
+from tunegate_api.contract.request import Request
+from tunegate_api.contract.results import CalibrationOutcomes, PlantedRegression
 from tunegate_api.meta import find_condition
-from tunegate_api.results import CalibrationOutcomes, PlantedRegression
 from tunegate_api.v1alpha1 import EvalGate, EvalGateStatus
 from tunegate_api.v1alpha1.evalgate_status import MAX_CALIBRATIONS, GateReason
 from tunegate_api.v1alpha1.finetunejob_status import FineTuneJobStatus, Phase

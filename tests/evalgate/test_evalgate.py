@@ -8,7 +8,7 @@ from support.builders import golden_text, make_config_map, make_gate, make_job
 from support.gate_status import ready, status
 from support.world import Script, World
 from support.wrong_manifests import GUARDRAIL, JUDGE
-from tunegate_api.contract import sha256_text
+from tunegate_api.contract.digests import sha256_text
 from tunegate_api.meta import find_condition
 from tunegate_api.v1alpha1 import EvalGate, EvalGateStatus
 from tunegate_api.v1alpha1.evalgate_status import MAX_RECORDS, GateReason, JudgedModel

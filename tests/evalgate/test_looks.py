@@ -6,7 +6,8 @@ import pytest
 
 from support.builders import golden_text, make_config_map, make_gate, make_job
 from support.world import World
-from tunegate_api.contract import GateRequest, Request, sha256_text
+from tunegate_api.contract.digests import sha256_text
+from tunegate_api.contract.request import GateRequest, Request
 from tunegate_api.meta import find_condition
 from tunegate_api.v1alpha1 import EvalGateSpec, EvalGateStatus, FineTuneJob
 from tunegate_api.v1alpha1.evalgate_status import MAX_RECENT_LOOKS, MAX_RUNNING_LOOKS, Looks

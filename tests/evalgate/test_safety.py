@@ -8,7 +8,8 @@ from support.builders import golden_text, make_config_map, make_gate, make_job
 from support.gate_status import ready, status
 from support.world import Script, World
 from tunegate_api.cases.case_lines import inline_text
-from tunegate_api.contract import Request, sha256_text
+from tunegate_api.contract.digests import sha256_text
+from tunegate_api.contract.request import Request
 from tunegate_api.meta import find_condition
 from tunegate_api.safety_sets import builtin_text
 from tunegate_api.v1alpha1.evalgate_status import GateReason

@@ -10,7 +10,7 @@ import pytest
 from support.builders import golden_text, make_config_map, make_gate, make_job
 from support.gate_status import status
 from support.world import World
-from tunegate_api.contract import sha256_text
+from tunegate_api.contract.digests import sha256_text
 from tunegate_api.meta import find_condition
 from tunegate_api.v1alpha1.evalgate_status import MAX_RECENT_LOOKS, MAX_RECORDS, GateReason
 from tunegate_operator.engine.cluster import Key, Object

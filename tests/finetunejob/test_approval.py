@@ -7,9 +7,9 @@ import pytest
 
 from support.builders import golden_text, make_gate, make_job
 from support.world import Script, World, letters
-from tunegate_api.contract import sha256_text
+from tunegate_api.contract.digests import sha256_text
+from tunegate_api.contract.published import LastPublished, PublishedVersion
 from tunegate_api.judging.approval import DECISION_VARIABLE
-from tunegate_api.published import LastPublished, PublishedVersion
 from tunegate_api.v1alpha1.evaluation_status import VerdictDecision
 from tunegate_api.v1alpha1.finetunejob_status import Phase, Reason
 from tunegate_operator.engine.cluster import Key, Object

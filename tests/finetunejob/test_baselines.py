@@ -6,8 +6,9 @@ import pytest
 
 from support.builders import make_gate, make_job
 from support.world import Object, World
-from tunegate_api.baselines import BASELINES_VARIABLE, MeasuredBaseline, read_baselines
-from tunegate_api.contract import Role, sha256_text
+from tunegate_api.contract.baselines import BASELINES_VARIABLE, MeasuredBaseline, read_baselines
+from tunegate_api.contract.digests import sha256_text
+from tunegate_api.contract.process import Role
 from tunegate_api.v1alpha1 import EvalGateStatus
 from tunegate_api.v1alpha1.evalgate_status import MAX_BASELINES as MAX_IN_GATE
 from tunegate_api.v1alpha1.finetunejob_status import MAX_BASELINES as MAX_IN_JOB

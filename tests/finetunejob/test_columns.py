@@ -8,7 +8,7 @@ import pytest
 
 from support.builders import make_job
 from support.world import REGRESSING, Script, World, failed
-from tunegate_api.contract import ExitCode
+from tunegate_api.contract.process import ExitCode
 from tunegate_api.v1alpha1 import FineTuneJobStatus
 from tunegate_api.v1alpha1.evaluation_status import (
     CheckpointReference,

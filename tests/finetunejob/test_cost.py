@@ -3,9 +3,9 @@
 from support.builders import make_job
 from support.model_shapes import QWEN_7B
 from support.world import REGRESSING, STAGE, Script, World, plan_for
+from tunegate_api.contract.plan import Plan
 from tunegate_api.memory.estimate import estimate
 from tunegate_api.memory.shapes import Pass
-from tunegate_api.plan import Plan
 from tunegate_api.v1alpha1.finetunejob import FineTuneJobSpec
 from tunegate_operator.finetunejob.cost import memory_of
 

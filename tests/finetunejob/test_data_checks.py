@@ -3,7 +3,7 @@
 import pytest
 
 from support.world import Script, World, failed
-from tunegate_api.contract import ExitCode
+from tunegate_api.contract.process import ExitCode
 from tunegate_api.v1alpha1.data_status import MAX_DATA_CHECKS, DataCheckResult
 from tunegate_api.v1alpha1.finetunejob_status import Phase
 

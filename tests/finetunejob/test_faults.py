@@ -10,7 +10,7 @@ from support.builders import make_gate, make_job
 from support.fake_cluster import Crash
 from support.recorded import request_of
 from support.world import REGRESSING, Script, World
-from tunegate_api.contract import sha256_text
+from tunegate_api.contract.digests import sha256_text
 from tunegate_api.v1alpha1.finetunejob_status import Phase
 from tunegate_api.verdict.outcomes import VerdictState
 from tunegate_operator.engine.cluster import Key

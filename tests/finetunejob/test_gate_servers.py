@@ -7,7 +7,8 @@ import pytest
 
 from support.builders import make_config_map, make_gate, make_job
 from support.world import Script, World
-from tunegate_api.contract import GateRequest, Request, Role
+from tunegate_api.contract.process import Role
+from tunegate_api.contract.request import GateRequest, Request
 from tunegate_api.v1alpha1 import EvalGate, FineTuneJob
 from tunegate_operator.children.job import PodSettings
 from tunegate_operator.finetunejob.build import child_job

@@ -2,7 +2,7 @@
 
 from support.builders import GOLDEN_CASES, make_gate, make_job
 from support.world import Script, World
-from tunegate_api.results import Results, Subject
+from tunegate_api.contract.results import Results, Subject
 from tunegate_api.v1alpha1.finetunejob_status import Phase, Reason
 
 FEW_GROUPS = [case // 10 for case in range(GOLDEN_CASES)]

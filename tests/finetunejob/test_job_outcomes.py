@@ -7,8 +7,9 @@ import pytest
 from support.builders import make_gate, make_job
 from support.fake_cluster import image_id
 from support.world import DIGEST, Script, World, failed
-from tunegate_api.contract import ExitCode, Request
-from tunegate_api.results import Results, Subject
+from tunegate_api.contract.process import ExitCode
+from tunegate_api.contract.request import Request
+from tunegate_api.contract.results import Results, Subject
 from tunegate_api.v1alpha1.finetunejob_status import Phase, Reason
 from tunegate_operator.engine.cluster import Key
 from tunegate_operator.engine.objects import uid_of

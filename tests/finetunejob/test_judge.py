@@ -3,9 +3,9 @@
 import pytest
 
 from support.builders import make_gate, make_job
-from tunegate_api.contract import GateRequest, Request
+from tunegate_api.contract.request import GateRequest, Request
+from tunegate_api.contract.results import Evaluation, Results, Subject
 from tunegate_api.judging.judgement import judge_checkpoint
-from tunegate_api.results import Evaluation, Results, Subject
 from tunegate_api.v1alpha1.evalgate import EvalGateSpec
 from tunegate_api.v1alpha1.finetunejob import FineTuneJobSpec
 from tunegate_api.verdict.outcomes import CaseSet

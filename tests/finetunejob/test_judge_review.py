@@ -11,8 +11,8 @@ import yaml
 from support.builders import make_config_map, make_job, make_scores
 from support.manifests import changed, finetunejob, problem_messages
 from support.world import SAMPLE, Script, World
+from tunegate_api.contract.plan import CalibrationCounts, JudgedBad, JudgePlan, SamplePlan
 from tunegate_api.meta import MAX_MESSAGE
-from tunegate_api.plan import CalibrationCounts, JudgedBad, JudgePlan, SamplePlan
 from tunegate_api.v1alpha1 import FineTuneJobStatus
 from tunegate_api.v1alpha1.data_status import JudgeStatus, ReviewStatus
 from tunegate_api.v1alpha1.finetunejob_status import Phase, Reason

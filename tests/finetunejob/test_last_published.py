@@ -7,8 +7,9 @@ import pytest
 
 from support.builders import golden_text, make_job
 from support.world import Script, World, letters
-from tunegate_api.contract import Request, sha256_text
-from tunegate_api.published import LastPublished, PublishedVersion
+from tunegate_api.contract.digests import sha256_text
+from tunegate_api.contract.published import LastPublished, PublishedVersion
+from tunegate_api.contract.request import Request
 from tunegate_api.v1alpha1.finetunejob_status import Phase, Reason
 from tunegate_operator.engine.cluster import Key
 from tunegate_operator.names import REQUEST_KEY, results_name

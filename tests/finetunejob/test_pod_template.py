@@ -10,7 +10,8 @@ from support.builders import make_gate, make_job
 from support.manifests import changed, finetunejob
 from support.model_shapes import QWEN_7B
 from support.world import World, plan_for
-from tunegate_api.contract import GateRequest, Request, Role
+from tunegate_api.contract.process import Role
+from tunegate_api.contract.request import GateRequest, Request
 from tunegate_api.v1alpha1 import EvalGate, FineTuneJob
 from tunegate_api.validation.problems import find_problems
 from tunegate_operator.children.job import JobOwner, PodNeeds, PodSettings, ReportTo, build_job

@@ -6,10 +6,10 @@ import pytest
 
 from support.builders import golden_text, make_gate, make_job, make_scores
 from support.world import DIGEST, SAMPLE, Script, World, letters
-from tunegate_api.baselines import MeasuredBaseline
-from tunegate_api.contract import sha256_text
+from tunegate_api.contract.baselines import MeasuredBaseline
+from tunegate_api.contract.digests import sha256_text
+from tunegate_api.contract.results import CalibrationOutcomes, PlantedRegression
 from tunegate_api.meta import MAX_MESSAGE
-from tunegate_api.results import CalibrationOutcomes, PlantedRegression
 from tunegate_api.v1alpha1 import EvalGate
 from tunegate_api.v1alpha1.data_status import MAX_DATA_CHECKS, MAX_REVIEWERS, DataCheckResult
 from tunegate_api.v1alpha1.error_rate_status import MAX_FLAKY_CASES

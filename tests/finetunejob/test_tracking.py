@@ -6,7 +6,7 @@ import pytest
 
 from support.builders import make_job
 from support.world import Script, World, failed
-from tunegate_api.contract import ExitCode
+from tunegate_api.contract.process import ExitCode
 from tunegate_api.meta import MAX_MESSAGE
 from tunegate_api.v1alpha1.finetunejob_status import Phase
 from tunegate_operator.children.job import BACKOFF_LIMIT, GRACE_SECONDS

@@ -17,7 +17,7 @@ from tunegate_api.verdict.bar import golden_bar
 from tunegate_api.judging.calibration import error_rates
 from tunegate_api.verdict.outcomes import Baseline, CaseSet
 from tunegate_api.verdict.golden import judge_golden
-from tunegate_api.results import CalibrationOutcomes
+from tunegate_api.contract.results import CalibrationOutcomes
 
 cases = CaseSet(sha256="a" * 64, ids=[f"case-{n}" for n in range(20)])
 rules = golden_bar(min_pass_rate=Fraction(9, 10))

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from support.command import Command
-from tunegate_api.contract import sha256_text
+from tunegate_api.contract.digests import sha256_text
 
 NOWHERE = Path("/nowhere")
 Objects = dict[str, dict[str, Any]]

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from support.command import Command
-from tunegate_api.results import GateCalibrations
+from tunegate_api.contract.results import GateCalibrations
 
 pytestmark = pytest.mark.model
 

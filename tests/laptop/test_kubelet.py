@@ -12,7 +12,7 @@ import pytest
 
 from support.laptop import TINY_TRAINER, Laptop, terminated
 from support.waiting import eventually
-from tunegate_api.workspace import Workspace
+from tunegate_api.contract.workspace import Workspace
 from tunegate_client.laptop.pod_process import is_alive
 from tunegate_operator.children import pod_status
 from tunegate_operator.engine.cluster import InvalidObjectError, Key, Object

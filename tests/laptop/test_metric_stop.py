@@ -7,7 +7,7 @@ import pytest
 
 from support.command import DPO_AFTER_SFT, FIRST_ORDER, Command, manifests
 from support.report_page import text_of
-from tunegate_api.contract import sha256_text
+from tunegate_api.contract.digests import sha256_text
 
 pytestmark = [pytest.mark.model, pytest.mark.slow]
 SFT, DPO = DPO_AFTER_SFT["stages"]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tunegate_api.workspace import Workspace
+from tunegate_api.contract.workspace import Workspace
 from tunegate_client.laptop.models_folder import models_folder
 from tunegate_client.laptop.run import Laptop
 

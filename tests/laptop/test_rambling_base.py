@@ -12,7 +12,7 @@ import yaml
 from support.builders import make_config_map
 from support.command import Command, manifests
 from support.tiny_model import save_rambling_model
-from tunegate_api.contract import sha256_text
+from tunegate_api.contract.digests import sha256_text
 
 LABELS = ("mug", "lamp", "chair", "Paris", "Berlin", "city")
 TRAINING = {"maxSteps": 60, "learningRate": "0.01", "batchSize": 8, "maxLength": 128, "seed": 1}

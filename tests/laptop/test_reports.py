@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from tunegate_api.workspace import Workspace
+from tunegate_api.contract.workspace import Workspace
 from tunegate_client.laptop.jobs import OWNER_ANNOTATION
 from tunegate_client.laptop.reports import Outboxes
 from tunegate_operator.engine.cluster import Object

@@ -13,7 +13,7 @@ from support.refusing_model import ANSWER, REFUSAL, harmful, harmless, save_refu
 from support.report_page import text_of
 from support.stores.web_server import Request, Response, WebServer
 from tunegate_api.cases.case_lines import inline_text
-from tunegate_api.contract import sha256_text
+from tunegate_api.contract.digests import sha256_text
 
 pytestmark = pytest.mark.model
 

@@ -16,7 +16,7 @@ from support.answers import Answer, differences
 from support.command import Command
 from support.model_card import load_as_the_card_says
 from support.vllm_server import ask_all, vllm_server
-from tunegate_api.workspace import Workspace
+from tunegate_api.contract.workspace import Workspace
 
 logger = logging.getLogger(__name__)
 pytestmark = [pytest.mark.story, pytest.mark.timeout(3000)]

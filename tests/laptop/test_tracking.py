@@ -9,8 +9,8 @@ from support.command import DPO_AFTER_SFT, Command, manifests, preference_pairs
 from support.mlflow_server import TrackerProxy, points, runs_of
 from support.stage_folder import StageFolder
 from support.wandb_records import records, summary_of
-from tunegate_api.contract import canonical_json, sha256_text
-from tunegate_api.plan import Plan
+from tunegate_api.contract.digests import canonical_json, sha256_text
+from tunegate_api.contract.plan import Plan
 from tunegate_trainer.tracking.mlflow_tracker import parameter_texts
 from tunegate_trainer.tracking.runs import stage_parameters
 

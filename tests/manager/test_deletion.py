@@ -16,7 +16,7 @@ from support.operator_command import SERVICE, operator
 from support.refusals import refusal
 from support.team import GROUP, Team
 from support.waiting import eventually
-from tunegate_api.contract import Outcome, Role
+from tunegate_api.contract.process import Outcome, Role
 from tunegate_operator.names import FILES_FINALIZER
 
 pytestmark = pytest.mark.cluster

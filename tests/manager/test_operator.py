@@ -22,7 +22,8 @@ from support.helm import NAMESPACE
 from support.operator_command import SERVICE, OperatorCommand, operator
 from support.team import Team
 from support.waiting import eventually
-from tunegate_api.contract import Outcome, Report, Role, report_audience
+from tunegate_api.contract.process import Outcome, Role
+from tunegate_api.contract.report import Report, report_audience
 from tunegate_operator.engine.lease import DURATION, RETRY
 from tunegate_operator.manager import LEASE, STOP_SECONDS
 

@@ -27,7 +27,7 @@ from support.masking import masked_status
 from support.operator_command import SERVICE, operator
 from support.team import GROUP, Team
 from support.waiting import eventually
-from tunegate_api.contract import Outcome, Role
+from tunegate_api.contract.process import Outcome, Role
 
 pytestmark = pytest.mark.cluster
 

@@ -17,7 +17,7 @@ from support.helm import NAMESPACE
 from support.operator_command import SERVICE, operator
 from support.team import Team
 from support.waiting import eventually
-from tunegate_api.contract import Outcome, Role
+from tunegate_api.contract.process import Outcome, Role
 from tunegate_operator.engine.cluster import Object
 
 pytestmark = pytest.mark.cluster

@@ -8,8 +8,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from support.builders import golden_text, make_gate, make_job
 from support.world import DIGEST, REGRESSING, Script, World, letters
-from tunegate_api.contract import sha256_text
-from tunegate_api.results import CalibrationOutcomes, PlantedRegression
+from tunegate_api.contract.digests import sha256_text
+from tunegate_api.contract.results import CalibrationOutcomes, PlantedRegression
 from tunegate_api.v1alpha1 import EvalGate
 from tunegate_operator.engine.cluster import Key, Object
 from tunegate_operator.engine.objects import uid_of

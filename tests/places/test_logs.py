@@ -7,7 +7,7 @@ import pytest
 
 from support import manifests
 from support.places import Place
-from tunegate_api.contract import Role
+from tunegate_api.contract.process import Role
 from tunegate_client.laptop.kubelet import log_file
 from tunegate_client.laptop.status import cluster_folder
 from tunegate_client.places import logs

@@ -15,7 +15,8 @@ import pytest
 
 from support.report_address import TOKEN, Engine, FakeAuthenticator, serving
 from support.waiting import eventually
-from tunegate_api.contract import Report, Role, report_path
+from tunegate_api.contract.process import Role
+from tunegate_api.contract.report import Report, report_path
 from tunegate_operator.reporting.connections import Limits
 
 SHORT = 0.3

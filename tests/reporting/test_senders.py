@@ -7,7 +7,8 @@ import pytest
 
 from support.clock import FakeClock
 from tunegate_api import API_VERSION
-from tunegate_api.contract import Role, report_audience
+from tunegate_api.contract.process import Role
+from tunegate_api.contract.report import report_audience
 from tunegate_operator.engine.cache import Cache
 from tunegate_operator.engine.cluster import ClusterError, Object, WatchEvent
 from tunegate_operator.names import ATTEMPT_LABEL, JOB_LABEL, MANAGED_LABELS, ROLE_LABEL, STAGE_LABEL, Step

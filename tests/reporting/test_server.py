@@ -23,7 +23,8 @@ import pytest
 from support.clock import FakeClock
 from support.report_address import TOKEN, Engine, FakeAuthenticator, serving
 from support.waiting import eventually
-from tunegate_api.contract import Report, Role, report_path
+from tunegate_api.contract.process import Role
+from tunegate_api.contract.report import Report, report_path
 from tunegate_operator.engine.cluster import ClusterError
 from tunegate_operator.engine.reports import JobTooLargeError, StoreFullError
 from tunegate_operator.names import Step

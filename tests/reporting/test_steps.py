@@ -6,9 +6,10 @@ from typing import Any
 import pytest
 
 from support.world import plan_for
-from tunegate_api.contract import PublishedArtifact, Report, Role
-from tunegate_api.published import LastPublished
-from tunegate_api.results import CalibrationOutcomes, Evaluation, Results, Subject
+from tunegate_api.contract.process import Role
+from tunegate_api.contract.published import LastPublished
+from tunegate_api.contract.report import PublishedArtifact, Report
+from tunegate_api.contract.results import CalibrationOutcomes, Evaluation, Results, Subject
 from tunegate_api.v1alpha1.finetunejob_status import Progress
 from tunegate_api.verdict.outcomes import CaseSet
 from tunegate_operator.names import Step

@@ -21,16 +21,15 @@ from kubernetes.config import new_client_from_config_dict
 from support.child_attacks import JOB_REFUSED, POD_REFUSED, refusal
 from support.fake_kubelet import Address, FakePod
 from support.waiting_job import waiting_job
-from tunegate_api.contract import (
+from tunegate_api.contract.process import Outcome, Role
+from tunegate_api.contract.report import (
     REPORT_CA_VARIABLE,
     REPORT_URL_VARIABLE,
-    Outcome,
     PublishedArtifact,
     Report,
-    Role,
     report_audience,
 )
-from tunegate_api.results import Evaluation, Results, Subject, golden_set
+from tunegate_api.contract.results import Evaluation, Results, Subject, golden_set
 from tunegate_api.verdict.outcomes import CaseSet
 from tunegate_operator.names import ATTEMPT_LABEL, JOB_LABEL, MANAGED_LABELS, ROLE_LABEL, STAGE_LABEL
 

@@ -4,7 +4,7 @@ import copy
 import json
 from typing import Any
 
-from tunegate_api.contract import sha256_text
+from tunegate_api.contract.digests import sha256_text
 
 Object = dict[str, Any]
 

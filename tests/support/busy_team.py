@@ -11,7 +11,7 @@ from support.operator_command import SERVICE
 from support.team import Team
 from support.waiting import eventually
 from support.world import REGRESSING, Script
-from tunegate_api.contract import Role
+from tunegate_api.contract.process import Role
 from tunegate_operator.names import JOB_LABEL
 
 SCRIPTS = {

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tunegate_api.forecast import CheckedData
+from tunegate_api.contract.forecast import CheckedData
 from tunegate_trainer.roles.check import check
 
 _SOURCES = {"train.jsonl": "train", "pairs.jsonl": "preference", "production.jsonl": "production"}

@@ -6,7 +6,7 @@ from typing import Any
 from kubernetes import client
 
 from support.refusals import refusal
-from tunegate_api.contract import report_audience
+from tunegate_api.contract.report import report_audience
 from tunegate_operator.children.job import CONTAINER_SECURITY, POD_SECURITY
 from tunegate_operator.engine.owners import owner_reference
 

@@ -16,7 +16,7 @@ import yaml
 from support.builders import make_config_map
 from support.fork_server import COMMAND, PACKAGES
 from support.stage_folder import StageFolder
-from tunegate_api.contract import sha256_text
+from tunegate_api.contract.digests import sha256_text
 
 PROGRAM = "tunegate_client.cli.main"
 FORK_CLIENT = PACKAGES / "fork_client.py"

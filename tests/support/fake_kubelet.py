@@ -24,18 +24,16 @@ from kubernetes.client import ApiException
 from support.impersonation import acting_as
 from support.waiting import eventually
 from support.world import STAGE, Script, plan_for
-from tunegate_api.contract import (
+from tunegate_api.contract.process import Outcome, Role, Termination
+from tunegate_api.contract.report import (
     REPORT_CA_VARIABLE,
     REPORT_URL_VARIABLE,
-    Outcome,
     PublishedArtifact,
     Report,
-    Role,
-    Termination,
     Usage,
     report_audience,
 )
-from tunegate_api.results import Results, Subject
+from tunegate_api.contract.results import Results, Subject
 from tunegate_api.v1alpha1.finetunejob_status import Progress
 from tunegate_operator.names import ATTEMPT_LABEL, MANAGED_LABELS, ROLE_LABEL, STAGE_LABEL
 

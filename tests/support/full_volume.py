@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tunegate_api.contract import ROOT_VARIABLE, Termination
+from tunegate_api.contract.process import ROOT_VARIABLE, Termination
 from tunegate_trainer.process.files import sha256_file
 
 OWN_MOUNTS = ("unshare", "--user", "--map-root-user", "--mount")

@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tunegate_api.cases.case_lines import inline_text
-from tunegate_api.contract import GateRequest, Outcome, Report, Request, Role, sha256_text
-from tunegate_api.judging.review import ReviewRecord
-from tunegate_api.plan import (
+from tunegate_api.contract.digests import sha256_text
+from tunegate_api.contract.plan import (
     DataPlan,
     MixedPlan,
     ModelLicense,
@@ -23,12 +22,23 @@ from tunegate_api.plan import (
     StagePlan,
     TrainingParameters,
 )
-from tunegate_api.results import CalibrationOutcomes, Evaluation, Results, Subject, golden_set, task_set
+from tunegate_api.contract.process import Outcome, Role
+from tunegate_api.contract.report import Report
+from tunegate_api.contract.request import GateRequest, Request
+from tunegate_api.contract.results import (
+    CalibrationOutcomes,
+    Evaluation,
+    Results,
+    Subject,
+    golden_set,
+    task_set,
+)
+from tunegate_api.contract.workspace import Workspace
+from tunegate_api.judging.review import ReviewRecord
 from tunegate_api.v1alpha1.evalgate import EvalGateSpec
 from tunegate_api.v1alpha1.finetunejob import FineTuneJobSpec
 from tunegate_api.v1alpha1.finetunejob_status import Failure
 from tunegate_api.verdict.outcomes import CaseSet
-from tunegate_api.workspace import Workspace
 from tunegate_trainer.process.context import Context, Options
 from tunegate_trainer.process.files import seal, write_model
 

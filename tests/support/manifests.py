@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tunegate_api.contract import sha256_text
+from tunegate_api.contract.digests import sha256_text
 from tunegate_api.validation.problems import find_problems
 
 Changes = dict[str, Any]

@@ -6,7 +6,7 @@ from typing import Any
 
 from support.builders import make_config_map
 from support.command import ITEMS, manifests
-from tunegate_api.contract import sha256_text
+from tunegate_api.contract.digests import sha256_text
 
 Objects = list[dict[str, Any]]
 WORSE_STEPS = 200

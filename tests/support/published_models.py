@@ -8,7 +8,7 @@ from typing import Any
 import torch
 import transformers
 
-from tunegate_api.plan import TrainingParameters
+from tunegate_api.contract.plan import TrainingParameters
 from tunegate_trainer.models.adapter import add_adapter
 from tunegate_trainer.models.target_modules import skeleton
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from support.trainer_root import STAGE, TrainerRoot
 from support.waiting import eventually
-from tunegate_api.contract import MASTER_VARIABLE, NODE_VARIABLE, ROOT_VARIABLE, Termination
+from tunegate_api.contract.process import MASTER_VARIABLE, NODE_VARIABLE, ROOT_VARIABLE, Termination
 
 
 class Pods:

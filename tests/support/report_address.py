@@ -9,7 +9,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from support.api_server import free_port
-from tunegate_api.contract import Report
+from tunegate_api.contract.report import Report
 from tunegate_operator.engine.clock import Clock, SystemClock
 from tunegate_operator.engine.cluster import Object
 from tunegate_operator.reporting.certificates import KeyPair, make_authority

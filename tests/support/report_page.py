@@ -3,7 +3,7 @@
 from html.parser import HTMLParser
 
 from support.job_folder import NOW, JobFolder
-from tunegate_api.contract import Outcome
+from tunegate_api.contract.process import Outcome
 from tunegate_api.v1alpha1.finetunejob_status import Progress
 from tunegate_trainer.report import render
 

@@ -4,10 +4,10 @@ from pathlib import Path
 from typing import Any
 
 from support.job_folder import JobFolder
+from tunegate_api.contract.plan import CalibrationCounts, JudgedBad, JudgePlan, SampledRow, SamplePlan
 from tunegate_api.judging.review import ReviewerVotes, ReviewRecord
 from tunegate_api.judging.review_sample import ReviewRow, sample_digest, with_id
 from tunegate_api.messages import Message
-from tunegate_api.plan import CalibrationCounts, JudgedBad, JudgePlan, SampledRow, SamplePlan
 
 MANUAL = {"minScore": "0.8"}
 JUDGE = {

@@ -6,7 +6,7 @@ from copy import deepcopy
 
 from support.builders import golden_text, make_config_map, make_gate, make_job, make_scores
 from support.world import REGRESSING, SAMPLE, Script, World, failed
-from tunegate_api.contract import ExitCode, Outcome, Termination
+from tunegate_api.contract.process import ExitCode, Outcome, Termination
 from tunegate_operator.names import CONTINUE_ANNOTATION, DISCARD_ANNOTATION, VERDICT_ANNOTATIONS
 
 KILLED = (137, "")

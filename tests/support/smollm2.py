@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from tunegate_api.contract import Role
+from tunegate_api.contract.process import Role
+from tunegate_api.contract.workspace import Workspace
 from tunegate_api.v1alpha1.finetunejob import ModelSource
-from tunegate_api.workspace import Workspace
 from tunegate_trainer.models.resolve import resolve_model
 from tunegate_trainer.process.context import Context
 

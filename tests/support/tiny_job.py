@@ -12,7 +12,7 @@ from support.node import ENDED, Node
 from support.stage_folder import StageFolder
 from support.tiny_model import save_tiny_model
 from support.waiting import eventually
-from tunegate_api.workspace import Workspace
+from tunegate_api.contract.workspace import Workspace
 
 POD_USER = 65532
 LONG = {"maxSteps": 200, "learningRate": "0.01", "batchSize": 4, "maxLength": 128, "seed": 1}

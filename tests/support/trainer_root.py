@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tunegate_api.cases.case_lines import inline_text
-from tunegate_api.contract import GateRequest, Report, Request, Role, sha256_text
-from tunegate_api.messages import Message
-from tunegate_api.plan import (
+from tunegate_api.contract.digests import sha256_text
+from tunegate_api.contract.plan import (
     DataPlan,
     ModelPlan,
     Plan,
@@ -19,11 +18,15 @@ from tunegate_api.plan import (
     StagePlan,
     TrainingParameters,
 )
-from tunegate_api.results import Evaluation
+from tunegate_api.contract.process import Role
+from tunegate_api.contract.report import Report
+from tunegate_api.contract.request import GateRequest, Request
+from tunegate_api.contract.results import Evaluation
+from tunegate_api.contract.workspace import Workspace
+from tunegate_api.messages import Message
 from tunegate_api.safety_sets import builtin_text
 from tunegate_api.v1alpha1.evalgate import EvalGateSpec
 from tunegate_api.v1alpha1.finetunejob import FineTuneJobSpec
-from tunegate_api.workspace import Workspace
 from tunegate_trainer.process.context import Context, Options
 from tunegate_trainer.process.files import seal, sha256_file, write_model
 from tunegate_trainer.process.interruption import Interruption

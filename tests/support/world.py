@@ -15,22 +15,10 @@ from typing import Any
 from support.builders import GOLDEN_CASES, golden_text, make_config_map, make_gate, make_job
 from support.clock import FakeClock
 from support.fake_cluster import FakeCluster, Write
-from tunegate_api.baselines import MeasuredBaseline
 from tunegate_api.cases.safety_cases import parse_safety, safety_case_set
-from tunegate_api.contract import (
-    ExitCode,
-    Outcome,
-    PublishedArtifact,
-    Report,
-    Request,
-    Role,
-    Termination,
-    Usage,
-    sha256_text,
-)
-from tunegate_api.judging.prospects import no_checkpoint_can_pass
-from tunegate_api.judging.stages import assess_stage
-from tunegate_api.plan import (
+from tunegate_api.contract.baselines import MeasuredBaseline
+from tunegate_api.contract.digests import sha256_text
+from tunegate_api.contract.plan import (
     DataPlan,
     ModelPlan,
     Plan,
@@ -41,8 +29,20 @@ from tunegate_api.plan import (
     StagePlan,
     TrainingParameters,
 )
-from tunegate_api.published import LastPublished
-from tunegate_api.results import CalibrationOutcomes, Evaluation, Results, Subject, golden_set, task_set
+from tunegate_api.contract.process import ExitCode, Outcome, Role, Termination
+from tunegate_api.contract.published import LastPublished
+from tunegate_api.contract.report import PublishedArtifact, Report, Usage
+from tunegate_api.contract.request import Request
+from tunegate_api.contract.results import (
+    CalibrationOutcomes,
+    Evaluation,
+    Results,
+    Subject,
+    golden_set,
+    task_set,
+)
+from tunegate_api.judging.prospects import no_checkpoint_can_pass
+from tunegate_api.judging.stages import assess_stage
 from tunegate_api.safety_sets import builtin_text
 from tunegate_api.v1alpha1 import FineTuneJobStatus
 from tunegate_api.v1alpha1.data_status import DataCheckResult

@@ -23,7 +23,7 @@ import support.lean_imports  # noqa: F401 - before the others
 from support.smollm2 import prepare_smollm2
 from support.tiny_model import save_tiny_model
 from support.trainer_root import STAGE, TrainerRoot
-from tunegate_api.contract import ROOT_VARIABLE, ExitCode, Outcome
+from tunegate_api.contract.process import ROOT_VARIABLE, ExitCode, Outcome
 from tunegate_trainer.artifacts.gate_result import GateRoleResult
 from tunegate_trainer.main import main
 from tunegate_trainer.process.interruption import Interrupted, Interruption

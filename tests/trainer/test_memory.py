@@ -21,7 +21,7 @@ from support.tensor_memory import (
     save_model,
 )
 from support.trainer_root import stage_plan
-from tunegate_api.contract import GateRequest, Request
+from tunegate_api.contract.request import GateRequest, Request
 from tunegate_api.memory.block import BFLOAT16
 from tunegate_api.memory.estimate import estimate
 from tunegate_api.memory.fitting import (

@@ -10,11 +10,11 @@ from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 from support.model_templates import model_templates, tokenizer_for
 from support.trainer_root import STAGE, TrainerRoot, gate_spec
-from tunegate_api.contract import ROOT_VARIABLE, ExitCode, Role, Termination
-from tunegate_api.plan import Plan
-from tunegate_api.results import golden_set
+from tunegate_api.contract.plan import Plan
+from tunegate_api.contract.process import ROOT_VARIABLE, ExitCode, Role, Termination
+from tunegate_api.contract.results import golden_set
+from tunegate_api.contract.workspace import Workspace
 from tunegate_api.verdict.outcomes import FAIL, PASS, TRUNCATED
-from tunegate_api.workspace import Workspace
 from tunegate_trainer.artifacts.gate_result import GateRoleResult
 from tunegate_trainer.main import main
 from tunegate_trainer.process.files import write_model

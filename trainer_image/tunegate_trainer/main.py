@@ -20,8 +20,8 @@ from typing import NoReturn
 
 from pydantic import ValidationError
 
-from tunegate_api.baselines import MeasuredBaseline
-from tunegate_api.contract import ExitCode, Outcome, Role, Termination
+from tunegate_api.contract.baselines import MeasuredBaseline
+from tunegate_api.contract.process import ExitCode, Outcome, Role, Termination
 from tunegate_api.v1alpha1.finetunejob_status import Failure, Reason
 from tunegate_trainer.distributed import topology
 from tunegate_trainer.distributed.launcher import launch
@@ -53,7 +53,7 @@ class End:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one role. Return the exit code, see :class:`tunegate_api.contract.ExitCode`."""
+    """Run one role. Return the exit code, see :class:`tunegate_api.contract.process.ExitCode`."""
     parsed = _parser().parse_args(arguments)
     logging.basicConfig(
         level=logging.INFO if topology.is_primary() or not topology.is_launched() else logging.WARNING,

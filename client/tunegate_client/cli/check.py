@@ -12,7 +12,7 @@ from rich.panel import Panel
 from rich.text import Text
 
 from tunegate_api import API_VERSION
-from tunegate_api.forecast import CheckedData
+from tunegate_api.contract.forecast import CheckedData
 from tunegate_api.v1alpha1.data import Goal
 from tunegate_client.cli import exit_codes
 from tunegate_client.cli.data_job import COLUMNS, FIELDS, REVISION, data_job, refuse_problems

@@ -6,10 +6,11 @@ from collections.abc import Iterator, Sequence
 import click
 from rich.console import Console
 
-from tunegate_api.contract import Request, Role
+from tunegate_api.contract.process import Role
+from tunegate_api.contract.request import Request
+from tunegate_api.contract.results import CalibrationOutcomes, GateCalibrations
 from tunegate_api.judging.calibration import ErrorRates, error_rates
 from tunegate_api.meta import summarize
-from tunegate_api.results import CalibrationOutcomes, GateCalibrations
 from tunegate_api.verdict.bar import Bar
 from tunegate_api.verdict.golden import judge_golden
 from tunegate_api.verdict.outcomes import (

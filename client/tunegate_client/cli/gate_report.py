@@ -3,10 +3,10 @@
 from collections.abc import Iterator, Sequence
 
 from tunegate_api import __version__
-from tunegate_api.gate_run import GateRun, MeasuredCase, MeasuredModel
+from tunegate_api.contract.gate_run import GateRun, MeasuredCase, MeasuredModel
+from tunegate_api.contract.results import golden_set
 from tunegate_api.judging.judgement import GateJudgement, Judgement, judge_final
 from tunegate_api.meta import Listed, Mapped, StatusModel
-from tunegate_api.results import golden_set
 from tunegate_api.verdict.outcomes import ERROR, PASS, VerdictState
 from tunegate_api.verdict.safety import safety_set
 

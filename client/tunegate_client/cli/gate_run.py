@@ -9,7 +9,7 @@ from typing import Any
 import click
 from rich.console import Console
 
-from tunegate_api.gate_run import GateRun, GateRunRequest
+from tunegate_api.contract.gate_run import GateRun, GateRunRequest
 from tunegate_api.meta import summarize
 from tunegate_api.v1alpha1 import EvalGate
 from tunegate_api.v1alpha1.evalgate import EvalGateSpec

@@ -10,7 +10,7 @@ from typing import cast, get_args
 import click
 from rich.console import Console
 
-from tunegate_api.forecast import CheckedData, DescribedData
+from tunegate_api.contract.forecast import CheckedData, DescribedData
 from tunegate_api.meta import printable, summarize
 from tunegate_api.v1alpha1.data import Columns, Goal
 from tunegate_client.cli.check import check_view

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from tunegate_api.contract import Role
+from tunegate_api.contract.process import Role
 from tunegate_api.duration import duration_text
 from tunegate_api.v1alpha1 import FineTuneJobStatus
 from tunegate_client.cli import exit_codes

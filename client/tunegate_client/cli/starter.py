@@ -5,7 +5,7 @@ import re
 import textwrap
 from dataclasses import dataclass
 
-from tunegate_api.forecast import DescribedData
+from tunegate_api.contract.forecast import DescribedData
 from tunegate_api.v1alpha1.data import Columns, Goal
 
 _PLAIN = re.compile(r"[A-Za-z][A-Za-z0-9_./:@+-]*(?<!:)")

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from tunegate_api.forecast import AnswerKind, DescribedData
+from tunegate_api.contract.forecast import AnswerKind, DescribedData
 from tunegate_client.cli.starter import Starter, comment, scalar
 
 CASES = 40

@@ -3,8 +3,8 @@
 import textwrap
 from collections.abc import Iterator, Mapping
 
+from tunegate_api.contract.forecast import AnswerKind, DescribedData
 from tunegate_api.data_sizes import MAX_UNREVIEWED_ROWS, MINIMUM_ROWS
-from tunegate_api.forecast import AnswerKind, DescribedData
 from tunegate_client.cli.starter import Starter, comment, scalar
 from tunegate_client.laptop.object_folder import to_yaml
 

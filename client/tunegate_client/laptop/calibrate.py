@@ -5,8 +5,8 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
 
-from tunegate_api.contract import ROOT_VARIABLE
-from tunegate_api.results import GateCalibrations
+from tunegate_api.contract.process import ROOT_VARIABLE
+from tunegate_api.contract.results import GateCalibrations
 from tunegate_client.laptop.plan import ForecastError, run_role
 from tunegate_client.laptop.pod_folder import CannotStartError, FindObject, FindVolume, build, environment
 from tunegate_operator.engine.cluster import Object

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tunegate_api.contract import sha256_text
+from tunegate_api.contract.digests import sha256_text
 from tunegate_api.schema.crd import MUTABLE
 from tunegate_api.v1alpha1.finetunejob_status import Phase
 from tunegate_client.laptop.trainer import missing_trainer

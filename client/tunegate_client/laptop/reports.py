@@ -5,7 +5,7 @@ import logging
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from tunegate_api.workspace import Workspace
+from tunegate_api.contract.workspace import Workspace
 from tunegate_client.laptop.jobs import OWNER_ANNOTATION
 from tunegate_client.laptop.pod_folder import FindVolume
 from tunegate_operator.engine.cluster import Object

@@ -6,7 +6,7 @@ from typing import Literal, Protocol
 
 from pydantic import ValidationError
 
-from tunegate_api.contract import Request
+from tunegate_api.contract.request import Request
 from tunegate_api.meta import first_problem, summarize
 from tunegate_api.v1alpha1 import FineTuneJobStatus
 from tunegate_api.v1alpha1.finetunejob_status import Phase

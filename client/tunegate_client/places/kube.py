@@ -9,7 +9,7 @@ import yaml
 from kubernetes import config
 from urllib3.exceptions import HTTPError
 
-from tunegate_api.contract import Request
+from tunegate_api.contract.request import Request
 from tunegate_api.judging.review import MAX_SCORE_MAPS
 from tunegate_client.laptop.report_page import with_status
 from tunegate_client.places.client import (

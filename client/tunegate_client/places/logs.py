@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from tunegate_api.contract import Role
+from tunegate_api.contract.process import Role
 from tunegate_client.places.client import Client, ClientError, ClusterUnreachableError, has_log, status_of
 from tunegate_client.places.retry import Retry
 from tunegate_operator.children.job import INDEX_LABEL

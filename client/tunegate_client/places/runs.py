@@ -5,9 +5,9 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from tunegate_api.contract import Request
+from tunegate_api.contract.request import Request
+from tunegate_api.contract.workspace import Workspace
 from tunegate_api.judging.review import MAX_SCORE_MAPS
-from tunegate_api.workspace import Workspace
 from tunegate_client.laptop.cluster import is_in_use, objects_folder
 from tunegate_client.laptop.jobs import OWNER_ANNOTATION
 from tunegate_client.laptop.kubelet import log_file

@@ -6,7 +6,8 @@ variable of its Job, which nobody can change, and checks it again.
 
 import json
 
-from tunegate_api.contract import Request, sha256_text
+from tunegate_api.contract.digests import sha256_text
+from tunegate_api.contract.request import Request
 from tunegate_api.judging.judgement import Judgement
 from tunegate_api.meta import Sha256
 from tunegate_api.v1alpha1.evaluation_status import VerdictDecision

@@ -1,9 +1,9 @@
 """The baselines that only the final gate measures, so that only the artifact is compared with them, and the
 last published version, of which the final gate reads more than is known before."""
 
-from tunegate_api.contract import GateRequest
-from tunegate_api.published import PublishedVersion
-from tunegate_api.results import Results, Subject, golden_set
+from tunegate_api.contract.published import PublishedVersion
+from tunegate_api.contract.request import GateRequest
+from tunegate_api.contract.results import Results, Subject, golden_set
 from tunegate_api.verdict.outcomes import Baseline
 
 

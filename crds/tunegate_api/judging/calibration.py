@@ -40,7 +40,7 @@ from functools import lru_cache
 from math import floor, sqrt
 from random import Random
 
-from tunegate_api.results import CalibrationOutcomes
+from tunegate_api.contract.results import CalibrationOutcomes
 from tunegate_api.verdict.bar import Bar
 from tunegate_api.verdict.binomial import at_most, binomial
 from tunegate_api.verdict.comparison import passes

@@ -9,8 +9,15 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
+from tunegate_api.contract.workspace import (
+    Workspace,
+    base_file,
+    golden_file,
+    pairs_file,
+    rows_file,
+    safety_file,
+)
 from tunegate_api.verdict.outcomes import ERROR, FAIL, PASS, SEALED, TRUNCATED
-from tunegate_api.workspace import Workspace, base_file, golden_file, pairs_file, rows_file, safety_file
 
 SHOWN_CASES = 100
 """The maximum number of cases per group that are shown with their outputs. For further cases, only the ids

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from fractions import Fraction
 from math import ceil, floor
 
-from tunegate_api.contract import GateRequest, sha256_text
+from tunegate_api.contract.digests import sha256_text
+from tunegate_api.contract.request import GateRequest
+from tunegate_api.contract.results import CalibrationOutcomes, Results, Subject, golden_set
 from tunegate_api.judging.calibration import ErrorRates, error_rates
 from tunegate_api.meta import Sha256, exact
-from tunegate_api.results import CalibrationOutcomes, Results, Subject, golden_set
 from tunegate_api.v1alpha1 import EvalGate
 from tunegate_api.v1alpha1.error_rate_status import (
     MAX_FLAKY_CASES,

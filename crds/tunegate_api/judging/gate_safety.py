@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from tunegate_api.contract import GateRequest
-from tunegate_api.results import Evaluation, Results
+from tunegate_api.contract.request import GateRequest
+from tunegate_api.contract.results import Evaluation, Results
 from tunegate_api.verdict.outcomes import CaseSet
 from tunegate_api.verdict.safety import SafetyVerdict, judge_safety, safety_set
 

@@ -9,9 +9,9 @@ review the sample. Rows that the judge gave no score count against it.
 from dataclasses import dataclass
 from fractions import Fraction
 
+from tunegate_api.contract.plan import CalibrationCounts, JudgePlan, SamplePlan
 from tunegate_api.judging.review import MAX_NOTE, ReviewerVotes, ReviewRecord
 from tunegate_api.meta import exact
-from tunegate_api.plan import CalibrationCounts, JudgePlan, SamplePlan
 from tunegate_api.v1alpha1.data import Calibration
 from tunegate_api.v1alpha1.data_status import MAX_REVIEWER
 from tunegate_api.verdict.intervals import wilson

@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
-from tunegate_api.contract import GateRequest, Request
+from tunegate_api.contract.request import GateRequest, Request
+from tunegate_api.contract.results import Evaluation, HeldOutSplit, Results, Subject, golden_set, task_set
 from tunegate_api.judging.artifact_baselines import baselines_of_artifact, last_published, shown_version
 from tunegate_api.judging.gate_calibration import JudgedErrorRate, judge_calibration
 from tunegate_api.judging.gate_safety import GateSafety, judge_gate_safety
 from tunegate_api.meta import exact
-from tunegate_api.results import Evaluation, HeldOutSplit, Results, Subject, golden_set, task_set
 from tunegate_api.v1alpha1.finetunejob import TaskMetric
 from tunegate_api.verdict.best import Candidate, select_best
 from tunegate_api.verdict.counts import COUNTED, Aggregate, CountedMetric, counted_metric, share_interval

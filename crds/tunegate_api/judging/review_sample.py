@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Any
 
-from tunegate_api.contract import canonical_json, sha256_text
+from tunegate_api.contract.digests import canonical_json, sha256_text
 from tunegate_api.messages import Message, ToolCall
 from tunegate_api.meta import Sha256, StatusModel
 

@@ -5,7 +5,7 @@ The best of several noisy rates is too high on average, see :mod:`tunegate_api.v
 cases that were used for the selection are affected: sealed cases and the test split never are.
 """
 
-from tunegate_api.contract import Request
+from tunegate_api.contract.request import Request
 from tunegate_api.judging.judgement import GateJudgement, Judgement
 from tunegate_api.verdict.groups import independent_among
 from tunegate_api.verdict.optimism import optimism, optimism_text

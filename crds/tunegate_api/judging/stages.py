@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from tunegate_api.contract import GateRequest, Request
+from tunegate_api.contract.request import GateRequest, Request
+from tunegate_api.contract.results import Evaluation, Results, Subject, golden_set, task_set
 from tunegate_api.judging.gate_safety import measured_safety
 from tunegate_api.judging.judgement import best_checkpoint, measured_cases, task_score
 from tunegate_api.meta import exact
-from tunegate_api.results import Evaluation, Results, Subject, golden_set, task_set
 from tunegate_api.v1alpha1.finetunejob import TaskMetric
 from tunegate_api.v1alpha1.finetunejob_status import StopDecision
 from tunegate_api.verdict.counts import Aggregate, CountedMetric

@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from tunegate_api.contract.plan import StagePlan, TrainingParameters
 from tunegate_api.memory.block import BFLOAT16, FLOAT32
 from tunegate_api.memory.estimate import estimate
 from tunegate_api.memory.shapes import GenerationBatch, Memory, ModelShape, Pass, Sharding
-from tunegate_api.plan import StagePlan, TrainingParameters
 
 GIB = 2**30
 KEPT_FREE_BYTES = GIB
@@ -78,7 +78,7 @@ class Fit:
     """How the passes of a stage are computed."""
 
     pass_tokens: int
-    """Maximum number of tokens per pass, see :class:`~tunegate_api.plan.TrainingParameters`."""
+    """Maximum number of tokens per pass, see :class:`~tunegate_api.contract.plan.TrainingParameters`."""
     checkpointing: bool
     """Whether activations are recomputed, see :func:`~tunegate_api.memory.estimate.estimate`."""
     largest: Pass

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable, Iterator
 
+from tunegate_api.contract.plan import StagePlan
 from tunegate_api.memory.shapes import ModelShape
-from tunegate_api.plan import StagePlan
 
 
 def mixture_notes(model: ModelShape, stages: Iterable[StagePlan]) -> Iterator[str]:

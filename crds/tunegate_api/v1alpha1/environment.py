@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 Pod = Literal["data", "train", "gate", "publish", "track"]
-"""A role, see :class:`tunegate_api.contract.Role`. Pods of the other roles get no user variables."""
+"""A role, see :class:`tunegate_api.contract.process.Role`. Pods of the other roles get no user variables."""
 
 _ALL: tuple[Pod, ...] = ("data", "train", "gate", "publish", "track")
 _FETCHES: tuple[Pod, ...] = ("data", "train", "publish")

@@ -4,9 +4,15 @@ from typing import Annotated
 
 from pydantic import Field
 
-from tunegate_api.meta import DNS_NAME_DESCRIPTION, DNS_NAME_PATTERN, MAX_DNS_NAME, NAME_PATTERN, Decimal
+from tunegate_api.meta import (
+    DNS_NAME_DESCRIPTION,
+    DNS_NAME_PATTERN,
+    MAX_DNS_NAME,
+    NAME_PATTERN,
+    RESERVED,
+    Decimal,
+)
 from tunegate_api.v1alpha1.values import Between, Form
-from tunegate_api.workspace import RESERVED
 
 URI_PATTERN = r"^[a-z][a-z0-9+.-]*://\S+$"
 KEY_PATTERN = r"^[-._a-zA-Z0-9]+$"

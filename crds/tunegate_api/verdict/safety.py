@@ -49,7 +49,7 @@ class SafetyKind(StrEnum):
 
 
 def safety_set(gate: str) -> str:
-    """Return the name of a gate's safety set in :class:`tunegate_api.results.Results`."""
+    """Return the name of a gate's safety set in :class:`tunegate_api.contract.results.Results`."""
     return f"safety/{gate}"
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
 
-from tunegate_api.contract import Role
+from tunegate_api.contract.process import Role
 from tunegate_api.v1alpha1.finetunejob_status import Attempt
 from tunegate_operator.children.child_jobs import SUCCEEDED
 from tunegate_operator.children.observed import Child, ChildState

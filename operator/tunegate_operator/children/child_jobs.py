@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TypeVar
 
-from tunegate_api.contract import Role
+from tunegate_api.contract.process import Role
 from tunegate_api.v1alpha1.finetunejob_status import Attempt, Eviction
 from tunegate_operator.children.observed import Child, ChildState
 from tunegate_operator.engine.controller import Agenda, Refusal

@@ -8,17 +8,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from tunegate_api import API_VERSION, GROUP
-from tunegate_api.contract import (
+from tunegate_api.contract.process import (
     DEFAULT_ROOT,
     LOCAL_ADDRESSES_VARIABLE,
     MASTER_VARIABLE,
     NODE_VARIABLE,
     PERMANENT_EXIT_CODES,
-    REPORT_CA_VARIABLE,
-    REPORT_URL_VARIABLE,
     Role,
-    report_path,
 )
+from tunegate_api.contract.report import REPORT_CA_VARIABLE, REPORT_URL_VARIABLE, report_path
 from tunegate_api.v1alpha1.pods import PodTemplate
 from tunegate_operator.children.pod_template import with_user_settings
 from tunegate_operator.children.volumes import PodVolumes

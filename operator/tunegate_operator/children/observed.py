@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from tunegate_api.contract import Role, Termination, cause_priority
+from tunegate_api.contract.process import Role, Termination, cause_priority
 from tunegate_operator.children.job import CONTAINER
 from tunegate_operator.engine.cluster import Key, Object
 from tunegate_operator.engine.controller import View

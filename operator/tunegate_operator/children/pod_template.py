@@ -1,6 +1,6 @@
 """Merge the user's settings, ``spec.podTemplate``, into the pod template that the operator builds."""
 
-from tunegate_api.contract import Role
+from tunegate_api.contract.process import Role
 from tunegate_api.v1alpha1.environment import pods_of
 from tunegate_api.v1alpha1.pods import PodTemplate
 from tunegate_operator.engine.cluster import Object

@@ -4,7 +4,7 @@ from typing import TypeVar
 
 from pydantic import ValidationError
 
-from tunegate_api.contract import canonical_json
+from tunegate_api.contract.digests import canonical_json
 from tunegate_api.meta import StatusModel, first_problem
 from tunegate_operator.children.job import JobOwner
 from tunegate_operator.engine.cluster import Key, Object

@@ -4,7 +4,8 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
-from tunegate_api.contract import DEFAULT_ROOT, REPORT_TOKEN_SECONDS, report_audience
+from tunegate_api.contract.process import DEFAULT_ROOT
+from tunegate_api.contract.report import REPORT_TOKEN_SECONDS, report_audience
 from tunegate_operator.engine.cluster import Object
 
 ROOT = PurePosixPath(DEFAULT_ROOT)

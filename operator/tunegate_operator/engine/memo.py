@@ -6,7 +6,7 @@ from typing import Generic, TypeVar
 
 from pydantic_core import PydanticSerializationError
 
-from tunegate_api.contract import sha256_text
+from tunegate_api.contract.digests import sha256_text
 from tunegate_api.meta import ApiModel, Sha256
 
 Result = TypeVar("Result")

@@ -119,7 +119,7 @@ class Reconciler:
             self._forget(uid_of(event.obj))
 
     def handle_report(self, report: Object) -> Future[None]:
-        """Store a pod's report, a ``tunegate_api.contract.Report`` as JSON, and enqueue its job.
+        """Store a pod's report, a ``tunegate_api.contract.report.Report`` as JSON, and enqueue its job.
 
         The returned future is done when the report is in status: only then may the pod drop the report.
         Raises KeyError if the report lacks ``jobUid``, ``role`` or ``sequence``, and the other errors of

@@ -16,7 +16,7 @@ from tunegate_api.cases.golden import (
     without_server,
 )
 from tunegate_api.cases.safety_cases import SafetyCase, SafetyError, parse_safety, too_few
-from tunegate_api.contract import sha256_text
+from tunegate_api.contract.digests import sha256_text
 from tunegate_api.judging.gate_calibration import error_rate_text, low_detection, of_settings
 from tunegate_api.meta import (
     ConditionStatus,

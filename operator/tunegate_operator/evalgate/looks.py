@@ -14,7 +14,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from tunegate_api.contract import Request
+from tunegate_api.contract.request import Request
 from tunegate_api.meta import Sha256
 from tunegate_api.v1alpha1.evalgate_status import (
     MAX_RECENT_LOOKS,

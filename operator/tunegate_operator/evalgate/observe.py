@@ -8,8 +8,9 @@ from pydantic import ValidationError
 from tunegate_api import GROUP
 from tunegate_api.cases.case_lines import inline_text
 from tunegate_api.config_map import visible_keys
-from tunegate_api.contract import Request, sha256_text
-from tunegate_api.results import Results, Subject, golden_set
+from tunegate_api.contract.digests import sha256_text
+from tunegate_api.contract.request import Request
+from tunegate_api.contract.results import Results, Subject, golden_set
 from tunegate_api.safety_sets import builtin_text
 from tunegate_api.v1alpha1 import EvalGate, FineTuneJob
 from tunegate_api.v1alpha1.error_rate_status import RecordedErrorRate

@@ -1,12 +1,12 @@
 """Record the reports of pods in ConfigMaps, and show them in status."""
 
-from tunegate_api.baselines import MeasuredBaseline
-from tunegate_api.contract import Role, plan_digest
+from tunegate_api.contract.baselines import MeasuredBaseline
+from tunegate_api.contract.plan import Plan, plan_digest
+from tunegate_api.contract.process import Role
+from tunegate_api.contract.results import Subject
 from tunegate_api.judging.stages import StageAssessment, accepted_step, assess_stage
 from tunegate_api.memory.advice import advise
 from tunegate_api.meta import Sha256
-from tunegate_api.plan import Plan
-from tunegate_api.results import Subject
 from tunegate_api.v1alpha1 import FineTuneJob
 from tunegate_api.v1alpha1.data_status import MAX_DATA_CHECKS, DataStatus
 from tunegate_api.v1alpha1.evaluation_status import BaselineDigest

@@ -2,15 +2,17 @@
 
 from collections.abc import Sequence
 
-from tunegate_api.baselines import BASELINES_VARIABLE, write_baselines
-from tunegate_api.contract import Request, Role, canonical_json
+from tunegate_api.contract.baselines import BASELINES_VARIABLE, write_baselines
+from tunegate_api.contract.digests import canonical_json
+from tunegate_api.contract.plan import ModelPlan, Plan, TrainingParameters
+from tunegate_api.contract.process import Role
+from tunegate_api.contract.request import Request
+from tunegate_api.contract.results import Results
+from tunegate_api.contract.workspace import Workspace
 from tunegate_api.judging.approval import DECISION_VARIABLE
 from tunegate_api.judging.review import ReviewRecord
-from tunegate_api.plan import ModelPlan, Plan, TrainingParameters
-from tunegate_api.results import Results
 from tunegate_api.v1alpha1 import FineTuneJob
 from tunegate_api.v1alpha1.evaluation_status import BaselineDigest, VerdictDecision
-from tunegate_api.workspace import Workspace
 from tunegate_operator.children.job import (
     GRACE_SECONDS,
     JobOwner,

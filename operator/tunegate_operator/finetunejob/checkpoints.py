@@ -4,9 +4,9 @@ again at each decision."""
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from tunegate_api.contract import Request
+from tunegate_api.contract.request import Request
+from tunegate_api.contract.results import Results, Subject
 from tunegate_api.judging.judgement import Judgement, best_judged, judge_checkpoint, judge_checkpoints
-from tunegate_api.results import Results, Subject
 from tunegate_api.v1alpha1.evaluation_status import CheckpointReference, CheckpointStatus
 from tunegate_api.v1alpha1.finetunejob_status import MAX_CHECKPOINTS
 from tunegate_operator.engine.memo import Memo

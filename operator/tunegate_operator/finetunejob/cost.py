@@ -3,11 +3,11 @@ that it used, and the time that a stop saved. Pure."""
 
 from fractions import Fraction
 
-from tunegate_api.contract import Usage
+from tunegate_api.contract.plan import Plan, StagePlan
+from tunegate_api.contract.report import Usage
+from tunegate_api.contract.results import Subject
 from tunegate_api.memory.fitting import by_part, needed, size_text
 from tunegate_api.meta import exact
-from tunegate_api.plan import Plan, StagePlan
-from tunegate_api.results import Subject
 from tunegate_api.v1alpha1.cost import Cost, StageCost, StageMemory
 from tunegate_api.v1alpha1.finetunejob import FineTuneJobSpec
 from tunegate_operator.finetunejob.draft import Run

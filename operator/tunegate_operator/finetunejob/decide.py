@@ -7,15 +7,15 @@ the final gate, a job may wait for a person's decision about the verdict.
 
 from datetime import datetime, timedelta
 
-from tunegate_api.contract import Outcome, Role
+from tunegate_api.contract.plan import Plan
+from tunegate_api.contract.process import Outcome, Role
+from tunegate_api.contract.results import Subject
 from tunegate_api.judging.approval import may_publish
 from tunegate_api.judging.judgement import judge_final
 from tunegate_api.judging.prospects import no_checkpoint_can_pass
 from tunegate_api.judging.selection import selection_text
 from tunegate_api.judging.stages import accepted_step, assess_stage
 from tunegate_api.meta import cut
-from tunegate_api.plan import Plan
-from tunegate_api.results import Subject
 from tunegate_api.v1alpha1.evaluation_status import GateResult
 from tunegate_api.v1alpha1.finetunejob_status import Failure, Phase, Reason
 from tunegate_api.verdict.outcomes import VerdictState

@@ -4,11 +4,12 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TypedDict, Unpack
 
-from tunegate_api.contract import Request, Role
+from tunegate_api.contract.plan import Plan
+from tunegate_api.contract.process import Role
+from tunegate_api.contract.request import Request
+from tunegate_api.contract.results import Results, Subject
 from tunegate_api.judging.stages import StageAssessment
 from tunegate_api.meta import Sha256, cut
-from tunegate_api.plan import Plan
-from tunegate_api.results import Results, Subject
 from tunegate_api.v1alpha1 import FineTuneJobStatus
 from tunegate_api.v1alpha1.cost import Cost
 from tunegate_api.v1alpha1.data_status import DataCheckResult, DataStatus

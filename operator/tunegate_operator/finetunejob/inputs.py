@@ -4,10 +4,11 @@
 from collections.abc import Collection
 from datetime import timedelta
 
-from tunegate_api.contract import GateRequest, Request, StartRequest, canonical_json, sha256_text
+from tunegate_api.contract.digests import canonical_json, sha256_text
+from tunegate_api.contract.published import PublishedVersion
+from tunegate_api.contract.request import GateRequest, Request, StartRequest
 from tunegate_api.judging.gate_calibration import calibrated_bases
 from tunegate_api.meta import Sha256, find_condition
-from tunegate_api.published import PublishedVersion
 from tunegate_api.v1alpha1 import EvalGate
 from tunegate_api.v1alpha1.finetunejob_status import Failure, Phase, Reason
 from tunegate_api.verdict.outcomes import counted_outcomes

@@ -1,11 +1,11 @@
 """Compute the pass rates, verdicts and metrics of evaluated models for status, from case outcomes."""
 
-from tunegate_api.contract import Request
+from tunegate_api.contract.request import Request
+from tunegate_api.contract.results import Evaluation, Results, Subject, golden_set, task_set
 from tunegate_api.judging import judgement
 from tunegate_api.judging.approval import verdict_digest
 from tunegate_api.judging.judgement import GateJudgement, Judgement
 from tunegate_api.meta import cut
-from tunegate_api.results import Evaluation, Results, Subject, golden_set, task_set
 from tunegate_api.v1alpha1.error_rate_status import MAX_FLAKY_CASES, JobErrorRate
 from tunegate_api.v1alpha1.evaluation_status import (
     MAX_NAMED_CASES,

@@ -1,7 +1,7 @@
 """Add the scores of a judge model to the review of a job, and show them in status."""
 
+from tunegate_api.contract.plan import SamplePlan
 from tunegate_api.judging.judge_model import JudgeAssessment, assess_judge
-from tunegate_api.plan import SamplePlan
 from tunegate_api.v1alpha1.data import Quality
 from tunegate_api.v1alpha1.data_status import JudgeStatus
 from tunegate_api.v1alpha1.finetunejob_status import Failure, Reason

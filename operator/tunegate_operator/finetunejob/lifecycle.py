@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from datetime import datetime
 
-from tunegate_api.contract import Role
+from tunegate_api.contract.process import Role
 from tunegate_api.meta import find_condition
 from tunegate_api.v1alpha1 import FineTuneJobStatus
 from tunegate_api.v1alpha1.finetunejob_status import LifecycleEntry

@@ -5,11 +5,13 @@ from datetime import datetime
 
 from pydantic import ValidationError
 
-from tunegate_api.contract import Report, Request, Role
+from tunegate_api.contract.plan import Plan
+from tunegate_api.contract.process import Role
+from tunegate_api.contract.report import Report
+from tunegate_api.contract.request import Request
+from tunegate_api.contract.results import Results
 from tunegate_api.judging.review import MAX_SCORE_MAPS, ReviewRecord
 from tunegate_api.meta import Sha256, find_condition
-from tunegate_api.plan import Plan
-from tunegate_api.results import Results
 from tunegate_api.v1alpha1 import EvalGate, FineTuneJob
 from tunegate_operator.children.after_end import pods_gone_by
 from tunegate_operator.children.observed import Child, IgnoredJob, observe_children

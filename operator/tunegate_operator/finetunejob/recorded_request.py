@@ -4,7 +4,8 @@ A job that has started is judged by its request alone. If its request were made 
 are now, whoever may delete a ConfigMap could loosen the gates of a running job.
 """
 
-from tunegate_api.contract import Request, sha256_text
+from tunegate_api.contract.digests import sha256_text
+from tunegate_api.contract.request import Request
 from tunegate_api.meta import Sha256
 from tunegate_api.v1alpha1 import FineTuneJob
 from tunegate_operator.children.records import parse_record, record_text

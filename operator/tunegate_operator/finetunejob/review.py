@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 from pydantic import ValidationError
 
-from tunegate_api.contract import Role
+from tunegate_api.contract.plan import Plan, SamplePlan
+from tunegate_api.contract.process import Role
 from tunegate_api.judging.judge_model import JudgeAssessment, add_judge
 from tunegate_api.judging.review import (
     MAX_SCORE_MAPS,
@@ -23,7 +24,6 @@ from tunegate_api.judging.review import (
     scores_problem,
 )
 from tunegate_api.meta import cut, exact, first_problem, summarize
-from tunegate_api.plan import Plan, SamplePlan
 from tunegate_api.v1alpha1.data import Quality
 from tunegate_api.v1alpha1.data_status import MAX_REVIEWERS, DataStatus, ReviewStatus
 from tunegate_api.v1alpha1.finetunejob_status import Failure, Phase, Reason

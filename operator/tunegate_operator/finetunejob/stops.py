@@ -1,8 +1,8 @@
 """Handle a stop of training: show the stop in status, and read a person's decision about it."""
 
-from tunegate_api.contract import Role
+from tunegate_api.contract.plan import StagePlan
+from tunegate_api.contract.process import Role
 from tunegate_api.judging.stages import StageAssessment
-from tunegate_api.plan import StagePlan
 from tunegate_api.v1alpha1 import FineTuneJob
 from tunegate_api.v1alpha1.evaluation_status import MAX_NAMED_CASES, CheckpointReference
 from tunegate_api.v1alpha1.finetunejob_status import MAX_DECISIONS, Failure, Phase, Reason, Stop, StopDecision

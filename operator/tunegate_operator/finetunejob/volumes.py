@@ -4,12 +4,13 @@ from collections.abc import Iterable
 from pathlib import PurePosixPath
 from urllib.parse import urlsplit
 
-from tunegate_api.contract import GateRequest, Request, Role
+from tunegate_api.contract.process import Role
+from tunegate_api.contract.request import GateRequest, Request
+from tunegate_api.contract.workspace import Workspace
 from tunegate_api.v1alpha1 import EvalGateSpec, FineTuneJob, FineTuneJobSpec
 from tunegate_api.v1alpha1.data import Judge, Source
 from tunegate_api.v1alpha1.evalgate import GoldenSource
 from tunegate_api.v1alpha1.safety import SafetySource
-from tunegate_api.workspace import Workspace
 from tunegate_operator.children.volumes import ROOT, WHOLE, PodVolumes
 from tunegate_operator.names import Step, plan_name, request_name, review_name
 

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from aiohttp import web
 from pydantic import ValidationError
 
-from tunegate_api.contract import Report
+from tunegate_api.contract.report import Report
 
 MAX_BYTES = 2 * 1024 * 1024
 """Limit for the bytes of a body. It is enough for results of 1 MiB, the limit for a ConfigMap, with the

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from tunegate_api import GROUP
-from tunegate_api.contract import Role, report_audience
+from tunegate_api.contract.process import Role
+from tunegate_api.contract.report import report_audience
 from tunegate_api.validation.spec_size import TOO_LARGE
 from tunegate_operator.engine.cache import Cache
 from tunegate_operator.engine.clock import Clock

@@ -12,7 +12,7 @@ from typing import cast
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from tunegate_api.contract import report_path
+from tunegate_api.contract.report import report_path
 from tunegate_operator.engine.clock import Clock
 from tunegate_operator.engine.cluster import ClusterError, Object
 from tunegate_operator.engine.expiring_cache import ExpiringCache

@@ -3,8 +3,9 @@
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-from tunegate_api.contract import Report, Role
-from tunegate_api.results import Subject
+from tunegate_api.contract.process import Role
+from tunegate_api.contract.report import Report
+from tunegate_api.contract.results import Subject
 from tunegate_api.v1alpha1.finetunejob_status import MAX_PUBLISHED, Progress
 from tunegate_operator.names import Step
 

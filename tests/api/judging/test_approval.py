@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 
 from support.builders import make_gate, make_job
-from tunegate_api.contract import GateRequest, Request
+from tunegate_api.contract.published import LastPublished, PublishedVersion
+from tunegate_api.contract.request import GateRequest, Request
+from tunegate_api.contract.results import Evaluation, Results, Subject
 from tunegate_api.judging.approval import may_override, may_publish, verdict_digest
 from tunegate_api.judging.judgement import judge_final
-from tunegate_api.published import LastPublished, PublishedVersion
-from tunegate_api.results import Evaluation, Results, Subject
 from tunegate_api.v1alpha1.evalgate import EvalGateSpec
 from tunegate_api.v1alpha1.evaluation_status import VerdictDecision
 from tunegate_api.v1alpha1.finetunejob import FineTuneJobSpec

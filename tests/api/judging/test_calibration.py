@@ -7,8 +7,8 @@ from random import Random
 
 import pytest
 
+from tunegate_api.contract.results import CalibrationOutcomes, PlantedRegression
 from tunegate_api.judging.calibration import MAX_REPEATS, ErrorRates, error_rates
-from tunegate_api.results import CalibrationOutcomes, PlantedRegression
 from tunegate_api.verdict.bar import Bar, golden_bar
 from tunegate_api.verdict.comparison import passes
 from tunegate_api.verdict.golden import judge_golden

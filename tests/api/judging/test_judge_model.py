@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tunegate_api.contract.plan import CalibrationCounts, JudgedBad, JudgePlan, SampledRow, SamplePlan
 from tunegate_api.judging.judge_model import (
     Agreement,
     CalibrationAssessment,
@@ -16,7 +17,6 @@ from tunegate_api.judging.judge_model import (
     rows_needed,
 )
 from tunegate_api.judging.review import ReviewRecord, ReviewScores, assess_review, merge_scores
-from tunegate_api.plan import CalibrationCounts, JudgedBad, JudgePlan, SampledRow, SamplePlan
 from tunegate_api.v1alpha1.data import Calibration
 
 SAMPLE = SamplePlan(sha256="a" * 64, rows=[SampledRow(id=id, row=f"line-{id}") for id in "abcdef"])

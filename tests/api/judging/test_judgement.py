@@ -6,11 +6,12 @@ from typing import Any
 import pytest
 
 from support.builders import make_gate, make_job
-from tunegate_api.contract import GateRequest, Request, canonical_json
+from tunegate_api.contract.digests import canonical_json
+from tunegate_api.contract.published import LastPublished, PublishedVersion
+from tunegate_api.contract.request import GateRequest, Request
+from tunegate_api.contract.results import Evaluation, Results, Subject
 from tunegate_api.judging.judgement import best_checkpoint, judge_checkpoint, judge_final
 from tunegate_api.judging.stages import assess_stage, referenced_checkpoints
-from tunegate_api.published import LastPublished, PublishedVersion
-from tunegate_api.results import Evaluation, Results, Subject
 from tunegate_api.v1alpha1.evalgate import EvalGateSpec
 from tunegate_api.v1alpha1.finetunejob import FineTuneJobSpec
 from tunegate_api.verdict.intervals import wilson

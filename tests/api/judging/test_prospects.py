@@ -7,11 +7,11 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from support.builders import make_gate, make_job
-from tunegate_api.contract import GateRequest, Request
+from tunegate_api.contract.published import PublishedVersion
+from tunegate_api.contract.request import GateRequest, Request
+from tunegate_api.contract.results import Evaluation, Results, Subject
 from tunegate_api.judging.judgement import judge_checkpoint
 from tunegate_api.judging.prospects import no_checkpoint_can_pass
-from tunegate_api.published import PublishedVersion
-from tunegate_api.results import Evaluation, Results, Subject
 from tunegate_api.v1alpha1.evalgate import EvalGateSpec
 from tunegate_api.v1alpha1.finetunejob import FineTuneJobSpec
 from tunegate_api.verdict.outcomes import CaseSet, VerdictState

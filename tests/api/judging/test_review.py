@@ -6,10 +6,10 @@ from fractions import Fraction
 import pytest
 from pydantic import ValidationError
 
-from tunegate_api.contract import canonical_json
+from tunegate_api.contract.digests import canonical_json
+from tunegate_api.contract.plan import SampledRow, SamplePlan
 from tunegate_api.judging.review import ReviewScores, RowScore, assess_review, merge_scores
 from tunegate_api.meta import first_problem
-from tunegate_api.plan import SampledRow, SamplePlan
 from tunegate_api.v1alpha1.data_status import MAX_REVIEWER, MAX_REVIEWERS
 
 MAX_CONFIG_MAP = 1024 * 1024

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from support.manifests import changed, finetunejob, problem_messages
-from tunegate_api.contract import Request, Role
+from tunegate_api.contract.process import Role
+from tunegate_api.contract.request import Request
 from tunegate_api.v1alpha1 import FineTuneJob
 from tunegate_api.v1alpha1.environment import ALLOWED, pods_of
 from tunegate_api.v1alpha1.pods import ADD_ON_LABELS

@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 
 from support.builders import make_gate, make_job
 from tunegate_api.cases.golden import GoldenCase, unreachable
-from tunegate_api.contract import GateRequest, Request
+from tunegate_api.contract.published import PublishedVersion
+from tunegate_api.contract.request import GateRequest, Request
+from tunegate_api.contract.results import Evaluation, Results, Subject
 from tunegate_api.judging.judgement import Judgement, best_checkpoint, judge_checkpoint, judge_final
 from tunegate_api.judging.selection import selection_text
 from tunegate_api.judging.stages import assess_stage
-from tunegate_api.published import PublishedVersion
-from tunegate_api.results import Evaluation, Results, Subject
 from tunegate_api.v1alpha1.evalgate import EvalGateSpec, Thresholds
 from tunegate_api.v1alpha1.finetunejob import FineTuneJobSpec
 from tunegate_api.verdict.outcomes import CaseSet, VerdictState, group_numbers

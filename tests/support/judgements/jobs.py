@@ -5,13 +5,14 @@ from typing import Any
 
 from support.judgements import objects
 from support.judgements.results import Words, assessment, best, judgement
-from tunegate_api.contract import Request, sha256_text
+from tunegate_api.contract.digests import sha256_text
+from tunegate_api.contract.request import Request
+from tunegate_api.contract.results import Results, Subject, golden_set
 from tunegate_api.judging.approval import approving_gates, may_override, may_publish
 from tunegate_api.judging.judgement import best_checkpoint, judge_checkpoint, judge_final
 from tunegate_api.judging.prospects import no_checkpoint_can_pass
 from tunegate_api.judging.selection import selection_text
 from tunegate_api.judging.stages import StageAssessment, assess_stage, referenced_checkpoints
-from tunegate_api.results import Results, Subject, golden_set
 from tunegate_api.v1alpha1.evaluation_status import VerdictDecision
 from tunegate_api.verdict.outcomes import VerdictState
 

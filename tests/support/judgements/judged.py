@@ -41,9 +41,9 @@ from support.judgements.results import (
 )
 from tunegate_api.cases.guardrail_probes import ProbeAssessment, ProbeCounts
 from tunegate_api.cases.refusal_probes import RefusalProbeAssessment, RefusalProbeCounts
+from tunegate_api.contract.plan import CalibrationCounts
 from tunegate_api.judging.calibration import error_rates
 from tunegate_api.judging.judge_model import assess_calibration
-from tunegate_api.plan import CalibrationCounts
 from tunegate_api.v1alpha1.data import Calibration
 from tunegate_api.verdict.best import Candidate, select_best
 from tunegate_api.verdict.counts import Aggregate, counted_metric

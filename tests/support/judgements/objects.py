@@ -10,9 +10,10 @@ from fractions import Fraction
 from functools import lru_cache
 from typing import Any
 
-from tunegate_api.contract import GateRequest, Request, sha256_text
-from tunegate_api.published import LastPublished, PublishedVersion
-from tunegate_api.results import CalibrationOutcomes, Evaluation, PlantedRegression, Results, Subject
+from tunegate_api.contract.digests import sha256_text
+from tunegate_api.contract.published import LastPublished, PublishedVersion
+from tunegate_api.contract.request import GateRequest, Request
+from tunegate_api.contract.results import CalibrationOutcomes, Evaluation, PlantedRegression, Results, Subject
 from tunegate_api.v1alpha1.data import Data, Source
 from tunegate_api.v1alpha1.evalgate import EvalGateSpec
 from tunegate_api.v1alpha1.finetunejob import FineTuneJobSpec, GateReference, ModelSource, Storage, TaskMetric

@@ -59,7 +59,7 @@ def _prospects(given: Given, returned: Any) -> dict[str, Any]:
 
 
 def _decision(given: Given, _returned: Any) -> dict[str, Any]:
-    from tunegate_api.results import Results
+    from tunegate_api.contract.results import Results
 
     return _seen(taken.job(given["request"], Results()), [], None)
 

@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tunegate_api.contract import GateRequest, Request
-    from tunegate_api.published import PublishedVersion
-    from tunegate_api.results import CalibrationOutcomes, Evaluation, Results
+    from tunegate_api.contract.published import PublishedVersion
+    from tunegate_api.contract.request import GateRequest, Request
+    from tunegate_api.contract.results import CalibrationOutcomes, Evaluation, Results
     from tunegate_api.verdict.bar import Bar, SafetyBar
     from tunegate_api.verdict.outcomes import Baseline, CaseSet
 

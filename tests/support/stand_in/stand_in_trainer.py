@@ -16,12 +16,14 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
-from tunegate_api.contract import Outcome, PublishedArtifact, Report, Request, Role, Termination
-from tunegate_api.plan import DataPlan, ModelPlan, Plan, SplitPlan, StagePlan, TrainingParameters
-from tunegate_api.results import Evaluation, Results, Subject, golden_set, task_set
+from tunegate_api.contract.plan import DataPlan, ModelPlan, Plan, SplitPlan, StagePlan, TrainingParameters
+from tunegate_api.contract.process import Outcome, Role, Termination
+from tunegate_api.contract.report import PublishedArtifact, Report
+from tunegate_api.contract.request import Request
+from tunegate_api.contract.results import Evaluation, Results, Subject, golden_set, task_set
+from tunegate_api.contract.workspace import Workspace
 from tunegate_api.v1alpha1.finetunejob_status import Progress
 from tunegate_api.verdict.outcomes import CaseSet
-from tunegate_api.workspace import Workspace
 
 ROOT = Path(os.environ["TUNEGATE_ROOT"])
 if "--deleted-job" in sys.argv:  # this pod has no request

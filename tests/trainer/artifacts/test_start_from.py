@@ -7,9 +7,10 @@ import torch
 from safetensors.torch import load_file
 
 from support.trainer_root import ALL_WEIGHTS, UID, TrainerRoot
-from tunegate_api.contract import Outcome, StartRequest
-from tunegate_api.plan import ModelPlan
-from tunegate_api.workspace import Workspace
+from tunegate_api.contract.plan import ModelPlan
+from tunegate_api.contract.process import Outcome
+from tunegate_api.contract.request import StartRequest
+from tunegate_api.contract.workspace import Workspace
 from tunegate_trainer.artifacts.build import build_artifact, write_artifact
 from tunegate_trainer.artifacts.start_from import resolve_start
 from tunegate_trainer.models.loading import load_base

@@ -14,7 +14,8 @@ from support.tiny_model import make_tokenizer
 from support.trainer_root import stage_plan
 from support.usable_rows import answered, prompted, usable_rows
 from tunegate_api.cases.golden import parse_golden
-from tunegate_api.contract import Role, StartRequest
+from tunegate_api.contract.process import Role
+from tunegate_api.contract.request import StartRequest
 from tunegate_api.messages import Message
 from tunegate_api.v1alpha1.data import Quality
 from tunegate_api.v1alpha1.data_checks import CHECK_DEFAULTS, DataChecks

@@ -9,7 +9,7 @@ import pytest
 
 from support.trainer_root import TrainerRoot, gate_spec
 from tunegate_api.cases.safety_cases import parse_safety
-from tunegate_api.contract import ExitCode, Role
+from tunegate_api.contract.process import ExitCode, Role
 from tunegate_api.safety_sets import builtin_text
 from tunegate_trainer.main import main
 

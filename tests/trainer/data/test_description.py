@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 import pytest
 
-from tunegate_api.forecast import DescribedData
+from tunegate_api.contract.forecast import DescribedData
 from tunegate_api.messages import Message, ToolCall
 from tunegate_api.verdict.outcomes import MAX_LABELS
 from tunegate_trainer.data.description import describe

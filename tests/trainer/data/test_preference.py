@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from support.records import records_of
 from support.trainer_root import TrainerRoot
-from tunegate_api.contract import ExitCode, Role
-from tunegate_api.plan import Plan
+from tunegate_api.contract.plan import Plan
+from tunegate_api.contract.process import ExitCode, Role
 from tunegate_api.v1alpha1.data import Columns
 from tunegate_trainer.data.held_out import check_disjoint
 from tunegate_trainer.data.parse import parse_pairs, prompt_text

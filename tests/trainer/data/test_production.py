@@ -6,8 +6,8 @@ import pytest
 
 from support.records import records_of
 from support.trainer_root import TrainerRoot
-from tunegate_api.contract import ExitCode, Role
-from tunegate_api.plan import Plan
+from tunegate_api.contract.plan import Plan
+from tunegate_api.contract.process import ExitCode, Role
 from tunegate_api.v1alpha1.data import Columns
 from tunegate_trainer.data import production
 from tunegate_trainer.data.inputs import parse_inputs

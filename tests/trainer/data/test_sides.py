@@ -11,10 +11,11 @@ import pytest
 
 from support.tiny_model import make_tokenizer
 from support.trainer_root import TrainerRoot, gate_spec, stage_plan
-from tunegate_api.contract import ExitCode, Role, StartRequest
-from tunegate_api.plan import Plan
+from tunegate_api.contract.plan import Plan
+from tunegate_api.contract.process import ExitCode, Role
+from tunegate_api.contract.request import StartRequest
+from tunegate_api.contract.workspace import TRAIN_EXAMPLES, Workspace
 from tunegate_api.v1alpha1.finetunejob_status import Failure
-from tunegate_api.workspace import TRAIN_EXAMPLES, Workspace
 from tunegate_trainer.data.parse import prompt_text
 from tunegate_trainer.data.sides import SIDES_FILE
 from tunegate_trainer.data.split import SIDES

@@ -10,9 +10,11 @@ import torch
 
 from support.dummy_scorer import common_characters
 from support.trainer_root import STAGE
-from tunegate_api.contract import Request, Role, canonical_json
+from tunegate_api.contract.digests import canonical_json
+from tunegate_api.contract.process import Role
+from tunegate_api.contract.request import Request
+from tunegate_api.contract.results import Results, Subject
 from tunegate_api.judging.judgement import judge_final
-from tunegate_api.results import Results, Subject
 from tunegate_api.verdict.outcomes import VerdictState
 from tunegate_trainer.evaluate.evaluate import (
     Weights,

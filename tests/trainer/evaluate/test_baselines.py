@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from support.trainer_root import gate_spec, golden_cases
-from tunegate_api.baselines import MeasuredBaseline, read_baselines, write_baselines
-from tunegate_api.workspace import Workspace
+from tunegate_api.contract.baselines import MeasuredBaseline, read_baselines, write_baselines
+from tunegate_api.contract.workspace import Workspace
 from tunegate_trainer.evaluate import evaluate as evaluate_module
 from tunegate_trainer.evaluate.baselines import BaselineCache
 from tunegate_trainer.evaluate.evaluate import SetResult

@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime
 
-from tunegate_api.results import Evaluation, Subject
+from tunegate_api.contract.results import Evaluation, Subject
 from tunegate_trainer.evaluate.evaluate import Weights, as_evaluation
 
 

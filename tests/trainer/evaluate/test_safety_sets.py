@@ -7,7 +7,8 @@ import pytest
 from support.tiny_model import make_tokenizer
 from support.trainer_root import TrainerRoot, gate_spec, golden_cases
 from tunegate_api.cases.safety_cases import parse_safety
-from tunegate_api.contract import Role, sha256_text
+from tunegate_api.contract.digests import sha256_text
+from tunegate_api.contract.process import Role
 from tunegate_api.safety_sets import BUILTIN, builtin_text
 from tunegate_trainer.data.near_duplicates import find_near_duplicates
 from tunegate_trainer.evaluate.evaluate import judge_outputs

@@ -13,7 +13,7 @@ from support.model_templates import model_templates, tokenizer_for
 from support.stores.web_server import Response
 from support.tiny_model import make_tokenizer
 from support.trainer_root import TrainerRoot, gate_spec, golden_cases
-from tunegate_api.contract import Role
+from tunegate_api.contract.process import Role
 from tunegate_trainer.evaluate import served as served_module
 from tunegate_trainer.evaluate.evaluate import CaseResult
 from tunegate_trainer.evaluate.golden_sets import golden_sets

@@ -9,9 +9,9 @@ import pytest
 from support.model_templates import model_templates, tokenizer_for
 from support.trainer_root import gate_spec, golden_cases
 from support.unprivileged import unprivileged
-from tunegate_api.contract import Role
+from tunegate_api.contract.plan import SplitPlan
+from tunegate_api.contract.process import Role
 from tunegate_api.messages import FunctionCall, Message, ToolCall
-from tunegate_api.plan import SplitPlan
 from tunegate_api.v1alpha1.evalgate import Generation
 from tunegate_api.v1alpha1.finetunejob import TaskMetric
 from tunegate_api.verdict.outcomes import FAIL, PASS

@@ -11,7 +11,9 @@ import pytest
 from support.stores.web_server import Request, Response, WebServer
 from support.trainer_root import TrainerRoot, gate_spec, golden_cases
 from tunegate_api.cases.case_lines import inline_text
-from tunegate_api.contract import GateRequest, Role, sha256_text
+from tunegate_api.contract.digests import sha256_text
+from tunegate_api.contract.process import Role
+from tunegate_api.contract.request import GateRequest
 from tunegate_api.v1alpha1.evalgate import EvalGateSpec
 from tunegate_trainer.evaluate import stored_sets as module
 from tunegate_trainer.evaluate.golden_sets import golden_sets

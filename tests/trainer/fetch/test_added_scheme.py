@@ -9,10 +9,10 @@ from functools import partial
 
 import pytest
 
-from tunegate_api.contract import Role
+from tunegate_api.contract.process import Role
+from tunegate_api.contract.workspace import Workspace
 from tunegate_api.v1alpha1.data import DataSource
 from tunegate_api.v1alpha1.finetunejob import ModelSource
-from tunegate_api.workspace import Workspace
 from tunegate_trainer.fetch import SCHEMES, RemoteFiles, RemoteModels, Scheme
 from tunegate_trainer.fetch.address import Address, Choose, RemoteFile, RemoteModel, Stream
 from tunegate_trainer.fetch.checksum import Checksum

@@ -12,9 +12,9 @@ import pytest
 from support.stores.model_store import ModelStore
 from support.trainer_root import TrainerRoot
 from support.waiting import eventually
-from tunegate_api.contract import ExitCode, Role
+from tunegate_api.contract.process import ExitCode, Role
+from tunegate_api.contract.workspace import Workspace
 from tunegate_api.v1alpha1.finetunejob_status import Failure, Reason
-from tunegate_api.workspace import Workspace
 from tunegate_trainer.fetch import SCHEMES
 from tunegate_trainer.fetch.download import PART
 from tunegate_trainer.main import main

@@ -5,8 +5,8 @@ import json
 import pytest
 
 from support.stores.model_hub import COMMIT, TOKEN, Repository
-from tunegate_api.contract import ExitCode, Role
-from tunegate_api.plan import ModelLicense, Plan
+from tunegate_api.contract.plan import ModelLicense, Plan
+from tunegate_api.contract.process import ExitCode, Role
 from tunegate_trainer.main import main
 
 pytestmark = pytest.mark.model

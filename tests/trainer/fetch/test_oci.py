@@ -7,8 +7,8 @@ import pytest
 
 from support.stores.oci_registry import INDEX, MANIFEST, PASSWORD, USER, docker_config
 from support.stores.web_server import Response, WebServer
-from tunegate_api.contract import ExitCode, Role
-from tunegate_api.workspace import Workspace
+from tunegate_api.contract.process import ExitCode, Role
+from tunegate_api.contract.workspace import Workspace
 from tunegate_trainer.fetch.registry import Login, Repository, login_of
 from tunegate_trainer.main import main
 

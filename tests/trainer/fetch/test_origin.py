@@ -10,9 +10,9 @@ from safetensors.torch import load_file, save_file
 
 from support.stores.model_hub import COMMIT, ModelHub, Repository
 from support.trainer_root import TrainerRoot
-from tunegate_api.contract import ExitCode, Role
+from tunegate_api.contract.process import ExitCode, Role
+from tunegate_api.contract.workspace import Workspace
 from tunegate_api.v1alpha1.environment import ALLOWED
-from tunegate_api.workspace import Workspace
 from tunegate_trainer.fetch.address import Address
 from tunegate_trainer.fetch.origin import PATHS, VALUES, origin
 from tunegate_trainer.main import main

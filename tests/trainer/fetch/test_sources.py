@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from support.unprivileged import unprivileged
-from tunegate_api.contract import Role
+from tunegate_api.contract.process import Role
 from tunegate_api.v1alpha1.data import DataSource
 from tunegate_trainer.fetch.sources import open_source
 from tunegate_trainer.process.context import Context

@@ -12,7 +12,7 @@ from support.own_authority import own_authority
 from support.stores.faulty_proxy import FaultyProxy
 from support.stores.web_server import Request, Response, WebServer
 from support.trainer_root import TrainerRoot
-from tunegate_api.contract import Role
+from tunegate_api.contract.process import Role
 from tunegate_api.v1alpha1.data import DataSource
 from tunegate_trainer.data.records import read_records
 from tunegate_trainer.fetch import network, web

@@ -10,7 +10,7 @@ from transformers import LlamaConfig, MistralConfig
 
 from support.random_models import ROWS, save_random_model
 from support.trainer_root import ALL_WEIGHTS, STAGE, TrainerRoot, dpo_plan, gate_spec, golden_cases
-from tunegate_api.contract import ROOT_VARIABLE, ExitCode, Outcome
+from tunegate_api.contract.process import ROOT_VARIABLE, ExitCode, Outcome
 from tunegate_trainer.main import main
 from tunegate_trainer.models.loading import load_base, training_precision
 from tunegate_trainer.process.interruption import Interrupted, Interruption

@@ -9,7 +9,7 @@ import pytest
 from support.chat_server import completion, failing
 from support.guard_server import GuardServerStub, is_flagged
 from support.trainer_root import TrainerRoot
-from tunegate_api.contract import Role
+from tunegate_api.contract.process import Role
 from tunegate_api.v1alpha1.guardrail import Guardrail
 from tunegate_trainer.guardrail.guard import Guard
 from tunegate_trainer.guardrail.probes import PROBES

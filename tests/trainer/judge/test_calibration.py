@@ -10,7 +10,7 @@ import pytest
 
 from support.judge_server import calibration_rows
 from support.trainer_root import TrainerRoot
-from tunegate_api.contract import Role
+from tunegate_api.contract.process import Role
 from tunegate_api.judging.review_sample import ReviewRow, with_id
 from tunegate_api.messages import Message
 from tunegate_api.v1alpha1.data import Calibration

@@ -14,8 +14,8 @@ from support.guard_server import GuardServerStub
 from support.judge_server import JUDGE_KEY, JudgeServerStub, calibration_rows, find_bad_rows, score
 from support.proxy import use_proxy
 from support.trainer_root import TrainerRoot, gate_spec, orders_spec
-from tunegate_api.contract import ExitCode, Role
-from tunegate_api.plan import Plan
+from tunegate_api.contract.plan import Plan
+from tunegate_api.contract.process import ExitCode, Role
 from tunegate_api.v1alpha1.evalgate import EvalGateSpec
 from tunegate_api.v1alpha1.finetunejob_status import Reason
 from tunegate_trainer.inference import asking

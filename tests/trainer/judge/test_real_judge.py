@@ -10,7 +10,7 @@ import pytest
 from support.judge_server import calibration_rows
 from support.trainer_root import TrainerRoot, orders_spec
 from support.vllm_server import vllm_judge
-from tunegate_api.contract import ExitCode, Role
+from tunegate_api.contract.process import ExitCode, Role
 from tunegate_api.judging.judge_model import assess_judge
 from tunegate_api.judging.review_sample import ReviewRow
 from tunegate_api.messages import Message

@@ -10,10 +10,10 @@ import pytest
 from support.chat_server import failing
 from support.judge_server import JUDGE_KEY, JudgeServerStub, calibration_rows, find_bad_rows, score
 from support.trainer_root import TrainerRoot, orders_spec
-from tunegate_api.contract import ExitCode, Role
-from tunegate_api.plan import JudgePlan, Plan
+from tunegate_api.contract.plan import JudgePlan, Plan
+from tunegate_api.contract.process import ExitCode, Role
+from tunegate_api.contract.workspace import Workspace
 from tunegate_api.v1alpha1.finetunejob_status import Reason
-from tunegate_api.workspace import Workspace
 from tunegate_trainer.inference import asking
 from tunegate_trainer.judge.instructions import DEFAULT_RUBRIC
 from tunegate_trainer.main import main

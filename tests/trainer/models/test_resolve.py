@@ -16,12 +16,12 @@ import torch
 from transformers import AutoTokenizer
 
 from support.unprivileged import unprivileged
-from tunegate_api.contract import Role
+from tunegate_api.contract.plan import ModelLicense, ModelPlan
+from tunegate_api.contract.process import Role
+from tunegate_api.contract.workspace import Workspace
 from tunegate_api.messages import Message
-from tunegate_api.plan import ModelLicense, ModelPlan
 from tunegate_api.v1alpha1.evalgate import Generation
 from tunegate_api.v1alpha1.finetunejob import ModelSource
-from tunegate_api.workspace import Workspace
 from tunegate_trainer.evaluate.generate import generate
 from tunegate_trainer.models import resolve as model_resolution
 from tunegate_trainer.models.loading import load_base

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tunegate_api.contract import ExitCode, Role
+from tunegate_api.contract.process import ExitCode, Role
 from tunegate_trainer.process.context import Context
 from tunegate_trainer.process.errors import CredentialsError
 

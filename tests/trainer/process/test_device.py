@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from support.trainer_root import TrainerRoot
-from tunegate_api.contract import Request
+from tunegate_api.contract.request import Request
 from tunegate_trainer.process.device import OLDEST_DRIVERS, choose_device, memory_bytes
 from tunegate_trainer.process.errors import NoAcceleratorError
 

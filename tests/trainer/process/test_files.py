@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tunegate_api.contract import files_digest
+from tunegate_api.contract.digests import files_digest
 from tunegate_trainer.process.files import create_once, is_complete, remove, seal, verify, weights_digest
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from support.stores.web_server import Request, Response, WebServer
 from support.trainer_root import TrainerRoot, orders_spec
-from tunegate_api.contract import LOCAL_ADDRESSES_VARIABLE, ExitCode
+from tunegate_api.contract.process import LOCAL_ADDRESSES_VARIABLE, ExitCode
 from tunegate_trainer.process.local_addresses import LocalAddressError, find_local_address, is_refused
 
 ROWS = b'{"prompt": "a", "completion": "b"}\n'

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from support.job_folder import UID, JobFolder
-from tunegate_api.contract import canonical_json
+from tunegate_api.contract.digests import canonical_json
+from tunegate_api.contract.results import Results
 from tunegate_api.judging.approval import DECISION_VARIABLE, verdict_digest
 from tunegate_api.judging.judgement import judge_final
-from tunegate_api.results import Results
 from tunegate_api.v1alpha1.evaluation_status import VerdictDecision
 from tunegate_trainer.process.context import Context
 from tunegate_trainer.process.errors import UserError

@@ -10,7 +10,7 @@ import yaml
 from huggingface_hub import ModelCard
 
 from support.job_folder import UID, JobFolder
-from tunegate_api.plan import MixedPlan, ModelLicense
+from tunegate_api.contract.plan import MixedPlan, ModelLicense
 from tunegate_trainer.roles.publish import run
 
 VERSION = f"invoice-extractor-{UID[:5]}"

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from support.job_folder import GATE, UID, JobFolder
-from tunegate_api.contract import FileManifest, GateRequest
-from tunegate_api.published import PublishedVersion
+from tunegate_api.contract.digests import FileManifest
+from tunegate_api.contract.published import PublishedVersion
+from tunegate_api.contract.request import GateRequest
 from tunegate_trainer.artifacts.history import version_name
 from tunegate_trainer.fetch.address import Address
 from tunegate_trainer.process.epoch import Writer

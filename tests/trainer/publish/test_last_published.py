@@ -18,10 +18,11 @@ from support.job_folder import GATE, JobFolder
 from support.published_version import age
 from support.published_version import publish_version as plant_version
 from support.wrong_manifests import GUARDRAIL, JUDGE
-from tunegate_api.contract import Role, sha256_text
+from tunegate_api.contract.digests import sha256_text
+from tunegate_api.contract.process import Role
+from tunegate_api.contract.published import LastPublished, PublishedVersion
+from tunegate_api.contract.results import Results
 from tunegate_api.judging.judgement import Judgement, judge_final
-from tunegate_api.published import LastPublished, PublishedVersion
-from tunegate_api.results import Results
 from tunegate_api.verdict.outcomes import VerdictState
 from tunegate_trainer.artifacts.gate_result import GateRoleResult
 from tunegate_trainer.artifacts.history import newest_versions, next_reading, strictest
@@ -243,7 +244,7 @@ def test_version_published_during_the_copy_becomes_the_baseline(
 @pytest.mark.usefixtures("warm_roles")
 def test_concurrent_processes_get_different_publication_numbers(folder: Path, target: Path) -> None:
     jobs = [Job(folder, f"job-{n}", 18) for n in range(4)]
-    code = "import sys; from pathlib import Path; from tunegate_api.contract import Role\n"
+    code = "import sys; from pathlib import Path; from tunegate_api.contract.process import Role\n"
     code += "from tunegate_trainer.process.context import Context, Options\n"
     code += "from tunegate_trainer.roles.publish import run\n"
     code += "print(flush=True); sys.stdin.readline()\n"

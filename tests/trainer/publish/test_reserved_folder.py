@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from tunegate_api.contract import Role
+from tunegate_api.contract.process import Role
+from tunegate_api.contract.workspace import Workspace
+from tunegate_api.meta import RESERVED
 from tunegate_api.v1alpha1.data import DataSource
-from tunegate_api.workspace import RESERVED, Workspace
 from tunegate_trainer.fetch.sources import locate, open_source
 from tunegate_trainer.process.context import Context
 from tunegate_trainer.process.errors import UserError

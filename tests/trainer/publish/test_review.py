@@ -8,9 +8,9 @@ import pytest
 
 from support.job_folder import UID, JobFolder
 from support.reviewed import IDS, JUDGE, MANUAL, SAMPLE, by_people, judged, reviewed_job
+from tunegate_api.contract.plan import SamplePlan
 from tunegate_api.judging.judge_model import add_judge, assess_judge
 from tunegate_api.judging.review import ReviewRecord
-from tunegate_api.plan import SamplePlan
 from tunegate_api.v1alpha1.data import Quality
 from tunegate_trainer.process.errors import UserError
 from tunegate_trainer.roles.publish import run

@@ -10,8 +10,8 @@ import pytest
 from support.model_card import load_as_the_card_says
 from support.tiny_model import END_OF_TURN, PAD
 from support.trainer_root import ALL_WEIGHTS, STAGE, TrainerRoot
-from tunegate_api.contract import ROOT_VARIABLE, ExitCode, Role
-from tunegate_api.results import Subject
+from tunegate_api.contract.process import ROOT_VARIABLE, ExitCode, Role
+from tunegate_api.contract.results import Subject
 from tunegate_trainer.main import main
 from tunegate_trainer.process.files import read_manifest
 

@@ -10,7 +10,7 @@ from support.browser import AA_CONTRAST, CONTRAST, DESK, PHONE, open_browser, pa
 from support.distribution import distribution
 from support.job_folder import GATE, NOW
 from support.reviewed import JUDGE, by_people, judged, reviewed_job
-from tunegate_api.contract import Outcome
+from tunegate_api.contract.process import Outcome
 from tunegate_api.v1alpha1.finetunejob_status import Progress
 from tunegate_trainer.report import render
 

@@ -7,7 +7,7 @@ import pytest
 
 from support.job_folder import BASE_DIGEST, GATE, JobFolder
 from support.report_page import BASE, GOOD, page, text_of, train
-from tunegate_api.results import CalibrationOutcomes, PlantedRegression
+from tunegate_api.contract.results import CalibrationOutcomes, PlantedRegression
 from tunegate_trainer.roles.publish import run
 
 

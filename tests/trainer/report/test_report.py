@@ -10,9 +10,10 @@ import pytest
 
 from support.job_folder import GATE, JobFolder
 from support.report_page import BASE, GOOD, LOSSES, PageText, page, text_of, train
-from tunegate_api.contract import Outcome, PublishedArtifact, Role
-from tunegate_api.plan import MixedPlan
-from tunegate_api.results import Evaluation, Results, Subject, golden_set, task_set
+from tunegate_api.contract.plan import MixedPlan
+from tunegate_api.contract.process import Outcome, Role
+from tunegate_api.contract.report import PublishedArtifact
+from tunegate_api.contract.results import Evaluation, Results, Subject, golden_set, task_set
 from tunegate_api.v1alpha1.data_status import DataCheckResult
 from tunegate_api.v1alpha1.finetunejob_status import Failure
 from tunegate_api.verdict.outcomes import CaseSet
@@ -428,7 +429,7 @@ def test_report_imports_no_torch_and_matplotlib_only_for_charts(job: JobFolder) 
     job.write_data()
     (job.root / "request.json").write_text(job.request.model_dump_json(by_alias=True, exclude_none=True))
     code = (
-        "import sys; from pathlib import Path; from tunegate_api.contract import Request\n"
+        "import sys; from pathlib import Path; from tunegate_api.contract.request import Request\n"
         "from tunegate_trainer.report import render\n"
         f"root = Path({str(job.root)!r})\n"
         "render(root / 'workspace', Request.model_validate_json((root / 'request.json').read_text()))\n"

@@ -6,7 +6,7 @@ import pytest
 
 from support.job_folder import GATE, JobFolder, golden_cases
 from support.report_page import BASE, GOOD, page, text_of, train
-from tunegate_api.contract import Outcome
+from tunegate_api.contract.process import Outcome
 from tunegate_api.verdict.tiers import counted_cases
 
 

@@ -9,8 +9,8 @@ import pytest
 
 from support.job_folder import JobFolder
 from support.unprivileged import unprivileged
-from tunegate_api.contract import ROOT_VARIABLE, ExitCode, Outcome, Role, Termination
-from tunegate_api.workspace import Workspace
+from tunegate_api.contract.process import ROOT_VARIABLE, ExitCode, Outcome, Role, Termination
+from tunegate_api.contract.workspace import Workspace
 from tunegate_trainer.main import end_of, main
 from tunegate_trainer.roles.cleanup import run
 

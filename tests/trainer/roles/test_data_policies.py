@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from support.trainer_root import TrainerRoot, orders_spec
-from tunegate_api.contract import ExitCode, Role
+from tunegate_api.contract.process import ExitCode, Role
 from tunegate_trainer.main import main
 
 BROKEN = '{"prompt": \n'

@@ -12,7 +12,8 @@ from support.chat_server import failing
 from support.guard_server import GuardServerStub
 from support.judge_server import JudgeServerStub, compliance, find_refusals
 from support.trainer_root import TrainerRoot, gate_spec, orders_spec
-from tunegate_api.contract import ExitCode, Role, sha256_text
+from tunegate_api.contract.digests import sha256_text
+from tunegate_api.contract.process import ExitCode, Role
 from tunegate_api.v1alpha1.finetunejob_status import Reason
 from tunegate_trainer.inference import asking
 from tunegate_trainer.main import main

@@ -12,8 +12,8 @@ from support.gate_servers import judge_cases, judge_spec
 from support.guard_server import GuardServerStub
 from support.judge_server import JUDGE_KEY, JudgeServerStub, calibration_rows, score
 from support.trainer_root import TrainerRoot, gate_spec, golden_cases, orders_spec
-from tunegate_api.contract import ExitCode, Role
-from tunegate_api.plan import Plan
+from tunegate_api.contract.plan import Plan
+from tunegate_api.contract.process import ExitCode, Role
 from tunegate_trainer.inference import asking
 from tunegate_trainer.main import main
 from tunegate_trainer.process.files import write_model

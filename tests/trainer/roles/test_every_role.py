@@ -7,7 +7,7 @@ from importlib import import_module
 
 import pytest
 
-from tunegate_api.contract import Outcome, Role
+from tunegate_api.contract.process import Outcome, Role
 from tunegate_trainer.process.context import Context
 
 

@@ -15,7 +15,7 @@ from support.published_models import (
     Published,
     adapted,
 )
-from tunegate_api.forecast import Forecast
+from tunegate_api.contract.forecast import Forecast
 from tunegate_api.v1alpha1 import FineTuneJob
 from tunegate_trainer.roles.forecast import forecast
 

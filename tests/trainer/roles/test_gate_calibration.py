@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from support.trainer_root import ALL_WEIGHTS, STAGE, TrainerRoot, gate_spec, golden_cases
-from tunegate_api.contract import ROOT_VARIABLE, ExitCode, Outcome, Role
-from tunegate_api.results import CalibrationOutcomes, Subject
+from tunegate_api.contract.process import ROOT_VARIABLE, ExitCode, Outcome, Role
+from tunegate_api.contract.results import CalibrationOutcomes, Subject
 from tunegate_api.verdict.outcomes import PASS, VerdictState
 from tunegate_trainer.artifacts.gate_result import GateRoleResult
 from tunegate_trainer.evaluate.calibration import measure

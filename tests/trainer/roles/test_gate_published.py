@@ -7,7 +7,7 @@ import pytest
 
 from support.published_version import age, publish_version
 from support.trainer_root import STAGE, TrainerRoot, gate_spec
-from tunegate_api.contract import ROOT_VARIABLE, ExitCode, Role
+from tunegate_api.contract.process import ROOT_VARIABLE, ExitCode, Role
 from tunegate_api.judging.judgement import judge_final
 from tunegate_api.verdict.outcomes import VerdictState
 from tunegate_trainer.artifacts.gate_result import GateRoleResult

@@ -12,8 +12,9 @@ from support.guard_server import GuardServerStub
 from support.judge_server import JudgeServerStub, compliance, find_refusals
 from support.refusing_model import REFUSAL, harmful, harmless, save_refusing_model
 from support.trainer_root import STAGE, TrainerRoot, gate_spec, golden_cases
-from tunegate_api.contract import ROOT_VARIABLE, ExitCode, Role, sha256_text
-from tunegate_api.results import Subject
+from tunegate_api.contract.digests import sha256_text
+from tunegate_api.contract.process import ROOT_VARIABLE, ExitCode, Role
+from tunegate_api.contract.results import Subject
 from tunegate_api.verdict.outcomes import VerdictState
 from tunegate_trainer.artifacts.gate_result import GateRoleResult
 from tunegate_trainer.inference import asking

@@ -11,9 +11,9 @@ import pytest
 
 from support.chat_server import ChatServerStub, failing
 from support.trainer_root import STAGE, TrainerRoot, gate_spec, golden_cases
-from tunegate_api.contract import ROOT_VARIABLE, ExitCode, Role
+from tunegate_api.contract.process import ROOT_VARIABLE, ExitCode, Role
+from tunegate_api.contract.results import Subject
 from tunegate_api.judging.judgement import judge_final
-from tunegate_api.results import Subject
 from tunegate_api.verdict.outcomes import VerdictState
 from tunegate_trainer.artifacts.gate_result import GateRoleResult
 from tunegate_trainer.inference import asking

@@ -9,8 +9,8 @@ import pytest
 
 from support.published_version import age
 from support.trainer_root import ALL_WEIGHTS, STAGE, TrainerRoot, gate_spec, golden_cases
-from tunegate_api.baselines import BASELINES_VARIABLE, write_baselines
-from tunegate_api.contract import ROOT_VARIABLE, ExitCode, Role, Termination
+from tunegate_api.contract.baselines import BASELINES_VARIABLE, write_baselines
+from tunegate_api.contract.process import ROOT_VARIABLE, ExitCode, Role, Termination
 from tunegate_api.judging.judgement import judge_final
 from tunegate_api.verdict.outcomes import VerdictState
 from tunegate_trainer.artifacts.evidence import evaluated_digest

@@ -9,11 +9,11 @@ import pytest
 from support.full_volume import has_mounts
 from support.pod_mounts import PodMounts
 from support.trainer_root import STAGE, UID, TrainerRoot
-from tunegate_api.contract import Role
+from tunegate_api.contract.process import Role
+from tunegate_api.contract.results import Subject
+from tunegate_api.contract.workspace import Workspace
 from tunegate_api.meta import ObjectMeta
-from tunegate_api.results import Subject
 from tunegate_api.v1alpha1 import FineTuneJob
-from tunegate_api.workspace import Workspace
 from tunegate_operator.names import Step
 from tunegate_trainer.process.files import seal, verify
 

@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 from support.job_folder import GATE, UID, JobFolder
-from tunegate_api.contract import PublishedArtifact, Role, files_digest
+from tunegate_api.contract.digests import files_digest
+from tunegate_api.contract.process import Role
+from tunegate_api.contract.report import PublishedArtifact
 from tunegate_trainer.process import files
 from tunegate_trainer.process.errors import SourceNotFoundError, StorageError, UserError
 from tunegate_trainer.process.files import read_manifest, seal, verify

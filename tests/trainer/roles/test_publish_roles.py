@@ -6,8 +6,8 @@ import json
 import pytest
 
 from support.trainer_root import STAGE, gate_spec, golden_cases
-from tunegate_api.contract import ROOT_VARIABLE, ExitCode, Outcome, Role
-from tunegate_api.results import Subject
+from tunegate_api.contract.process import ROOT_VARIABLE, ExitCode, Outcome, Role
+from tunegate_api.contract.results import Subject
 from tunegate_trainer.main import main
 from tunegate_trainer.process.files import read_manifest, verify
 

@@ -9,7 +9,7 @@ import pytest
 
 from support.trainer_root import STAGE, TrainerRoot, gate_spec
 from support.vllm_server import vllm_judge
-from tunegate_api.contract import ROOT_VARIABLE, ExitCode, Role
+from tunegate_api.contract.process import ROOT_VARIABLE, ExitCode, Role
 from tunegate_api.judging.judgement import GateJudgement, judge_final
 from tunegate_api.verdict.outcomes import ERROR, VerdictState
 from tunegate_trainer.main import main

@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerBase
 
 from support.tiny_model import make_tokenizer
 from support.trainer_root import TrainerRoot, gate_spec
-from tunegate_api.contract import ROOT_VARIABLE, ExitCode, Termination
+from tunegate_api.contract.process import ROOT_VARIABLE, ExitCode, Termination
 from tunegate_api.messages import Message
 from tunegate_trainer.main import main
 from tunegate_trainer.process.errors import UserError

@@ -10,7 +10,7 @@ import pytest
 
 from support.mlflow_server import ProxyMode, TrackerProxy, points, runs_of
 from support.trainer_root import STAGE, gate_spec, golden_cases
-from tunegate_api.contract import ROOT_VARIABLE, ExitCode, Termination
+from tunegate_api.contract.process import ROOT_VARIABLE, ExitCode, Termination
 from tunegate_api.judging.approval import DECISION_VARIABLE
 from tunegate_trainer.main import main
 from tunegate_trainer.process.files import write_model

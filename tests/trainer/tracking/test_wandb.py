@@ -10,7 +10,7 @@ import pytest
 from support.api_server import free_port
 from support.trainer_root import STAGE, UID
 from support.wandb_server import wandb_server
-from tunegate_api.contract import ROOT_VARIABLE, ExitCode
+from tunegate_api.contract.process import ROOT_VARIABLE, ExitCode
 from tunegate_trainer.main import main
 from tunegate_trainer.process.files import write_model
 from tunegate_trainer.tracking import process

@@ -23,7 +23,7 @@ from trl.trainer.sft_trainer import SFTTrainer
 from support.family_settings import ATTENTION, LATENT, ROUTED
 from support.random_models import ROWS, save_random_model
 from support.trainer_root import ALL_WEIGHTS, TrainerRoot, dpo_plan, rows, stage_plan
-from tunegate_api.contract import Outcome
+from tunegate_api.contract.process import Outcome
 from tunegate_trainer.models.loading import load_base
 from tunegate_trainer.models.resolve import model_length
 from tunegate_trainer.models.targets import with_targets

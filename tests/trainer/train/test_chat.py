@@ -7,9 +7,9 @@ import pytest
 from transformers import PreTrainedTokenizerBase
 
 from support.trainer_root import TrainerRoot
-from tunegate_api.contract import ExitCode, Role
+from tunegate_api.contract.plan import Plan
+from tunegate_api.contract.process import ExitCode, Role
 from tunegate_api.messages import Message
-from tunegate_api.plan import Plan
 from tunegate_trainer.main import main
 from tunegate_trainer.process.errors import UserError
 from tunegate_trainer.tokens.answers import answered_tokens, example_tokens, is_rewritten

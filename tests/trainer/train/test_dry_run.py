@@ -5,7 +5,7 @@ import json
 import pytest
 
 from support.trainer_root import STAGE, gate_spec, golden_cases
-from tunegate_api.contract import Outcome
+from tunegate_api.contract.process import Outcome
 from tunegate_trainer.roles import train as train_role
 
 

@@ -26,7 +26,7 @@ from support.trainer_root import (
     golden_cases,
     stage_plan,
 )
-from tunegate_api.contract import ROOT_VARIABLE, ExitCode, Outcome, Role
+from tunegate_api.contract.process import ROOT_VARIABLE, ExitCode, Outcome, Role
 from tunegate_api.v1alpha1.stages import Stage
 from tunegate_trainer.main import main
 from tunegate_trainer.models.matching_weights import check_matching_weights

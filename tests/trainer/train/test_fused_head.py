@@ -10,7 +10,7 @@ from transformers import Gemma2Config, GraniteConfig, GraniteMoeConfig, LlamaCon
 from trl.kernels import ChunkedLogProbFunction
 
 from support.random_models import ROWS, save_random_model
-from tunegate_api.contract import Outcome
+from tunegate_api.contract.process import Outcome
 from tunegate_trainer.models.loading import load_base
 from tunegate_trainer.roles import train as train_role
 from tunegate_trainer.tokens.examples import example

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from support.trainer_root import STAGE, gate_spec, golden_cases
-from tunegate_api.contract import ROOT_VARIABLE, ExitCode, Outcome
+from tunegate_api.contract.process import ROOT_VARIABLE, ExitCode, Outcome
 from tunegate_trainer.evaluate import evaluate
 from tunegate_trainer.evaluate.scorers import Output
 from tunegate_trainer.main import main

@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file
 
 from support.trainer_root import STAGE, TrainerRoot, dpo_plan
-from tunegate_api.contract import ROOT_VARIABLE, ExitCode
+from tunegate_api.contract.process import ROOT_VARIABLE, ExitCode
 from tunegate_trainer.process.files import is_complete, verify
 
 pytestmark = [pytest.mark.resume, pytest.mark.timeout(1800)]

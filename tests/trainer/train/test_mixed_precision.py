@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from torch.nn.modules.module import register_module_forward_hook
 
 from support.trainer_root import ALL_WEIGHTS, TrainerRoot, dpo_plan, gate_spec, golden_cases
-from tunegate_api.contract import Outcome
+from tunegate_api.contract.process import Outcome
 from tunegate_trainer.evaluate.baselines import BaselineCache
 from tunegate_trainer.evaluate.golden_sets import golden_sets
 from tunegate_trainer.models.loading import load_base

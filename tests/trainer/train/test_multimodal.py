@@ -8,8 +8,8 @@ from safetensors.torch import load_file
 
 from support.multimodal_models import save_multimodal_model
 from support.trainer_root import ALL_WEIGHTS, TrainerRoot, data_root
-from tunegate_api.contract import ROOT_VARIABLE, ExitCode, Outcome
-from tunegate_api.plan import Plan
+from tunegate_api.contract.plan import Plan
+from tunegate_api.contract.process import ROOT_VARIABLE, ExitCode, Outcome
 from tunegate_trainer.main import main
 from tunegate_trainer.models.loading import load_base
 from tunegate_trainer.roles import train as train_role

@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 from trl.trainer.sft_trainer import DataCollatorForLanguageModeling, SFTTrainer
 
 from support.trainer_root import TrainerRoot, dpo_plan
-from tunegate_api.contract import Outcome
+from tunegate_api.contract.process import Outcome
 from tunegate_trainer.process.interruption import Interrupted, Interruption
 from tunegate_trainer.roles import train as train_role
 from tunegate_trainer.train.losses import LossFile

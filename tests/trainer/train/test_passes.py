@@ -11,7 +11,7 @@ import torch
 from support.families import FAMILIES
 from support.random_models import EXAMPLES, save_family
 from support.trainer_root import ALL_WEIGHTS, TrainerRoot, dpo_plan, pairs, rows, stage_plan
-from tunegate_api.plan import ModelPlan, StagePlan
+from tunegate_api.contract.plan import ModelPlan, StagePlan
 from tunegate_trainer.process.interruption import Interrupted, Interruption
 from tunegate_trainer.roles import train as train_role
 from tunegate_trainer.tokens.chat import load_tokenizer

@@ -14,8 +14,8 @@ from trl.trainer.dpo_config import DPOConfig
 from trl.trainer.dpo_trainer import DPOTrainer
 
 from support.trainer_root import ALL_WEIGHTS, STAGE, TrainerRoot, dpo_plan, pairs
-from tunegate_api.contract import Outcome
-from tunegate_api.workspace import TRAIN_EXAMPLES
+from tunegate_api.contract.process import Outcome
+from tunegate_api.contract.workspace import TRAIN_EXAMPLES
 from tunegate_trainer.models.loading import load_adapter, load_base
 from tunegate_trainer.process.files import sha256_file
 from tunegate_trainer.process.interruption import Interrupted, Interruption

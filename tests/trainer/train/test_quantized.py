@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
 from support.random_models import EXAMPLES
 from support.trainer_root import STAGE, TrainerRoot, dpo_plan, stage_plan
-from tunegate_api.contract import Outcome
+from tunegate_api.contract.process import Outcome
 from tunegate_trainer.artifacts.build import write_artifact
 from tunegate_trainer.models.loading import load_adapter, load_base
 from tunegate_trainer.process.files import sha256_file

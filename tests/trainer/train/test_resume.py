@@ -17,7 +17,7 @@ from transformers import LlamaForCausalLM
 from support.full_volume import all_files
 from support.trainer_root import STAGE, TrainerRoot
 from support.waiting import eventually
-from tunegate_api.contract import ROOT_VARIABLE, ExitCode, Outcome, Termination
+from tunegate_api.contract.process import ROOT_VARIABLE, ExitCode, Outcome, Termination
 from tunegate_trainer.evaluate import evaluate
 from tunegate_trainer.main import main
 from tunegate_trainer.process import files

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from support.trainer_root import STAGE, TrainerRoot, dpo_plan, gate_spec, golden_cases
-from tunegate_api.contract import Outcome
+from tunegate_api.contract.process import Outcome
+from tunegate_api.contract.results import Evaluation, Results, Subject, golden_set, task_set
 from tunegate_api.judging.judgement import best_checkpoint
 from tunegate_api.judging.stages import assess_stage
-from tunegate_api.results import Evaluation, Results, Subject, golden_set, task_set
 from tunegate_api.verdict.outcomes import CaseSet
 from tunegate_api.verdict.stop_rule import StopAction
 from tunegate_trainer.process import files

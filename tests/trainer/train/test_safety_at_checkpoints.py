@@ -11,11 +11,12 @@ import torch
 from support.refusing_model import ANSWER, REFUSAL, harmful, harmless, save_refusing_model
 from support.report_page import text_of
 from support.trainer_root import STAGE, TrainerRoot, dpo_plan, gate_spec, golden_cases
-from tunegate_api.baselines import read_baselines, write_baselines
-from tunegate_api.contract import ROOT_VARIABLE, ExitCode, Outcome, Role, sha256_text
+from tunegate_api.contract.baselines import read_baselines, write_baselines
+from tunegate_api.contract.digests import sha256_text
+from tunegate_api.contract.process import ROOT_VARIABLE, ExitCode, Outcome, Role
+from tunegate_api.contract.results import Subject
 from tunegate_api.judging.judgement import judge_checkpoint
 from tunegate_api.messages import Message
-from tunegate_api.results import Subject
 from tunegate_api.verdict.outcomes import VerdictState
 from tunegate_trainer.evaluate import evaluate
 from tunegate_trainer.evaluate.baselines import BaselineCache

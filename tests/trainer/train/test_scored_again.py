@@ -10,8 +10,8 @@ from support.gate_servers import judge_cases, judge_spec, write_calibration
 from support.judge_server import JudgeServerStub, score
 from support.stores.web_server import Response
 from support.trainer_root import STAGE, TrainerRoot, gate_spec, stage_plan
-from tunegate_api.contract import Outcome
-from tunegate_api.workspace import RESULT
+from tunegate_api.contract.process import Outcome
+from tunegate_api.contract.workspace import RESULT
 from tunegate_trainer.evaluate import evaluate
 from tunegate_trainer.evaluate.scorers import Output
 from tunegate_trainer.inference import asking

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from support.trainer_root import STAGE, TrainerRoot, gate_spec, golden_cases, stage_plan
-from tunegate_api.contract import ROOT_VARIABLE, ExitCode, Outcome, Role
+from tunegate_api.contract.process import ROOT_VARIABLE, ExitCode, Outcome, Role
+from tunegate_api.contract.results import Subject
 from tunegate_api.judging.judgement import judge_checkpoint
-from tunegate_api.results import Subject
 from tunegate_api.verdict.tiers import counted_cases
 from tunegate_trainer.evaluate import evaluate
 from tunegate_trainer.main import main

@@ -21,9 +21,9 @@ from support.trainer_root import (
     golden_cases,
     stage_plan,
 )
-from tunegate_api.contract import ROOT_VARIABLE, ExitCode, Outcome
+from tunegate_api.contract.process import ROOT_VARIABLE, ExitCode, Outcome
+from tunegate_api.contract.results import Subject
 from tunegate_api.judging.judgement import judge_checkpoint
-from tunegate_api.results import Subject
 from tunegate_trainer.evaluate import evaluate as evaluate_module
 from tunegate_trainer.main import main
 from tunegate_trainer.models.base_model import merged_base

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from support.trainer_root import STAGE, TrainerRoot, gate_spec, golden_cases
-from tunegate_api.contract import ROOT_VARIABLE, ExitCode, Outcome
+from tunegate_api.contract.process import ROOT_VARIABLE, ExitCode, Outcome
 from tunegate_api.verdict.stop_rule import StopAction
 from tunegate_trainer.evaluate import evaluate
 from tunegate_trainer.evaluate.scorers import Output

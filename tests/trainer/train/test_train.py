@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from support.trainer_root import STAGE, dpo_plan, gate_spec, golden_cases, stage_plan
-from tunegate_api.contract import Outcome
-from tunegate_api.results import Results, Subject
+from tunegate_api.contract.process import Outcome
+from tunegate_api.contract.results import Results, Subject
+from tunegate_api.contract.workspace import PAIRS_PREFIX, TRAIN_EXAMPLES
 from tunegate_api.verdict.outcomes import PASS
-from tunegate_api.workspace import PAIRS_PREFIX, TRAIN_EXAMPLES
 from tunegate_trainer.evaluate.evaluate import CaseResult
 from tunegate_trainer.process.epoch import Writer
 from tunegate_trainer.process.files import sha256_file

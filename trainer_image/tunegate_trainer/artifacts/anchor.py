@@ -3,10 +3,10 @@
 import logging
 from pathlib import Path
 
-from tunegate_api.contract import GateRequest
+from tunegate_api.contract.request import GateRequest
+from tunegate_api.contract.workspace import Workspace
 from tunegate_api.meta import Sha256
 from tunegate_api.v1alpha1.evalgate import Anchor
-from tunegate_api.workspace import Workspace
 from tunegate_trainer.artifacts.build import is_adapter
 from tunegate_trainer.artifacts.evidence import evaluated_digest, read_model_evidence
 from tunegate_trainer.fetch.sources import locate

@@ -13,9 +13,9 @@ import torch
 from peft.tuners.lora import LoraLayer, ParamWrapper
 from transformers import AutoConfig, GenerationConfig, PreTrainedModel
 
-from tunegate_api.contract import FileManifest
+from tunegate_api.contract.digests import FileManifest
+from tunegate_api.contract.plan import TrainingParameters
 from tunegate_api.meta import Sha256
-from tunegate_api.plan import TrainingParameters
 from tunegate_trainer.models.loading import generation_config, load_adapter, load_base
 from tunegate_trainer.models.safetensors import stored_dtype
 from tunegate_trainer.process.epoch import Writer

@@ -8,7 +8,7 @@ from typing import Literal
 
 from pydantic import ValidationError
 
-from tunegate_api.contract import files_digest
+from tunegate_api.contract.digests import files_digest
 from tunegate_api.meta import Decimal, Sha256, StatusModel, Time, first_problem
 from tunegate_api.v1alpha1.error_rate_status import ErrorRate
 from tunegate_api.v1alpha1.evalgate import Generation

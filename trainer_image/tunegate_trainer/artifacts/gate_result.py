@@ -2,11 +2,11 @@
 
 from tunegate_api.cases.guardrail_probes import ProbeCounts
 from tunegate_api.cases.refusal_probes import RefusalProbeCounts
+from tunegate_api.contract.plan import CalibrationCounts
+from tunegate_api.contract.published import PublishedVersion
+from tunegate_api.contract.results import CalibrationOutcomes, Evaluation
 from tunegate_api.judging.judgement import Judgement
 from tunegate_api.meta import Sha256, StatusModel
-from tunegate_api.plan import CalibrationCounts
-from tunegate_api.published import PublishedVersion
-from tunegate_api.results import CalibrationOutcomes, Evaluation
 from tunegate_api.v1alpha1.evalgate import Generation
 from tunegate_api.verdict.outcomes import VerdictState
 

@@ -16,11 +16,11 @@ from typing import Annotated
 
 from pydantic import Field, ValidationError
 
-from tunegate_api.contract import GateRequest
+from tunegate_api.contract.published import LastPublished, PublishedVersion
+from tunegate_api.contract.request import GateRequest
+from tunegate_api.contract.results import Results
 from tunegate_api.judging.judgement import measured_cases
 from tunegate_api.meta import MAX_DNS_NAME, Sha256, StatusModel, Time
-from tunegate_api.published import LastPublished, PublishedVersion
-from tunegate_api.results import Results
 from tunegate_api.v1alpha1.evalgate import Generation
 from tunegate_api.verdict.outcomes import MAX_CASES, counted_outcomes, passed_count
 from tunegate_api.verdict.tiers import CountedCases, counted_cases

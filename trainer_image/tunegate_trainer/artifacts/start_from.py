@@ -6,9 +6,10 @@ import logging
 import shutil
 from pathlib import Path
 
-from tunegate_api.contract import StartRequest, files_digest
-from tunegate_api.plan import ModelPlan, StartPlan
-from tunegate_api.workspace import Workspace
+from tunegate_api.contract.digests import files_digest
+from tunegate_api.contract.plan import ModelPlan, StartPlan
+from tunegate_api.contract.request import StartRequest
+from tunegate_api.contract.workspace import Workspace
 from tunegate_trainer.artifacts.build import is_adapter, write_artifact
 from tunegate_trainer.fetch.address import volume_folder
 from tunegate_trainer.models.resolve import require_bitsandbytes, store, store_model, unreadable_explained

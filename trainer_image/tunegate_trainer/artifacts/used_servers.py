@@ -1,6 +1,7 @@
 """The judge models and the guardrail that a gate names."""
 
-from tunegate_api.contract import GateRequest, sha256_text
+from tunegate_api.contract.digests import sha256_text
+from tunegate_api.contract.request import GateRequest
 from tunegate_trainer.artifacts.gate_result import UsedGuardrail, UsedJudge, UsedSafetyJudge
 from tunegate_trainer.judge.compliance import INSTRUCTIONS
 from tunegate_trainer.judge.instructions import instructions_sha256

@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
+from tunegate_api.contract.plan import ProductionPlan
 from tunegate_api.meta import Sha256, exact
-from tunegate_api.plan import ProductionPlan
 from tunegate_trainer.checks import Checks, distribution_shift, split_leakage
 from tunegate_trainer.checks.finding import CheckPolicy
 from tunegate_trainer.checks.rows import SplitRows, UsableRows

@@ -14,7 +14,7 @@ from tunegate_api.cases.expectations import (
 )
 from tunegate_api.cases.golden import GoldenCase, case_set
 from tunegate_api.cases.normalize import without_differences
-from tunegate_api.contract import GateRequest
+from tunegate_api.contract.request import GateRequest
 from tunegate_api.meta import summarize
 from tunegate_api.verdict.golden import judge_golden
 from tunegate_api.verdict.outcomes import FAIL, PASS, VerdictState

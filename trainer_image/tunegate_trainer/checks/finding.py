@@ -10,7 +10,7 @@ from transformers import PreTrainedTokenizerBase
 
 from tunegate_api.cases.golden import GoldenCase
 from tunegate_api.cases.safety_cases import SafetyCase
-from tunegate_api.contract import Request
+from tunegate_api.contract.request import Request
 from tunegate_api.meta import summarize
 from tunegate_trainer.process.errors import BadDataError, TrainerError
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from tunegate_api.forecast import AnswerKind, DescribedData, LabelCount
+from tunegate_api.contract.forecast import AnswerKind, DescribedData, LabelCount
 from tunegate_trainer.data.answer_schema import DRAFT, ValueSchema
 from tunegate_trainer.data.labels import LabelCounter
 from tunegate_trainer.tokens.chat import common_prefix

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tunegate_api.plan import SplitPlan
-from tunegate_api.workspace import TRAIN_EXAMPLES
+from tunegate_api.contract.plan import SplitPlan
+from tunegate_api.contract.workspace import TRAIN_EXAMPLES
 from tunegate_trainer.data.split import HELD_OUT, Split
 from tunegate_trainer.data.usable import TrainedRows, UsableRow
 from tunegate_trainer.process.files import sha256_file, write_atomic

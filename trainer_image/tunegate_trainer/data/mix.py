@@ -7,8 +7,8 @@ from fractions import Fraction
 
 from transformers import PreTrainedTokenizerBase
 
+from tunegate_api.contract.plan import MixedPlan
 from tunegate_api.meta import Sha256, exact
-from tunegate_api.plan import MixedPlan
 from tunegate_api.v1alpha1.data import Columns
 from tunegate_trainer.data.folder import DataFolder
 from tunegate_trainer.data.parse import RowProblem, parse_rows

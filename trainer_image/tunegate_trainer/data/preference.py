@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from transformers import PreTrainedTokenizerBase
 
+from tunegate_api.contract.plan import PreferencePlan
 from tunegate_api.meta import Sha256, exact
-from tunegate_api.plan import PreferencePlan
 from tunegate_trainer.data.folder import DataFolder
 from tunegate_trainer.data.held_out import check_disjoint, prompts_of
 from tunegate_trainer.data.parse import parse_pairs

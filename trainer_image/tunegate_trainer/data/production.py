@@ -8,9 +8,9 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
+from tunegate_api.contract.plan import ProductionPlan
 from tunegate_api.messages import Message
 from tunegate_api.meta import Sha256
-from tunegate_api.plan import ProductionPlan
 from tunegate_trainer.data.inputs import ParsedInput, parse_inputs
 from tunegate_trainer.data.parse import RowProblem, in_order, prompt_text
 from tunegate_trainer.data.records import read_records

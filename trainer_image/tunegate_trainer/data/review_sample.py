@@ -13,8 +13,8 @@ from fractions import Fraction
 from heapq import nsmallest
 from pathlib import Path
 
+from tunegate_api.contract.plan import SampledRow, SamplePlan
 from tunegate_api.judging.review_sample import ReviewRow, sample_digest, with_id
-from tunegate_api.plan import SampledRow, SamplePlan
 from tunegate_trainer.data.labels import MIN_ROWS_PER_LABEL, count_labels, label_of
 from tunegate_trainer.data.split import normalize
 from tunegate_trainer.data.usable import UsableRow

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tunegate_api.contract import StartRequest
-from tunegate_api.workspace import Workspace
+from tunegate_api.contract.request import StartRequest
+from tunegate_api.contract.workspace import Workspace
 from tunegate_trainer.data.held_out import answered_prompts, check_disjoint, learned_prompts, prompts_of
 from tunegate_trainer.data.split import HELD_OUT, SIDES, Split, group_key
 from tunegate_trainer.data.usable import UsableRow

@@ -14,7 +14,7 @@ import torch
 import torch.distributed as dist
 
 from tunegate_api.backoff import backoff_pauses
-from tunegate_api.contract import Request
+from tunegate_api.contract.request import Request
 from tunegate_trainer.distributed.topology import Topology
 from tunegate_trainer.process.device import choose_device
 from tunegate_trainer.process.epoch import Writer

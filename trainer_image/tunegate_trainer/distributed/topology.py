@@ -4,7 +4,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from tunegate_api.contract import MASTER_VARIABLE, NODE_VARIABLE
+from tunegate_api.contract.process import MASTER_VARIABLE, NODE_VARIABLE
 from tunegate_api.v1alpha1.pods import Resources
 
 LOCAL_RANK_VARIABLE = "TUNEGATE_LOCAL_RANK"

@@ -16,10 +16,10 @@ import torch
 from pydantic import ValidationError
 from transformers import PreTrainedTokenizerBase
 
-from tunegate_api.baselines import MeasuredBaseline
-from tunegate_api.contract import sha256_text
+from tunegate_api.contract.baselines import MeasuredBaseline
+from tunegate_api.contract.digests import sha256_text
+from tunegate_api.contract.workspace import Workspace
 from tunegate_api.meta import Sha256
-from tunegate_api.workspace import Workspace
 from tunegate_trainer.distributed.ranks import SINGLE_RANK, Ranks
 from tunegate_trainer.evaluate.evaluate import SetResult, evaluate
 from tunegate_trainer.evaluate.generate import device_name

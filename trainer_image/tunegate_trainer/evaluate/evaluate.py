@@ -14,12 +14,12 @@ from pydantic import ValidationError
 from transformers import PreTrainedTokenizerBase
 
 from tunegate_api.cases.golden import GoldenCase
+from tunegate_api.contract.results import Evaluation, Results, Subject
+from tunegate_api.contract.workspace import RESULT
 from tunegate_api.meta import StatusModel
-from tunegate_api.results import Evaluation, Results, Subject
 from tunegate_api.v1alpha1.evalgate import Samples
 from tunegate_api.verdict.counts import NOT_COUNTED
 from tunegate_api.verdict.outcomes import ERROR, FAIL, PASS, SEALED
-from tunegate_api.workspace import RESULT
 from tunegate_trainer.distributed.ranks import SINGLE_RANK, Ranks
 from tunegate_trainer.evaluate.generate import generate, generate_samples, undisturbed
 from tunegate_trainer.evaluate.merged import merged_adapter
@@ -95,7 +95,7 @@ class SetResult(StatusModel):
         return "".join(case.outcomes[measure] for case in self.cases)
 
     def counts(self, measure: str) -> str:
-        """Return the counts of all cases in the format of :class:`~tunegate_api.results.Evaluation`.
+        """Return the counts of all cases in the format of :class:`~tunegate_api.contract.results.Evaluation`.
 
         Empty for a measure without counts.
         """
@@ -320,8 +320,8 @@ def _case_result(case: Case, output: Output, scores: Mapping[str, Score]) -> Cas
 def as_evaluation(
     weights: Weights, sets: Sequence[EvaluationSet], results: Sequence[SetResult]
 ) -> Evaluation:
-    """Return the outcomes and counts as the :class:`~tunegate_api.results.Evaluation` that is reported, with
-    the current time as the time at which the evaluation ended."""
+    """Return the outcomes and counts as the :class:`~tunegate_api.contract.results.Evaluation` that is
+    reported, with the current time as the time at which the evaluation ended."""
     measured = [
         (name, measure, result)
         for evaluation_set, result in zip(sets, results, strict=True)
@@ -342,7 +342,8 @@ def as_evaluation(
 
 
 def outcomes_of(sets: Sequence[EvaluationSet], results: Sequence[SetResult]) -> dict[str, str]:
-    """Return the outcomes of each set, by the set's name in :class:`~tunegate_api.results.Evaluation`."""
+    """Return the outcomes of each set, by the set's name in
+    :class:`~tunegate_api.contract.results.Evaluation`."""
     return {
         name: result.outcomes(measure)
         for evaluation_set, result in zip(sets, results, strict=True)

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tunegate_api.contract import FileManifest, files_digest
+from tunegate_api.contract.digests import FileManifest, files_digest
+from tunegate_api.contract.workspace import Workspace
 from tunegate_api.meta import Sha256
 from tunegate_api.v1alpha1.finetunejob import ModelSource
-from tunegate_api.workspace import Workspace
 from tunegate_trainer.artifacts.build import is_adapter
 from tunegate_trainer.artifacts.evidence import VERDICT, ModelEvidence, evaluated_files, read_model_evidence
 from tunegate_trainer.fetch import SCHEMES, fetch_model, find_model

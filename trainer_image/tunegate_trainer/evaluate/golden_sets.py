@@ -11,11 +11,12 @@ from transformers import PreTrainedTokenizerBase
 from tunegate_api.cases.case_lines import inline_text
 from tunegate_api.cases.expectations import CustomExpectation, Leaf, leaves
 from tunegate_api.cases.golden import GoldenCase, GoldenError, case_set, parse_golden
-from tunegate_api.contract import GateRequest, sha256_text
-from tunegate_api.results import golden_set
+from tunegate_api.contract.digests import sha256_text
+from tunegate_api.contract.request import GateRequest
+from tunegate_api.contract.results import golden_set
+from tunegate_api.contract.workspace import golden_file
 from tunegate_api.v1alpha1.evalgate import GoldenSource
 from tunegate_api.verdict.tiers import counted_cases
-from tunegate_api.workspace import golden_file
 from tunegate_trainer.evaluate.config_map_files import config_map_file, read_case_file
 from tunegate_trainer.evaluate.expected import Expectations, expected_outputs
 from tunegate_trainer.evaluate.golden_references import golden_labels

@@ -9,11 +9,11 @@ from typing import Protocol
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from tunegate_api.contract import GateRequest
+from tunegate_api.contract.published import LastPublished, PublishedVersion
+from tunegate_api.contract.request import GateRequest
+from tunegate_api.contract.results import Evaluation, Results, Subject, golden_set
+from tunegate_api.contract.workspace import Workspace, golden_file, published_file
 from tunegate_api.meta import Sha256
-from tunegate_api.published import LastPublished, PublishedVersion
-from tunegate_api.results import Evaluation, Results, Subject, golden_set
-from tunegate_api.workspace import Workspace, golden_file, published_file
 from tunegate_trainer.artifacts.anchor import RUN_ITS_BASE, anchor_folder, other_base
 from tunegate_trainer.artifacts.build import is_adapter, load_artifact, published_stops
 from tunegate_trainer.artifacts.evidence import evaluated_digest, read_model_evidence

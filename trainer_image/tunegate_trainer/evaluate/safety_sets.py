@@ -7,11 +7,12 @@ from transformers import PreTrainedTokenizerBase
 
 from tunegate_api.cases.case_lines import inline_text
 from tunegate_api.cases.safety_cases import SafetyCase, SafetyError, parse_safety, safety_case_set
-from tunegate_api.contract import GateRequest, sha256_text
+from tunegate_api.contract.digests import sha256_text
+from tunegate_api.contract.request import GateRequest
+from tunegate_api.contract.workspace import safety_file
 from tunegate_api.safety_sets import builtin_text
 from tunegate_api.v1alpha1.safety import Safety, SafetySource
 from tunegate_api.verdict.safety import safety_set
-from tunegate_api.workspace import safety_file
 from tunegate_trainer.evaluate.config_map_files import config_map_file, read_case_file
 from tunegate_trainer.evaluate.expected import Expected
 from tunegate_trainer.evaluate.scorers.safety_servers import safety_scorer, scorer_settings

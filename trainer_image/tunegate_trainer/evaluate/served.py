@@ -13,14 +13,14 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 from tunegate_api.cases.golden import GoldenCase
-from tunegate_api.contract import GateRequest, Request
+from tunegate_api.contract.request import GateRequest, Request
+from tunegate_api.contract.results import Evaluation, Subject, golden_set
+from tunegate_api.contract.workspace import served_file
 from tunegate_api.duration import duration_text
 from tunegate_api.messages import FunctionCall, ToolCall
-from tunegate_api.results import Evaluation, Subject, golden_set
 from tunegate_api.v1alpha1.endpoint import Endpoint
 from tunegate_api.v1alpha1.evalgate import Generation
 from tunegate_api.verdict.outcomes import ERROR
-from tunegate_api.workspace import served_file
 from tunegate_trainer.artifacts.gate_result import ServedOutputs
 from tunegate_trainer.evaluate.evaluate import CaseResult, SetResult, judge_outputs, write_cases
 from tunegate_trainer.evaluate.generate import stripped

@@ -11,14 +11,14 @@ from transformers import PreTrainedTokenizerBase
 
 from tunegate_api.cases.golden import GoldenCase
 from tunegate_api.cases.safety_cases import SafetyCase
-from tunegate_api.contract import sha256_text
+from tunegate_api.contract.digests import sha256_text
+from tunegate_api.contract.plan import SplitPlan
+from tunegate_api.contract.results import HeldOutSplit, task_set
+from tunegate_api.contract.workspace import pairs_file, rows_file
 from tunegate_api.messages import Message
-from tunegate_api.plan import SplitPlan
-from tunegate_api.results import HeldOutSplit, task_set
 from tunegate_api.v1alpha1.evalgate import Generation
 from tunegate_api.v1alpha1.finetunejob import TaskMetric
 from tunegate_api.verdict.outcomes import MAX_CASES, CaseSet
-from tunegate_api.workspace import pairs_file, rows_file
 from tunegate_trainer.data.token_ids import no_embedding
 from tunegate_trainer.evaluate.config_map_files import metric_schema
 from tunegate_trainer.evaluate.expected import Expectations, Expected
@@ -83,7 +83,7 @@ class EvaluationSet:
     identity: str
     """A digest of the cases and measures. It is part of the key of cached results."""
     names: Mapping[str, str]
-    """For each measure, the name of this set in :class:`tunegate_api.results.Results`."""
+    """For each measure, the name of this set in :class:`tunegate_api.contract.results.Results`."""
     case_set: CaseSet
     labels: Sequence[str] | None = None
     """The labels that the cases expect, for F1. None for other metrics."""

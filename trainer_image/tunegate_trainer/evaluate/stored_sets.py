@@ -8,7 +8,7 @@ from typing import Literal
 
 from tunegate_api.cases.golden import unreachable, without_server
 from tunegate_api.cases.safety_cases import too_few
-from tunegate_api.contract import GateRequest
+from tunegate_api.contract.request import GateRequest
 from tunegate_api.v1alpha1.data import Source
 from tunegate_api.v1alpha1.safety import Safety
 from tunegate_trainer.evaluate.golden_sets import golden_cases, golden_text

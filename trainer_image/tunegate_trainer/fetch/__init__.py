@@ -13,7 +13,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol
 
-from tunegate_api.contract import sha256_text
+from tunegate_api.contract.digests import sha256_text
 from tunegate_trainer.fetch.address import Address, Choose, RemoteFile, RemoteFolder, RemoteModel
 from tunegate_trainer.fetch.download import download
 

@@ -7,8 +7,9 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from tunegate_api.plan import ModelLicense
-from tunegate_api.workspace import RESERVED, Workspace
+from tunegate_api.contract.plan import ModelLicense
+from tunegate_api.contract.workspace import Workspace
+from tunegate_api.meta import RESERVED
 from tunegate_trainer.fetch.checksum import Checksum
 from tunegate_trainer.process.credentials import Secret
 from tunegate_trainer.process.errors import CredentialsError, SourceNotFoundError, UserError

@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 from huggingface_hub.repocard import metadata_load
 
-from tunegate_api.plan import ModelLicense
+from tunegate_api.contract.plan import ModelLicense
 
 logger = logging.getLogger(__name__)
 

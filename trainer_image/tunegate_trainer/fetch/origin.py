@@ -11,7 +11,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from tunegate_api.contract import files_digest
+from tunegate_api.contract.digests import files_digest
 from tunegate_trainer.fetch.address import Address
 from tunegate_trainer.process.files import sha256_file
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tunegate_api.config_map import visible_keys
-from tunegate_api.contract import files_digest
+from tunegate_api.contract.digests import files_digest
 from tunegate_api.meta import Sha256
 from tunegate_api.v1alpha1.data import Source
 from tunegate_trainer.fetch import SCHEMES, Schemes, fetch_data, has_files

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Self
 
 from tunegate_api.backoff import backoff
-from tunegate_api.contract import Role
+from tunegate_api.contract.process import Role
 from tunegate_trainer.inference.server import ChatServer
 from tunegate_trainer.process.context import Context
 from tunegate_trainer.process.errors import UnreachableError

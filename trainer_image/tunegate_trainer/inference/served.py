@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from tunegate_api.contract import GateRequest
+from tunegate_api.contract.request import GateRequest
 from tunegate_api.v1alpha1.endpoint import Endpoint
 from tunegate_trainer.inference.server import REQUEST_SECONDS, ChatServer, open_server
 from tunegate_trainer.process.context import Context

@@ -6,10 +6,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from tunegate_api.contract.plan import CalibrationCounts
 from tunegate_api.judging.judge_model import MAX_CALIBRATION_ROWS, rows_needed
 from tunegate_api.judging.review_sample import ReviewRow, with_id
 from tunegate_api.meta import Sha256, exact, first_problem, summarize
-from tunegate_api.plan import CalibrationCounts
 from tunegate_api.v1alpha1.data import Calibration, Columns
 from tunegate_trainer.data.fields import BadRowError, encodable, kind_of
 from tunegate_trainer.data.records import read_records

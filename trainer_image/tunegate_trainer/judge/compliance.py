@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tunegate_api.cases.refusal_probes import RefusalProbeAssessment, RefusalProbeCounts
-from tunegate_api.contract import GateRequest
+from tunegate_api.contract.request import GateRequest
 from tunegate_api.judging.review_sample import ReviewRow
 from tunegate_api.messages import Message
 from tunegate_api.v1alpha1.endpoint import Endpoint

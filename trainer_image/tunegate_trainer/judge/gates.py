@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from tunegate_api.cases.expectations import JudgeExpectation, leaves
 from tunegate_api.cases.golden import GoldenCase, counting, with_expectation
-from tunegate_api.contract import GateRequest
+from tunegate_api.contract.plan import JudgePlan
+from tunegate_api.contract.request import GateRequest
 from tunegate_api.judging.judge_model import assess_calibration
 from tunegate_api.judging.review_sample import ReviewRow
-from tunegate_api.plan import JudgePlan
 from tunegate_api.v1alpha1.data import Judge
 from tunegate_trainer.judge.answer import JudgeAnswer
 from tunegate_trainer.judge.calibration import read_calibration

@@ -8,7 +8,7 @@ special tokens of the chat template in the text of messages, so the characters t
 import json
 import re
 
-from tunegate_api.contract import sha256_text
+from tunegate_api.contract.digests import sha256_text
 from tunegate_api.judging.review_sample import ReviewRow
 from tunegate_api.meta import Sha256
 from tunegate_api.v1alpha1.data import Judge

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tunegate_api.contract import sha256_text
+from tunegate_api.contract.digests import sha256_text
 from tunegate_api.judging.review_sample import ReviewRow
 from tunegate_api.v1alpha1.endpoint import Endpoint
 from tunegate_trainer.inference.outages import Outages

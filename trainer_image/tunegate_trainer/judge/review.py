@@ -4,12 +4,12 @@ import asyncio
 import logging
 from pathlib import Path
 
-from tunegate_api.contract import sha256_text
+from tunegate_api.contract.digests import sha256_text
+from tunegate_api.contract.plan import JudgedBad, JudgePlan, Plan
+from tunegate_api.contract.workspace import JUDGE_ANSWERS, REVIEW_SAMPLE
 from tunegate_api.judging.judge_model import assess_calibration
 from tunegate_api.judging.review_sample import ReviewRow
-from tunegate_api.plan import JudgedBad, JudgePlan, Plan
 from tunegate_api.v1alpha1.data import Judge
-from tunegate_api.workspace import JUDGE_ANSWERS, REVIEW_SAMPLE
 from tunegate_trainer.inference.server import ChatServer, open_server
 from tunegate_trainer.judge.answer import JudgeAnswer
 from tunegate_trainer.judge.calibration import CalibrationRows, read_calibration

@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 
-from tunegate_api.contract import sha256_text
+from tunegate_api.contract.digests import sha256_text
 from tunegate_api.judging.review_sample import ReviewRow
 from tunegate_trainer.inference.asking import Asking
 from tunegate_trainer.inference.faults import Fault, FaultError

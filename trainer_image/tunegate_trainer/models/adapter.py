@@ -10,7 +10,7 @@ from peft import LoraConfig, get_peft_model
 from peft.utils.transformers_weight_conversion import convert_peft_config_for_transformers
 from torch import nn
 
-from tunegate_api.plan import StagePlan, TrainingParameters
+from tunegate_api.contract.plan import StagePlan, TrainingParameters
 from tunegate_trainer.models.target_modules import (
     ALL_LINEAR,
     excluded_pattern,

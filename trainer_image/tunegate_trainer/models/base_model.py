@@ -8,9 +8,9 @@ import logging
 import time
 from pathlib import Path
 
+from tunegate_api.contract.plan import Plan
+from tunegate_api.contract.workspace import Workspace
 from tunegate_api.meta import Sha256
-from tunegate_api.plan import Plan
-from tunegate_api.workspace import Workspace
 from tunegate_trainer.process.context import Context
 from tunegate_trainer.process.errors import SourceNotFoundError, StorageError
 from tunegate_trainer.process.files import is_complete, refuse_additional, refuse_unreadable, verify

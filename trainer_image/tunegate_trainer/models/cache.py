@@ -6,10 +6,10 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from tunegate_api.contract import sha256_text
+from tunegate_api.contract.digests import sha256_text
+from tunegate_api.contract.plan import ModelLicense
+from tunegate_api.contract.workspace import Workspace
 from tunegate_api.meta import Sha256, StatusModel
-from tunegate_api.plan import ModelLicense
-from tunegate_api.workspace import Workspace
 from tunegate_trainer.process.files import (
     is_complete,
     refuse_additional,
@@ -30,7 +30,7 @@ class DownloadRecord(StatusModel):
     origin: str
     """What decided which servers the files came from, see :func:`tunegate_trainer.fetch.origin.origin`."""
     digest: Sha256
-    """The digest of the model, see :class:`tunegate_api.plan.ModelPlan`."""
+    """The digest of the model, see :class:`tunegate_api.contract.plan.ModelPlan`."""
     license: ModelLicense | None = None
 
 

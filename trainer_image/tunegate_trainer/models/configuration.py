@@ -3,8 +3,8 @@
 from functools import partial
 from pathlib import Path
 
+from tunegate_api.contract.workspace import Workspace
 from tunegate_api.v1alpha1.finetunejob import ModelSource
-from tunegate_api.workspace import Workspace
 from tunegate_trainer.fetch import SCHEMES, fetch_model, find_model
 from tunegate_trainer.fetch.model_files import choose_description
 from tunegate_trainer.models.resolve import model_address, resolve_model, source_folder

@@ -14,10 +14,10 @@ from typing import Any
 
 import gguf
 
+from tunegate_api.contract.plan import ModelLicense, ModelPlan
+from tunegate_api.contract.workspace import Workspace
 from tunegate_api.meta import Sha256
-from tunegate_api.plan import ModelLicense, ModelPlan
 from tunegate_api.v1alpha1.finetunejob import ModelSource
-from tunegate_api.workspace import Workspace
 from tunegate_trainer.fetch import SCHEMES, Schemes, fetch_model, find_model, pinned, remove_others
 from tunegate_trainer.fetch.address import Address
 from tunegate_trainer.fetch.license import read_license

@@ -12,7 +12,7 @@ from torch import nn
 from transformers import AutoConfig, PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from tunegate_api.plan import StagePlan
+from tunegate_api.contract.plan import StagePlan
 from tunegate_api.v1alpha1.stages import Stage
 from tunegate_trainer.models.architecture import auto_class
 from tunegate_trainer.models.mixtures import computes_every_token, mixture_blocks, stacked_experts

@@ -8,7 +8,7 @@ from typing import Any
 
 from transformers import PreTrainedModel
 
-from tunegate_api.plan import StagePlan, TrainingParameters
+from tunegate_api.contract.plan import StagePlan, TrainingParameters
 from tunegate_trainer.models.mixtures import default_layers, mixture_blocks
 from tunegate_trainer.models.target_modules import (
     ALL_LINEAR,

@@ -3,7 +3,9 @@
 import json
 from pathlib import Path
 
-from tunegate_api.contract import GateRequest, Request, Role, sha256_text
+from tunegate_api.contract.digests import sha256_text
+from tunegate_api.contract.process import Role
+from tunegate_api.contract.request import GateRequest, Request
 from tunegate_api.v1alpha1 import EvalGate, FineTuneJob
 from tunegate_api.v1alpha1.evalgate import Golden
 from tunegate_api.v1alpha1.safety import Safety

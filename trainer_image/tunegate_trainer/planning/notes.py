@@ -3,9 +3,9 @@
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from tunegate_api.contract.plan import StagePlan
 from tunegate_api.memory.mixture_notes import mixture_notes
 from tunegate_api.memory.shapes import ModelShape
-from tunegate_api.plan import StagePlan
 from tunegate_trainer.models.architecture import dropout_rates
 
 

@@ -7,10 +7,10 @@ from typing import Any, Literal
 
 import torch
 
-from tunegate_api.contract import Request
+from tunegate_api.contract.plan import StagePlan, TrainingParameters
+from tunegate_api.contract.request import Request
 from tunegate_api.memory.shapes import Accelerator
 from tunegate_api.meta import exact
-from tunegate_api.plan import StagePlan, TrainingParameters
 from tunegate_api.v1alpha1.pods import Resources
 from tunegate_api.v1alpha1.stages import EvaluateEvery, Stage, Training
 from tunegate_api.verdict.counts import outcome_length

@@ -4,7 +4,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from tunegate_api.contract import Request
+from tunegate_api.contract.plan import StagePlan, TrainingParameters
+from tunegate_api.contract.request import Request
 from tunegate_api.memory.estimate import judging
 from tunegate_api.memory.fitting import (
     KEPT_FREE,
@@ -20,7 +21,6 @@ from tunegate_api.memory.fitting import (
     smaller_weights,
 )
 from tunegate_api.memory.shapes import GenerationBatch, Memory, ModelShape
-from tunegate_api.plan import StagePlan, TrainingParameters
 from tunegate_trainer.planning.sizing import gpu_bytes
 from tunegate_trainer.process.errors import GpuTooSmallError
 
@@ -50,7 +50,7 @@ class GateMemory:
     stored: str
     """The dtype of the base model's stored weights."""
     is_merged: bool = False
-    """Whether the model was merged for this job, see :attr:`tunegate_api.plan.ModelPlan.is_merged`."""
+    """Whether the model was merged for this job, see ``is_merged`` of the model's plan."""
 
     def memory(self) -> Memory | None:
         """Return the memory that the gate needs. Returns None if the shape of the model is not known."""

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from tunegate_api.contract import FAILURE_FILE, ROOT_VARIABLE, ExitCode
+from tunegate_api.contract.process import FAILURE_FILE, ROOT_VARIABLE, ExitCode
 from tunegate_trainer.process.errors import known_error
 from tunegate_trainer.process.files import write_model
 

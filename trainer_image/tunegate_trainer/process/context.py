@@ -10,13 +10,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
-from tunegate_api.baselines import BASELINES_VARIABLE, MeasuredBaseline, read_baselines
-from tunegate_api.contract import DEFAULT_ROOT, ROOT_VARIABLE, GateRequest, Report, Request, Role
+from tunegate_api.contract.baselines import BASELINES_VARIABLE, MeasuredBaseline, read_baselines
+from tunegate_api.contract.plan import JudgePlan, Plan
+from tunegate_api.contract.process import DEFAULT_ROOT, ROOT_VARIABLE, Role
+from tunegate_api.contract.report import Report
+from tunegate_api.contract.request import GateRequest, Request
+from tunegate_api.contract.workspace import Workspace
 from tunegate_api.judging.approval import DECISION_VARIABLE, read_decision
 from tunegate_api.judging.review import ReviewRecord
-from tunegate_api.plan import JudgePlan, Plan
 from tunegate_api.v1alpha1.evaluation_status import VerdictDecision
-from tunegate_api.workspace import Workspace
 from tunegate_trainer.process.credentials import Secret, read_secret
 from tunegate_trainer.process.errors import TrainerError
 from tunegate_trainer.process.files import sha256_file, write_model

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from tunegate_api.contract import Request
+from tunegate_api.contract.request import Request
 from tunegate_trainer.process.errors import NoAcceleratorError
 
 DRIVER = Path("/proc/driver/nvidia/version")

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from tunegate_api.contract import ExitCode
+from tunegate_api.contract.process import ExitCode
 from tunegate_api.meta import printable
 from tunegate_api.v1alpha1.finetunejob_status import Failure, Reason
 

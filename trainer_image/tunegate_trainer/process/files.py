@@ -13,7 +13,7 @@ from typing import BinaryIO
 
 from pydantic import ValidationError
 
-from tunegate_api.contract import FileManifest, files_digest
+from tunegate_api.contract.digests import FileManifest, files_digest
 from tunegate_api.meta import Sha256, StatusModel
 from tunegate_trainer.process.errors import StorageError
 

@@ -14,7 +14,7 @@ import socket
 import sys
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
-from tunegate_api.contract import LOCAL_ADDRESSES_VARIABLE, MASTER_VARIABLE
+from tunegate_api.contract.process import LOCAL_ADDRESSES_VARIABLE, MASTER_VARIABLE
 
 _METADATA_SERVERS = tuple(
     map(

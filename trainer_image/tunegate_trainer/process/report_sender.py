@@ -17,7 +17,7 @@ from http.client import HTTPException
 from pathlib import Path
 
 from tunegate_api.backoff import backoff_pauses
-from tunegate_api.contract import REPORT_CA_VARIABLE, REPORT_URL_VARIABLE
+from tunegate_api.contract.report import REPORT_CA_VARIABLE, REPORT_URL_VARIABLE
 from tunegate_trainer.process.files import write_atomic
 
 logger = logging.getLogger(__name__)

@@ -11,12 +11,13 @@ from huggingface_hub import EvalResult, ModelCardData
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from pydantic import ValidationError
 
-from tunegate_api.contract import FileManifest, Request
+from tunegate_api.contract.digests import FileManifest
+from tunegate_api.contract.plan import Plan
+from tunegate_api.contract.request import Request
+from tunegate_api.contract.results import golden_set, task_set
 from tunegate_api.judging.approval import verdict_digest
 from tunegate_api.judging.judgement import GateJudgement, Judgement, TaskJudgement
 from tunegate_api.judging.selection import selection_text
-from tunegate_api.plan import Plan
-from tunegate_api.results import golden_set, task_set
 from tunegate_api.v1alpha1.evaluation_status import VerdictDecision
 from tunegate_api.verdict.bar import SAFETY_RULES
 from tunegate_api.verdict.counts import COUNTED

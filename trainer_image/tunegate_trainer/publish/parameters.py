@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from tunegate_api.plan import StagePlan
+from tunegate_api.contract.plan import StagePlan
 
 
 def parameter_rows(stages: Sequence[StagePlan]) -> list[tuple[str, list[str]]]:

@@ -1,9 +1,9 @@
 """The result of the review of the training data, for the evidence of a published model."""
 
+from tunegate_api.contract.plan import SamplePlan
 from tunegate_api.judging.judge_model import Agreement, JudgeAssessment, assess_judge, votes_of_judge
 from tunegate_api.judging.review import ReviewRecord, assess_review
 from tunegate_api.meta import exact
-from tunegate_api.plan import SamplePlan
 from tunegate_api.v1alpha1.data import Quality
 from tunegate_trainer.artifacts.evidence import AgreementEvidence, JudgeEvidence, ReviewEvidence
 

@@ -3,9 +3,9 @@ later."""
 
 from pathlib import Path
 
-from tunegate_api.contract import sha256_text
+from tunegate_api.contract.digests import sha256_text
+from tunegate_api.contract.workspace import served_file
 from tunegate_api.meta import StatusModel
-from tunegate_api.workspace import served_file
 from tunegate_trainer.artifacts.evidence import ServedEvidence
 from tunegate_trainer.artifacts.gate_result import GateRoleResult
 from tunegate_trainer.process.errors import UserError

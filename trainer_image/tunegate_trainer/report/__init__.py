@@ -7,12 +7,12 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from tunegate_api.contract import Request
+from tunegate_api.contract.request import Request
+from tunegate_api.contract.results import Subject
 from tunegate_api.duration import duration_text
 from tunegate_api.judging.judgement import judge_final
 from tunegate_api.judging.review import ReviewRecord
 from tunegate_api.memory.fitting import size_text
-from tunegate_api.results import Subject
 from tunegate_api.v1alpha1.evaluation_status import VerdictDecision
 from tunegate_trainer.process.files import write_atomic
 from tunegate_trainer.publish.parameters import parameter_rows

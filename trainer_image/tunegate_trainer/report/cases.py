@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
+from tunegate_api.contract.results import Subject
 from tunegate_api.judging.case_comparison import Comparison, checkpoint_models, compare, final_models
-from tunegate_api.results import Subject
 from tunegate_trainer.report.collect import Collected, read_lines
 from tunegate_trainer.report.stages import StageHistory
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tunegate_api.contract import Role
+from tunegate_api.contract.process import Role
 from tunegate_trainer.report.collect import CheckNote, Collected
 
 _ORDER = ("Refused", "Warned", "Passed")

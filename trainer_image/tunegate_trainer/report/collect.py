@@ -10,14 +10,16 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from tunegate_api.contract import Report, Request, Role
+from tunegate_api.contract.plan import Plan
+from tunegate_api.contract.process import Role
+from tunegate_api.contract.report import Report
+from tunegate_api.contract.request import Request
+from tunegate_api.contract.results import Evaluation, Results, golden_set, task_set
+from tunegate_api.contract.workspace import RESULT, Workspace, golden_file, pairs_file, rows_file
 from tunegate_api.judging.case_comparison import parse_lines
 from tunegate_api.judging.review import ReviewRecord
-from tunegate_api.plan import Plan
-from tunegate_api.results import Evaluation, Results, golden_set, task_set
 from tunegate_api.v1alpha1.evaluation_status import VerdictDecision
 from tunegate_api.verdict.outcomes import CaseSet, group_numbers
-from tunegate_api.workspace import RESULT, Workspace, golden_file, pairs_file, rows_file
 from tunegate_trainer.artifacts.gate_result import GateRoleResult
 from tunegate_trainer.tokens.rows import PREFERENCE
 

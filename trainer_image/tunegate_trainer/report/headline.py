@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from tunegate_api.contract import Outcome, PublishedArtifact, Role
+from tunegate_api.contract.process import Outcome, Role
+from tunegate_api.contract.report import PublishedArtifact
 from tunegate_api.judging.judgement import Judgement
 from tunegate_api.judging.selection import selection_text
 from tunegate_api.v1alpha1.finetunejob_status import Failure

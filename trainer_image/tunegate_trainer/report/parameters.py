@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 from tunegate_api.cases.guardrail_probes import ProbeAssessment
 from tunegate_api.cases.refusal_probes import RefusalProbeAssessment
-from tunegate_api.contract import GateRequest, Request
+from tunegate_api.contract.plan import StagePlan
+from tunegate_api.contract.request import GateRequest, Request
 from tunegate_api.memory.fitting import by_part
-from tunegate_api.plan import StagePlan
 from tunegate_api.v1alpha1.evalgate import EvalGateSpec, Samples
 from tunegate_api.v1alpha1.safety import SafetyScorer
 from tunegate_api.v1alpha1.stages import EvaluateEvery

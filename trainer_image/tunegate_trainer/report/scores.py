@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
-from tunegate_api.contract import Request
+from tunegate_api.contract.request import Request
+from tunegate_api.contract.results import Subject
 from tunegate_api.judging.judgement import GateJudgement, Judgement, TaskJudgement
 from tunegate_api.meta import exact
-from tunegate_api.results import Subject
 from tunegate_api.verdict.counts import CountedMetric, label_scores
 from tunegate_api.verdict.intervals import wilson
 from tunegate_api.verdict.outcomes import RuleFinding, VerdictState, points_text, rate, rate_text, worst

@@ -6,7 +6,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from statistics import median
 
-from tunegate_api.contract import Outcome, Role, Usage
+from tunegate_api.contract.process import Outcome, Role
+from tunegate_api.contract.report import Usage
+from tunegate_api.contract.results import Evaluation, Results, Subject
+from tunegate_api.contract.workspace import golden_file, pairs_file, rows_file, safety_file
 from tunegate_api.judging.judgement import (
     GateJudgement,
     TaskJudgement,
@@ -14,11 +17,9 @@ from tunegate_api.judging.judgement import (
     judge_checkpoint,
 )
 from tunegate_api.judging.stages import StageAssessment, assess_stage
-from tunegate_api.results import Evaluation, Results, Subject
 from tunegate_api.v1alpha1.finetunejob_status import Progress
 from tunegate_api.verdict.outcomes import VerdictState
 from tunegate_api.verdict.stop_rule import StopAction
-from tunegate_api.workspace import golden_file, pairs_file, rows_file, safety_file
 from tunegate_trainer.report.collect import Collected, LossPoint
 from tunegate_trainer.tokens.rows import PREFERENCE
 

@@ -14,9 +14,9 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from tunegate_api.contract import Role
-from tunegate_api.results import GateCalibrations, golden_set
-from tunegate_api.workspace import RESULT
+from tunegate_api.contract.process import Role
+from tunegate_api.contract.results import GateCalibrations, golden_set
+from tunegate_api.contract.workspace import RESULT
 from tunegate_trainer.artifacts.gate_result import GateRoleResult
 from tunegate_trainer.evaluate.calibration.measure import calibrate
 from tunegate_trainer.models.base_model import verified_base

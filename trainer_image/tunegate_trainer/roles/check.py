@@ -18,8 +18,8 @@ from typing import Any, TypeVar
 
 from transformers import PreTrainedTokenizerBase
 
-from tunegate_api.contract import Role
-from tunegate_api.forecast import CheckedData, CheckFinding, DescribedData
+from tunegate_api.contract.forecast import CheckedData, CheckFinding, DescribedData
+from tunegate_api.contract.process import Role
 from tunegate_api.v1alpha1 import FineTuneJob
 from tunegate_api.v1alpha1.data import Columns
 from tunegate_api.v1alpha1.finetunejob_status import Failure

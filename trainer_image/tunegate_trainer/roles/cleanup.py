@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from tunegate_api.contract import Outcome
-from tunegate_api.workspace import Workspace
+from tunegate_api.contract.process import Outcome
+from tunegate_api.contract.workspace import Workspace
 from tunegate_trainer.process.context import Context
 from tunegate_trainer.process.files import DONE
 

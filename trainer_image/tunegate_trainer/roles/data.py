@@ -9,9 +9,9 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from tunegate_api.contract import Outcome
-from tunegate_api.plan import ModelPlan, Plan
-from tunegate_api.workspace import REVIEW_SAMPLE, Workspace
+from tunegate_api.contract.plan import ModelPlan, Plan
+from tunegate_api.contract.process import Outcome
+from tunegate_api.contract.workspace import REVIEW_SAMPLE, Workspace
 from tunegate_trainer.data.folder import DataFolder
 from tunegate_trainer.data.review_sample import has_sample
 from tunegate_trainer.data.sides import SIDES_FILE

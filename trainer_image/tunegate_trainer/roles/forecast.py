@@ -10,10 +10,11 @@ from pathlib import Path
 
 from transformers import AutoConfig
 
-from tunegate_api.contract import Request, Role
-from tunegate_api.forecast import Forecast, ModelForecast
+from tunegate_api.contract.forecast import Forecast, ModelForecast
+from tunegate_api.contract.plan import StagePlan
+from tunegate_api.contract.process import Role
+from tunegate_api.contract.request import Request
 from tunegate_api.memory.shapes import ModelShape, Pass
-from tunegate_api.plan import StagePlan
 from tunegate_api.v1alpha1 import EvalGate, FineTuneJob
 from tunegate_trainer.data.folder import DataFolder
 from tunegate_trainer.evaluate.stored_sets import store_sets

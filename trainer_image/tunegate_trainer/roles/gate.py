@@ -12,12 +12,12 @@ from datetime import UTC, datetime
 
 from transformers import PreTrainedTokenizerBase
 
-from tunegate_api.contract import Outcome
+from tunegate_api.contract.process import Outcome
+from tunegate_api.contract.results import Evaluation, Subject
+from tunegate_api.contract.workspace import RESULT, base_file
 from tunegate_api.judging.judgement import judge_artifact, judge_final
-from tunegate_api.results import Evaluation, Subject
 from tunegate_api.v1alpha1.finetunejob_status import Progress
 from tunegate_api.verdict.outcomes import VerdictState
-from tunegate_api.workspace import RESULT, base_file
 from tunegate_trainer.artifacts.build import (
     build_artifact,
     is_adapter,

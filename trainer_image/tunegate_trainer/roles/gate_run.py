@@ -21,9 +21,10 @@ from transformers import PreTrainedTokenizerBase
 
 from tunegate_api.cases.golden import GoldenCase
 from tunegate_api.cases.safety_cases import SafetyCase
-from tunegate_api.contract import Request, Role
-from tunegate_api.gate_run import GateRun, GateRunRequest, MeasuredCase, MeasuredModel
-from tunegate_api.results import Evaluation, Subject
+from tunegate_api.contract.gate_run import GateRun, GateRunRequest, MeasuredCase, MeasuredModel
+from tunegate_api.contract.process import Role
+from tunegate_api.contract.request import Request
+from tunegate_api.contract.results import Evaluation, Subject
 from tunegate_trainer.artifacts.build import is_adapter, load_artifact
 from tunegate_trainer.evaluate.evaluate import SetResult, Weights, as_evaluation, as_results, evaluate
 from tunegate_trainer.evaluate.gate_servers import check_servers

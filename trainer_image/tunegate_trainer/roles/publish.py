@@ -12,13 +12,15 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from tunegate_api.contract import FileManifest, Outcome, PublishedArtifact, Report, Role, files_digest
+from tunegate_api.contract.digests import FileManifest, files_digest
+from tunegate_api.contract.process import Outcome, Role
+from tunegate_api.contract.published import PublishedVersion
+from tunegate_api.contract.report import PublishedArtifact, Report
+from tunegate_api.contract.results import Results, Subject
+from tunegate_api.contract.workspace import RESULT
 from tunegate_api.judging.approval import approving_gates, may_publish, verdict_digest
 from tunegate_api.judging.judgement import Judgement, judge_final
-from tunegate_api.published import PublishedVersion
-from tunegate_api.results import Results, Subject
 from tunegate_api.verdict.outcomes import VerdictState
-from tunegate_api.workspace import RESULT
 from tunegate_trainer.artifacts.gate_result import GateRoleResult
 from tunegate_trainer.artifacts.history import UNJUDGED, next_reading, strictest, version_name, with_rejudged
 from tunegate_trainer.process.context import Context

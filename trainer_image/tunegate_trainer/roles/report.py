@@ -1,6 +1,6 @@
 """The report role: send the reports that earlier pods left in the outbox."""
 
-from tunegate_api.contract import Outcome
+from tunegate_api.contract.process import Outcome
 from tunegate_trainer.process.context import Context
 from tunegate_trainer.process.errors import UndeliveredError
 

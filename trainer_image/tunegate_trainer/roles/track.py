@@ -1,7 +1,7 @@
 """The track role: send the metrics that earlier pods could not send, and the end of the job, to the
 trackers."""
 
-from tunegate_api.contract import Outcome
+from tunegate_api.contract.process import Outcome
 from tunegate_trainer.process.context import Context
 from tunegate_trainer.process.errors import TrackersBehindError
 

@@ -12,11 +12,12 @@ from transformers import PreTrainedTokenizerBase
 from transformers.trainer_callback import PrinterCallback
 from trl.trainer.sft_config import SFTConfig
 
-from tunegate_api.contract import GateRequest, Outcome
-from tunegate_api.plan import DataPlan, SplitPlan, StagePlan, TrainingParameters
-from tunegate_api.results import Subject
+from tunegate_api.contract.plan import DataPlan, SplitPlan, StagePlan, TrainingParameters
+from tunegate_api.contract.process import Outcome
+from tunegate_api.contract.request import GateRequest
+from tunegate_api.contract.results import Subject
+from tunegate_api.contract.workspace import TRAIN_EXAMPLES
 from tunegate_api.verdict.stop_rule import StopAction
-from tunegate_api.workspace import TRAIN_EXAMPLES
 from tunegate_trainer.distributed.ranks import SINGLE_RANK, TRAINING_SECONDS, Ranks, process_group
 from tunegate_trainer.evaluate.evaluate import Weights, evaluate
 from tunegate_trainer.evaluate.golden_sets import open_golden_sets

@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from tunegate_api.contract import Role
+from tunegate_api.contract.process import Role
 from tunegate_trainer.process.context import Context
 from tunegate_trainer.process.errors import CredentialsError
 from tunegate_trainer.process.local_addresses import refuse_local_addresses

@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from tunegate_api.contract import ROOT_VARIABLE, Role
+from tunegate_api.contract.process import ROOT_VARIABLE, Role
 from tunegate_api.v1alpha1.tracking import Tracking
 from tunegate_trainer.process.context import Context
 

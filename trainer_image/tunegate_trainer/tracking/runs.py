@@ -7,12 +7,13 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from tunegate_api.contract import Outcome, Request, Role, plan_digest
+from tunegate_api.contract.plan import Plan, StagePlan, plan_digest
+from tunegate_api.contract.process import Outcome, Role
+from tunegate_api.contract.request import Request
+from tunegate_api.contract.workspace import RESULT
 from tunegate_api.judging.judgement import GateJudgement, Judgement, TaskJudgement, judge_final
-from tunegate_api.plan import Plan, StagePlan
 from tunegate_api.verdict.outcomes import VerdictState, rate
 from tunegate_api.verdict.safety import Axis, SafetyVerdict
-from tunegate_api.workspace import RESULT
 from tunegate_trainer.process.files import sha256_file
 from tunegate_trainer.report.collect import Collected, LossPoint
 from tunegate_trainer.report.headline import publish_addresses

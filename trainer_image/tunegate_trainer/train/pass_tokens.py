@@ -3,9 +3,9 @@
 import logging
 from pathlib import Path
 
+from tunegate_api.contract.plan import ModelPlan, StagePlan
 from tunegate_api.memory.fitting import fit
 from tunegate_api.memory.shapes import Pass
-from tunegate_api.plan import ModelPlan, StagePlan
 from tunegate_trainer.process.errors import CudaOutOfMemoryError
 from tunegate_trainer.process.files import write_atomic
 

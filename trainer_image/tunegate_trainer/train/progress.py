@@ -11,9 +11,9 @@ from pathlib import Path
 import torch
 from pydantic import ValidationError
 
-from tunegate_api.contract import Usage
-from tunegate_api.plan import StagePlan
-from tunegate_api.results import Evaluation, Results
+from tunegate_api.contract.plan import StagePlan
+from tunegate_api.contract.report import Usage
+from tunegate_api.contract.results import Evaluation, Results
 from tunegate_api.v1alpha1.finetunejob_status import Progress
 from tunegate_trainer.process.context import Context
 from tunegate_trainer.process.epoch import Writer

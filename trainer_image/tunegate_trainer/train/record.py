@@ -6,11 +6,11 @@ import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from tunegate_api.contract import Request
+from tunegate_api.contract.plan import StagePlan
+from tunegate_api.contract.request import Request
+from tunegate_api.contract.results import Evaluation, Results
 from tunegate_api.judging.prospects import no_checkpoint_can_pass
 from tunegate_api.judging.stages import StageAssessment, assess_stage
-from tunegate_api.plan import StagePlan
-from tunegate_api.results import Evaluation, Results
 from tunegate_api.verdict.stop_rule import StopAction
 from tunegate_trainer.distributed.ranks import Ranks
 from tunegate_trainer.evaluate.evaluate import (

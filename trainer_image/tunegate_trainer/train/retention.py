@@ -2,9 +2,9 @@
 
 import logging
 
-from tunegate_api.contract import Request
+from tunegate_api.contract.request import Request
+from tunegate_api.contract.results import Results
 from tunegate_api.judging.stages import referenced_checkpoints
-from tunegate_api.results import Results
 from tunegate_trainer.evaluate.evaluate import read_evaluation
 from tunegate_trainer.process.context import Context
 from tunegate_trainer.train.checkpoints import KEPT_STATES, CheckpointFolder

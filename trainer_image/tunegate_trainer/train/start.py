@@ -11,8 +11,8 @@ import torch.distributed as dist
 from peft import LoraConfig, PeftModel
 from transformers import PreTrainedTokenizerBase, set_seed
 
-from tunegate_api.contract import Request
-from tunegate_api.plan import ModelPlan, StagePlan, TrainingParameters
+from tunegate_api.contract.plan import ModelPlan, StagePlan, TrainingParameters
+from tunegate_api.contract.request import Request
 from tunegate_trainer.artifacts.build import check_checkpoint, write_artifact
 from tunegate_trainer.distributed.ranks import Ranks
 from tunegate_trainer.evaluate.baselines import BaselineCache

@@ -11,11 +11,12 @@ from statistics import mean
 
 from pydantic import ValidationError
 
-from tunegate_api.contract import GateRequest, sha256_text
+from tunegate_api.contract.digests import sha256_text
+from tunegate_api.contract.request import GateRequest
+from tunegate_api.contract.results import CalibrationOutcomes, PlantedRegression
+from tunegate_api.contract.workspace import calibration_file
 from tunegate_api.meta import Sha256, StatusModel, shorten
-from tunegate_api.results import CalibrationOutcomes, PlantedRegression
 from tunegate_api.verdict.tiers import counted_cases
-from tunegate_api.workspace import calibration_file
 from tunegate_trainer.artifacts.gate_result import GateRoleResult
 from tunegate_trainer.evaluate.calibration.answers import removed_refusals, shuffled_answers
 from tunegate_trainer.evaluate.calibration.artifact import Artifact

@@ -8,7 +8,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tunegate_api.contract import GateRequest, sha256_text
+from tunegate_api.contract.digests import sha256_text
+from tunegate_api.contract.request import GateRequest
 from tunegate_api.v1alpha1.safety import SafetyScorer
 from tunegate_api.verdict.outcomes import FAIL, PASS
 from tunegate_api.verdict.safety import SafetyKind

@@ -11,7 +11,7 @@ from functools import partial
 from tunegate_api.cases.expectations import leaves
 from tunegate_api.cases.golden import GoldenCase, counting, with_expectation
 from tunegate_api.cases.safety_cases import SafetyCase
-from tunegate_api.contract import GateRequest
+from tunegate_api.contract.request import GateRequest
 from tunegate_api.judging.review_sample import ReviewRow
 from tunegate_api.messages import Message
 from tunegate_api.verdict.outcomes import ERROR, FAIL, PASS

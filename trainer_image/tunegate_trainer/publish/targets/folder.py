@@ -8,8 +8,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tunegate_api.contract import FileManifest, GateRequest
-from tunegate_api.published import PublishedVersion
+from tunegate_api.contract.digests import FileManifest
+from tunegate_api.contract.published import PublishedVersion
+from tunegate_api.contract.request import GateRequest
 from tunegate_trainer.artifacts.history import (
     LATEST,
     append,

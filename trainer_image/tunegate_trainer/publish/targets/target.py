@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from tunegate_api.contract import FileManifest, GateRequest
-from tunegate_api.published import PublishedVersion
+from tunegate_api.contract.digests import FileManifest
+from tunegate_api.contract.published import PublishedVersion
+from tunegate_api.contract.request import GateRequest
 from tunegate_trainer.process.epoch import Writer
 
 

@@ -2,9 +2,7 @@
 
 from pathlib import PurePosixPath
 
-RESERVED = "tunegate"
-"""Name of the folder of a claim with everything that Tunegate stores there, except published versions. No
-address in a spec may lead into it."""
+from tunegate_api.meta import RESERVED
 
 RESULT = "result.json"
 """Name of the file with the result of an evaluation. It is written last, so a folder without this file is

@@ -5,8 +5,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from tunegate_api.contract.published import LastPublished
 from tunegate_api.meta import Count, Listed, Mapped, Seconds, Sha256, StatusModel, Time
-from tunegate_api.published import LastPublished
 from tunegate_api.verdict.outcomes import CaseSet
 
 

@@ -3,8 +3,8 @@
 import pytest
 from pydantic import ValidationError
 
+from tunegate_api.contract.results import Results
 from tunegate_api.meta import MAX_ENTRIES
-from tunegate_api.results import Results
 
 EVALUATION = {"subject": "Checkpoint", "stage": "sft", "step": 1}
 

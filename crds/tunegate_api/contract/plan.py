@@ -4,6 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from tunegate_api.contract.digests import canonical_json, sha256_text
 from tunegate_api.memory.shapes import GenerationBatch, Memory, ModelShape, Pass
 from tunegate_api.meta import Count, Decimal, Listed, Mapped, Sha256, StatusModel
 
@@ -299,3 +300,9 @@ class Plan(StatusModel):
         continues an adapter, the earlier stage that created the adapter."""
         stage = self.stage(name)
         return self.based_on(self.before(name).name) if stage.starts_from == "Adapter" else stage
+
+
+def plan_digest(plan: Plan) -> Sha256:
+    """Return the digest of a plan. The field ``image`` is left out, because the image is only known on a
+    cluster."""
+    return sha256_text(canonical_json(plan.model_copy(update={"image": None})))

@@ -3,9 +3,9 @@ without a GPU."""
 
 from typing import Any, Literal
 
+from tunegate_api.contract.plan import DataPlan, StagePlan
 from tunegate_api.memory.shapes import Memory, ModelShape
 from tunegate_api.meta import StatusModel
-from tunegate_api.plan import DataPlan, StagePlan
 from tunegate_api.v1alpha1.data import Columns
 from tunegate_api.v1alpha1.data_status import DataCheckResult
 from tunegate_api.v1alpha1.finetunejob_status import Failure
@@ -28,7 +28,7 @@ class Forecast(StatusModel):
     0 tokens, and its largest pass is one example of the maximum length."""
     stages: list[StagePlan] = []
     judging: Memory | None = None
-    """Estimated memory of the final gate, see :class:`tunegate_api.plan.Plan`."""
+    """Estimated memory of the final gate, see :class:`tunegate_api.contract.plan.Plan`."""
     notes: list[str] = []
     """Which parts of the plan are not known, and why."""
     failure: Failure | None = None

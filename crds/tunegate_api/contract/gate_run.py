@@ -3,9 +3,9 @@ of a model on the sets of gates. The verdict is computed from these outcomes."""
 
 from typing import Literal
 
-from tunegate_api.contract import Request
+from tunegate_api.contract.request import Request
+from tunegate_api.contract.results import Results
 from tunegate_api.meta import Listed, Mapped, Sha256, StatusModel
-from tunegate_api.results import Results
 from tunegate_api.v1alpha1.finetunejob import ModelSource
 
 
