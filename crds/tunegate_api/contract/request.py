@@ -98,6 +98,15 @@ class Request(StatusModel):
         return [gate for gate in gates if gate.spec.safety]
 
     @property
+    def without_error_rates(self) -> "Request":
+        """The request with gates whose error rates are not measured."""
+        gates = [
+            gate.model_copy(update={"spec": gate.spec.model_copy(update={"error_rate": None})})
+            for gate in self.gates
+        ]
+        return self.model_copy(update={"gates": gates})
+
+    @property
     def compares_with_published(self) -> bool:
         """Whether the artifact is compared with the last version in the publish targets. This is the case if
         the job has a target, and a gate of the job has the baseline LastPublished."""

@@ -80,7 +80,9 @@ class Asked:
         context = root.context(Role.GATE, interruption=self.interruption)
         tokenizer = tokenizer_for(model_templates()[template]) if template else make_tokenizer()
         (golden,) = golden_sets(context, tokenizer, context.request.final_gates)
-        return evaluate_served(context, tokenizer, [golden], "sft")
+        found = evaluate_served(context, tokenizer, [golden], "sft", lambda: None)
+        assert found is not None
+        return found
 
     def only(self, case: dict[str, Any], reply: Response, **options: Any) -> CaseResult:
         """Return the result of a single case, which the server answers with ``reply``."""

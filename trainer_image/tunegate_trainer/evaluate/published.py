@@ -75,15 +75,17 @@ class PublishedVersions:
         self.judged: dict[str, list[PublishedVersion]] = {}
         """The evaluated versions of publish targets by gate."""
 
-    def anchors(self, stage: str) -> Evaluation | None:
+    def anchors(self, stage: str, report: Callable[[], None]) -> Evaluation | None:
         """Return the outcomes of the anchors of the job's gates, each on the golden set of its gate, as an
-        evaluation of ``stage``. Returns None if no anchor was evaluated. The anchor of a gate in a dry run is
-        left out if it cannot be evaluated.
+        evaluation of ``stage``. ``report`` is called before the first one. Returns None if no anchor was
+        evaluated. The anchor of a gate in a dry run is left out if it cannot be evaluated.
 
         Raises :class:`SourceNotFoundError` and :class:`UserError` if an anchor cannot be evaluated.
         """
-        outcomes, seconds = {}, 0.0
-        for gate in self._context.request.final_gates:
+        outcomes, seconds, gates = {}, 0.0, self._context.request.final_gates
+        if any(gate.spec.anchor for gate in gates):
+            report()
+        for gate in gates:
             result = self._anchor(gate)
             if result is not None:
                 outcomes[golden_set(gate.name)] = result.outcomes(GOLDEN)

@@ -4,7 +4,7 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -60,14 +60,18 @@ def evaluate_served(
     tokenizer: PreTrainedTokenizerBase,
     golden: Sequence[GeneratedSet],
     stage: str,
-) -> ServedResults:
+    report: Callable[[], None],
+) -> ServedResults | None:
     """Ask the served model of each gate about the gate's set among the ``golden`` sets, and judge its outputs
-    as those of the artifact.
+    as those of the artifact. ``report`` is called before. Returns None if no gate has a served model.
 
     If a server does not answer, or refuses access, the evaluation has the reason in ``problems``.
     ``tokenizer`` is that of the artifact: its chat template renders the tool calls that servers return as
     objects. Raises :class:`Interrupted` after SIGTERM.
     """
+    if not any(gate.spec.served for gate in context.request.final_gates):
+        return None
+    report()
     results: dict[str, SetResult] = {}
     problems: dict[str, str] = {}
     sets = {each.names[GOLDEN]: each for each in golden}

@@ -9,11 +9,10 @@ reported, the error rates of gates are measured that are not known yet.
 
 import logging
 from datetime import UTC, datetime
-
-from transformers import PreTrainedTokenizerBase
+from functools import partial
 
 from tunegate_api.contract.process import Outcome
-from tunegate_api.contract.results import Evaluation, Subject
+from tunegate_api.contract.results import Subject
 from tunegate_api.contract.workspace import RESULT, base_file
 from tunegate_api.judging.judgement import judge_artifact, judge_final
 from tunegate_api.v1alpha1.finetunejob_status import Progress
@@ -42,7 +41,7 @@ from tunegate_trainer.evaluate.published import PublishedVersions
 from tunegate_trainer.evaluate.safety_sets import safety_sets
 from tunegate_trainer.evaluate.scorers.safety_servers import safety_judge
 from tunegate_trainer.evaluate.scorers.servers import gate_guard, gate_judge
-from tunegate_trainer.evaluate.served import ServedResults, evaluate_served, write_served
+from tunegate_trainer.evaluate.served import evaluate_served, write_served
 from tunegate_trainer.evaluate.sets import GeneratedSet, held_out_sets
 from tunegate_trainer.models.base_model import merged_base, verified_base
 from tunegate_trainer.models.loading import load_base
@@ -87,6 +86,7 @@ def _judge(context: Context, stage: str, step: int, writer: Writer) -> None:
     request, plan, workspace = context.request, context.plan, context.workspace
     last_stage = plan.stages[-1].name
     folder = workspace / context.paths.gate
+    report = partial(_report_activity, context, stage, step)
     device = choose_device(request)
 
     artifact, checkpoint = workspace / context.paths.model, workspace / context.paths.checkpoint(stage, step)
@@ -112,7 +112,7 @@ def _judge(context: Context, stage: str, step: int, writer: Writer) -> None:
     golden = golden_sets(context, tokenizer, request.final_gates)
     sets = [*golden, *safety_sets(context, tokenizer, request.final_gates), *test_sets]
 
-    _report_activity(context, stage, step, "judging the base model")
+    report("judging the base model")
     base_model = load_base(base_model_folder, dtype, device, quantization)
     cache = BaselineCache(context, plan.model.digest, dtype, device, quantization)
     base_results = cache.evaluate(base_model, tokenizer, sets)
@@ -120,7 +120,7 @@ def _judge(context: Context, stage: str, step: int, writer: Writer) -> None:
     base = as_evaluation(base_weights, sets, base_results)
 
     writer.check()
-    _report_activity(context, stage, step, "judging the final model")
+    report("judging the final model")
     model = load_artifact(base_model, artifact, dtype, device)
     final_results = evaluate(model, tokenizer, sets, stops=stops)
     final_weights = Weights(Subject.FINAL, last_stage, step, manifest.digest)
@@ -132,15 +132,16 @@ def _judge(context: Context, stage: str, step: int, writer: Writer) -> None:
         write_cases(folder / evaluation_set.file, result)
     del model, base_model  # a published version may need the memory
     published = PublishedVersions(context, device, folder, plan.model.digest)
-    anchors = _anchors(context, published, stage, step)
-    served = _served(context, tokenizer, golden, stage, step)
+    anchors = published.anchors(last_stage, lambda: report("judging the anchor"))
+    served = evaluate_served(
+        context, tokenizer, golden, last_stage, lambda: report("asking the served model")
+    )
     writer.check()
     served_outputs = write_served(folder, request, served) if served else {}
-    evaluations = [base, *anchors, *([served.evaluation] if served else []), final]
+    compared = [anchors, served and served.evaluation]
+    evaluations = [base, *(each for each in compared if each), final]
     results = as_results(sets, evaluations)
-    last = published.newest(
-        results, open_compared(context), lambda: _report_activity(context, stage, step, JUDGING_AGAIN)
-    )
+    last = published.newest(results, open_compared(context), lambda: report(JUDGING_AGAIN))
     writer.check()
     results = results.model_copy(update={"last_published": last})
     judgement = judge_artifact(request, results, final)
@@ -184,7 +185,7 @@ def _measure_error_rates(context: Context, stage: str, step: int, writer: Writer
         context,
         judged,
         _unknown_error_rates(context),
-        report=lambda activity, end: _report_activity(context, stage, step, activity, end),
+        report=partial(_report_activity, context, stage, step),
         check=writer.check,
     )
     if not found.outcomes:
@@ -203,11 +204,7 @@ def _unknown_error_rates(context: Context) -> dict[str, int]:
     """Return how often the artifact is evaluated again for each gate whose error rate is to be measured. A
     gate that the artifact does not pass is left out, because a bad model can hardly become worse."""
     request = context.request
-    unmeasured = [
-        gate.model_copy(update={"spec": gate.spec.model_copy(update={"error_rate": None})})
-        for gate in request.gates
-    ]
-    judgement = judge_final(request.model_copy(update={"gates": unmeasured}), context.report.results)
+    judgement = judge_final(request.without_error_rates, context.report.results)
     states = {gate.name: gate.verdict.state for gate in judgement.gates} if judgement else {}
     repeats = {}
     for gate in request.final_gates:
@@ -256,25 +253,6 @@ def _evaluated_checkpoints(context: Context, stage: str) -> int:
     evaluated = (context.workspace / context.paths.evals / stage).glob(f"step-*/{RESULT}")
     start = context.paths.evaluation(stage, 0).name
     return sum(path.parent.name != start for path in evaluated)
-
-
-def _anchors(context: Context, published: PublishedVersions, stage: str, step: int) -> list[Evaluation]:
-    """Return the evaluation of the anchors; empty if no gate has an anchor."""
-    if any(gate.spec.anchor for gate in context.request.final_gates):
-        _report_activity(context, stage, step, "judging the anchor")
-    anchors = published.anchors(context.plan.stages[-1].name)
-    return [anchors] if anchors else []
-
-
-def _served(
-    context: Context, tokenizer: PreTrainedTokenizerBase, golden: list[GeneratedSet], stage: str, step: int
-) -> ServedResults | None:
-    """Return the results of the served models on the ``golden`` sets of the final gates; None if no gate has
-    a served model."""
-    if not any(gate.spec.served for gate in context.request.final_gates):
-        return None
-    _report_activity(context, stage, step, "asking the served model")
-    return evaluate_served(context, tokenizer, golden, context.plan.stages[-1].name)
 
 
 def _memory_hint(context: Context, stage: str) -> str:

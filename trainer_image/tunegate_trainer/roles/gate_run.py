@@ -24,7 +24,7 @@ from tunegate_api.cases.safety_cases import SafetyCase
 from tunegate_api.contract.gate_run import GateRun, GateRunRequest, MeasuredCase, MeasuredModel
 from tunegate_api.contract.process import Role
 from tunegate_api.contract.request import Request
-from tunegate_api.contract.results import Evaluation, Subject
+from tunegate_api.contract.results import Subject
 from tunegate_trainer.artifacts.build import is_adapter, load_artifact
 from tunegate_trainer.evaluate.evaluate import SetResult, Weights, as_evaluation, as_results, evaluate
 from tunegate_trainer.evaluate.gate_servers import check_servers
@@ -126,7 +126,11 @@ def run_gates(root: Path, report: Callable[[str], None]) -> GateRun:
     weights = Weights(Subject.FINAL, stage, step=0, digest=models.artifact.digest)
     evaluations.append(as_evaluation(weights, sets, final_results))
     published = PublishedVersions(context, models.device, root / "published", base.digest if base else None)
-    evaluations += _other_baselines(context, models, published, golden, report)
+    anchors = published.anchors(stage, lambda: report("evaluating the anchor"))
+    served = evaluate_served(
+        context, models.tokenizer, golden, stage, lambda: report("asking the served model")
+    )
+    evaluations += [each for each in (anchors, served and served.evaluation) if each]
     results = as_results(sets, evaluations)
     last = published.newest(
         results, open_compared(context), lambda: report("evaluating the last published version")
@@ -194,15 +198,11 @@ def _evaluate(
 def _request(root: Path) -> Request:
     """Return the request with the gates. Their error rates are not measured: this takes as long as many
     evaluations, and the result depends only on gate and base model."""
-    request = make_request(root, *read_manifests(root))
-    measured = [
-        gate.model_copy(update={"spec": gate.spec.model_copy(update={"error_rate": None})})
-        for gate in request.gates
-    ]
+    request = make_request(root, *read_manifests(root)).without_error_rates
     accelerator = "GPU" if torch.cuda.is_available() else "CPU"
     resources = request.spec.resources.model_copy(update={"accelerator": accelerator})
     spec = request.spec.model_copy(update={"resources": resources})
-    return request.model_copy(update={"gates": measured, "spec": spec})
+    return request.model_copy(update={"spec": spec})
 
 
 def _base(context: Context, wanted: GateRunRequest, artifact: GivenArtifact) -> _Base | None:
@@ -263,25 +263,6 @@ def _precision(
     if adapter:
         return base_dtype(request, request.spec.stages[-1]), quantization
     return (stored_dtype(artifact.folder) if device.type != "cpu" else "float32"), None
-
-
-def _other_baselines(
-    context: Context,
-    models: _Models,
-    published: PublishedVersions,
-    golden: Sequence[GeneratedSet],
-    report: Callable[[str], None],
-) -> list[Evaluation]:
-    """Return the evaluations of the anchors and of the served models of the gates."""
-    gates, stage = context.request.final_gates, context.request.spec.stages[-1].name
-    found = []
-    if any(gate.spec.anchor for gate in gates):
-        report("evaluating the anchor")
-        found.append(published.anchors(stage))
-    if any(gate.spec.served for gate in gates):
-        report("asking the served model")
-        found.append(evaluate_served(context, models.tokenizer, golden, stage).evaluation)
-    return [each for each in found if each]
 
 
 def _cases(
