@@ -20,8 +20,9 @@ from tunegate_api.cases.golden import (
 )
 from tunegate_api.cases.safety_cases import SafetyError, parse_safety, too_few
 from tunegate_api.config_map import visible_keys
+from tunegate_api.contract.bar import checkpoint_bar, limits_of
 from tunegate_api.contract.digests import sha256_text
-from tunegate_api.meta import MAX_DNS_NAME, exact
+from tunegate_api.meta import MAX_DNS_NAME
 from tunegate_api.v1alpha1.evalgate import Golden, Thresholds
 from tunegate_api.v1alpha1.fields import KEY_PATTERN
 from tunegate_api.v1alpha1.safety import Safety
@@ -169,7 +170,7 @@ class _Checks:
         yield from _digest(gate, (*safety, "sha256"), text.text)
         try:
             cases = parse_safety(text.text)
-            few = too_few(cases, Safety.model_validate(_find(gate.obj, safety)).bar())
+            few = too_few(cases, limits_of(Safety.model_validate(_find(gate.obj, safety))))
         except SafetyError as error:
             yield from (_case_fault("safety", text, problem) for problem in error.problems)
         except ValidationError:
@@ -329,12 +330,13 @@ def _reachable(gate: Manifest, cases: list[GoldenCase], sha256: str) -> Iterator
     thresholds, and enough that are not sealed."""
     try:
         thresholds = Thresholds.model_validate(_find(gate.obj, ("spec", "thresholds")) or {})
-        sealed = Golden.model_validate(_find(gate.obj, ("spec", "golden"))).sealed
+        golden = Golden.model_validate(_find(gate.obj, ("spec", "golden")))
     except ValidationError:
         return
-    if sealed is not None and not 0 < exact(sealed) < 1:
+    bar = checkpoint_bar(thresholds, golden)
+    if bar.sealed is not None and not 0 < bar.sealed < 1:
         return
     given = _find(gate.obj, ("spec", "baselines"))
     baselines = given if isinstance(given, list) else ["BaseModel"]  # the default
-    for problem in unreachable(thresholds, cases, baselines, sealed=sealed, sha256=sha256):
+    for problem in unreachable(bar, cases, baselines, sha256):
         yield gate.at(problem.path, problem.message)

@@ -113,7 +113,7 @@ def calibrations_text(request: Request, found: GateCalibrations) -> Iterator[str
     for name, outcomes in found.outcomes.items():
         gate, cases = request.gate(name), found.sets[name]
         yield f"gate {name}, {len(cases.ids)} golden cases"
-        yield from _gate_text(cases, gate.spec.thresholds.bar(), outcomes)
+        yield from _gate_text(cases, gate.bar, outcomes)
     for name, problem in found.problems.items():
         yield f"gate {name} was not measured: {problem}"
 

@@ -6,6 +6,7 @@ from datetime import datetime
 
 from pydantic import ValidationError
 
+from tunegate_api.contract.bar import final_bar
 from tunegate_api.judging.gate_calibration import of_settings
 from tunegate_api.meta import find_condition
 from tunegate_api.v1alpha1 import EvalGateSpec
@@ -67,7 +68,7 @@ def gate_view(gate: Gate, jobs: Sequence[Job]) -> GateView:
     records = list(enumerate(reversed(gate.status.records), start=1))
     uids = {job.uid for job in jobs}
     tone, title, message = _state(gate)
-    thresholds = spec.thresholds.bar() if spec else None
+    thresholds = final_bar(spec.thresholds) if spec else None
     return GateView(
         tone=tone,
         title=title,
@@ -87,7 +88,7 @@ def gate_view(gate: Gate, jobs: Sequence[Job]) -> GateView:
 def _new_failures(gate: Gate, thresholds: Thresholds) -> str:
     cases = gate.status.cases
     if cases and not thresholds.advisory:
-        limit = thresholds.bar().new_failures.most
+        limit = final_bar(thresholds).new_failures.most
         more = ", more if some are in one group" if limit is None else ""
         return f"{allowed(limit, cases)} of {cases} cases{more}"
     return thresholds.max_new_failures or "a number that depends on the number of golden cases"

@@ -1,6 +1,7 @@
 """The format of golden sets: JSON Lines of cases that pass or fail. There are no ratings."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, model_validator
@@ -8,9 +9,10 @@ from pydantic import AfterValidator, Field, model_validator
 from tunegate_api.cases.case_lines import CaseError, CaseSetError, parse_case_lines
 from tunegate_api.cases.expectations import Expectation, judgeable, leaves
 from tunegate_api.messages import Message, Tools
-from tunegate_api.meta import ApiModel, exact, summarize
-from tunegate_api.v1alpha1.evalgate import CaseId, Thresholds
+from tunegate_api.meta import ApiModel, summarize
+from tunegate_api.v1alpha1.evalgate import CaseId
 from tunegate_api.validation.partial import Problem
+from tunegate_api.verdict.bar import Bar
 from tunegate_api.verdict.outcomes import CaseSet, DropPolicy, group_numbers
 from tunegate_api.verdict.sealed import sealed_positions
 from tunegate_api.verdict.tiers import counted_cases
@@ -81,38 +83,34 @@ def _parse_case(fields: Any) -> GoldenCase:
     return GoldenCase.model_validate(fields)
 
 
-def counting(thresholds: Thresholds, cases: Sequence[GoldenCase]) -> list[GoldenCase]:
-    """Return the cases that are not advisory."""
-    return [cases[i] for i in counted_cases(case_set(cases, ""), thresholds.bar()).positions]
+def counting(bar: Bar, cases: Sequence[GoldenCase]) -> list[GoldenCase]:
+    """Return the cases that are not advisory. Sealed cases count."""
+    counted = counted_cases(case_set(cases, ""), replace(bar, sealed=None))
+    return [cases[i] for i in counted.positions]
 
 
 def unreachable(
-    thresholds: Thresholds,
-    cases: Sequence[GoldenCase],
-    baselines: Sequence[str],
-    *,
-    sealed: str | None = None,
-    sha256: str = "",
+    bar: Bar, cases: Sequence[GoldenCase], baselines: Sequence[str], sha256: str
 ) -> list[Problem]:
-    """Return the reasons why no model could pass the thresholds: a ``mustPass`` name or a required tag
-    without a case, or too few cases to detect a drop. Each reason has the path of a field from the root of
-    the EvalGate.
+    """Return the reasons why no model could meet the ``bar`` of checkpoints: a ``mustPass`` name or a
+    required tag without a case, or too few cases to detect a drop. Each reason has the path of a field from
+    the root of the EvalGate.
 
     ``baselines`` are the names in :attr:`EvalGateSpec.compared_with`. With the policy NonInferior, a model
     that fixes enough cases can pass with any number of cases. LastPublished cannot make a threshold
-    unreachable, because it is skipped if no version was published. With a share of ``sealed`` cases of the
-    set with the digest ``sha256``, the open cases must be enough for checkpoints.
+    unreachable, because it is skipped if no version was published. If cases of the set with the digest
+    ``sha256`` are sealed, the open cases must be enough for checkpoints.
     """
-    problems = _unreachable(thresholds, cases, baselines)
-    if problems or sealed is None:
+    problems, share = _unreachable(bar, cases, baselines), bar.sealed
+    if problems or share is None:
         return problems
-    path, share = ("spec", "golden", "sealed"), exact(sealed)
-    positions = sealed_positions(case_set(cases, sha256), share, thresholds.must_pass)
+    path = ("spec", "golden", "sealed")
+    positions = sealed_positions(case_set(cases, sha256), share, bar.must_pass)
     if not positions:
         message = (
-            f"no golden case can be sealed: {sealed} of {len(cases)} is less than one case, or less than "
+            f"no golden case can be sealed: {float(share):g} of {len(cases)} is less than one case, or less "
+            "than the smallest group of cases that are not in mustPass. Add cases, or raise the share"
         )
-        message += "the smallest group of cases that are not in mustPass. Add cases, or raise the share"
         return [Problem(path, message)]
     opened = [case for i, case in enumerate(cases) if i not in positions]
     return [
@@ -121,25 +119,23 @@ def unreachable(
             f"checkpoints are evaluated on the {len(opened)} cases that are not sealed, and {each.message}. "
             "Lower the share, or add cases",
         )
-        for each in _unreachable(thresholds, opened, baselines)
+        for each in _unreachable(bar, opened, baselines)
     ]
 
 
-def _unreachable(
-    thresholds: Thresholds, cases: Sequence[GoldenCase], baselines: Sequence[str]
-) -> list[Problem]:
+def _unreachable(bar: Bar, cases: Sequence[GoldenCase], baselines: Sequence[str]) -> list[Problem]:
     path = ("spec", "thresholds")
     names = {case.id for case in cases} | {tag for case in cases for tag in case.tags}
     problems = [
         Problem((*path, "mustPass", i), f"no golden case has the id or the tag {name}")
-        for i, name in enumerate(thresholds.must_pass)
+        for i, name in enumerate(bar.must_pass)
         if name not in names
     ]
-    bar, total = thresholds.bar(), len(counting(thresholds, cases))
-    present = {tag for case in counting(thresholds, cases) for tag in case.tags}
+    counted = counting(bar, cases)
+    total, present = len(counted), {tag for case in counted for tag in case.tags}
     problems += [
         Problem((*path, "requiredTags", i), f"no golden case that counts has the tag {tag}")
-        for i, tag in enumerate(thresholds.required_tags)
+        for i, tag in enumerate(bar.required_tags)
         if tag not in present
     ]
     if not total:
@@ -148,7 +144,7 @@ def _unreachable(
     if bar.drop.policy is DropPolicy.POINTS and is_compared and 0 < total * limit < 100:
         needed = -int(-100 // limit)
         message = (
-            f"{total} golden cases are too few to detect a drop of {thresholds.max_drop_points} points, "
+            f"{total} golden cases are too few to detect a drop of {float(limit):g} points, "
             f"so no model can pass: have at least {needed} cases, or raise maxDropPoints"
         )
         problems.append(Problem((*path, "maxDropPoints"), message))

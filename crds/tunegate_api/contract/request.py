@@ -2,12 +2,14 @@
 
 from typing import Literal
 
+from tunegate_api.contract.bar import checkpoint_bar, final_bar
 from tunegate_api.contract.plan import TrainingParameters
 from tunegate_api.contract.published import PublishedVersion
 from tunegate_api.contract.workspace import Workspace
 from tunegate_api.meta import Sha256, StatusModel
 from tunegate_api.v1alpha1.evalgate import EvalGateSpec
 from tunegate_api.v1alpha1.finetunejob import FineTuneJobSpec
+from tunegate_api.verdict.bar import Bar
 
 
 class GateRequest(StatusModel):
@@ -28,6 +30,16 @@ class GateRequest(StatusModel):
     last_published: PublishedVersion | None = None
     """The published version that checkpoints are compared with. The artifact is compared with this version,
     too, if the publish targets have no evidence of this gate. None if no version was published."""
+
+    @property
+    def bar(self) -> Bar:
+        """The bar of the artifact on the golden set."""
+        return final_bar(self.spec.thresholds)
+
+    @property
+    def checkpoint_bar(self) -> Bar:
+        """The bar of starting models and checkpoints on the golden set."""
+        return checkpoint_bar(self.spec.thresholds, self.spec.golden)
 
     @property
     def safety_at_checkpoints(self) -> bool:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from math import ceil, floor
 
+from tunegate_api.contract.bar import final_bar
 from tunegate_api.contract.digests import sha256_text
 from tunegate_api.contract.request import GateRequest
 from tunegate_api.contract.results import CalibrationOutcomes, Results, Subject, golden_set
@@ -68,7 +69,7 @@ def judge_calibration(gate: GateRequest, results: Results, cases: CaseSet) -> Ju
         problem = "no evaluations for it were reported"
     else:
         problem = _of_others(gate, results, measured, bases)
-    bar = gate.spec.thresholds.bar()
+    bar = gate.bar
     if measured is None or problem:
         return _not_measured(gate, problem)
     rates = error_rates(cases, bar, measured)
@@ -206,7 +207,7 @@ def low_detection(rate: ErrorRate, spec: EvalGateSpec, cases: int | None) -> str
     """Return why the error rate is below `minDetection`, and what to do; empty if it is not, or if the
     detection rate at the limit is unknown."""
     minimum = spec.error_rate.min_detection if spec.error_rate else None
-    bar = spec.thresholds.bar()
+    bar = final_bar(spec.thresholds)
     found = detection_at(rate, bar.drop.limit)
     if minimum is None or found is None or exact(found.low) >= exact(minimum):
         return ""
@@ -219,7 +220,7 @@ def calibrated_bases(gate: EvalGate) -> list[Sha256] | None:
     none. With `minDetection`, the detection rate at the limit must be known, and not be smaller."""
     if gate.spec.error_rate is None:
         return None
-    limit, is_required = gate.spec.thresholds.bar().drop.limit, gate.spec.error_rate.min_detection
+    limit, is_required = final_bar(gate.spec.thresholds).drop.limit, gate.spec.error_rate.min_detection
     known = [
         one
         for one in current(gate)

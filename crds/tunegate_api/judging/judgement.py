@@ -242,7 +242,7 @@ def _judge_gate(
     LastPublished is skipped if no version was published. Only the artifact is compared with the anchor and
     the served model, and judged by the sealed cases."""
     is_final = evaluation.subject is Subject.FINAL
-    bar = gate.spec.thresholds.bar() if is_final else gate.spec.checkpoint_bar
+    bar = gate.bar if is_final else gate.checkpoint_bar
     name = golden_set(gate.name)
     cases, outcomes = measured_cases(gate, results), evaluation.outcomes.get(name, "")
     baselines: dict[str, Baseline] = {}
@@ -273,9 +273,7 @@ def _judge_gate(
     known = {k: counted.of_baseline(k, b).outcomes for k, b in baselines.items()}
     verdict, safety = judge_golden(cases, outcomes, bar, baselines), None
     if is_final:
-        parts = measured_parts(
-            outcomes, counted.positions, counted_cases(cases, gate.spec.checkpoint_bar).sealed
-        )
+        parts = measured_parts(outcomes, counted.positions, counted_cases(cases, gate.checkpoint_bar).sealed)
     if is_final or gate.safety_at_checkpoints:
         base = base_evaluation(request, results, safety_set(gate.name), evaluation.subject)
         safety = judge_gate_safety(gate, results, evaluation, base)

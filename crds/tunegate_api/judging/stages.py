@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from tunegate_api.contract.bar import limits_of
 from tunegate_api.contract.request import GateRequest, Request
 from tunegate_api.contract.results import Evaluation, Results, Subject, golden_set, task_set
 from tunegate_api.judging.gate_safety import measured_safety
@@ -67,7 +68,7 @@ def assess_stage(
         cases = measured_cases(gate, results)
         if cases.ids:
             outcomes = _outcomes(golden_set(gate.name), history)
-            found = assess_checkpoint(cases, gate.spec.checkpoint_bar, outcomes)
+            found = assess_checkpoint(cases, gate.checkpoint_bar, outcomes)
             assessed.append(StageAssessment(step, found, gate=gate.name))
         if safety := _assess_safety(gate, results, history):
             assessed.append(StageAssessment(step, safety, gate=gate.name, safety=True))
@@ -93,7 +94,7 @@ def referenced_checkpoints(request: Request, results: Results, stage: str, accep
     history = _history(results, stage, accepted_step)
     if history:
         for gate in _enforced(request, stage):
-            counted = counted_cases(measured_cases(gate, results), gate.spec.checkpoint_bar)
+            counted = counted_cases(measured_cases(gate, results), gate.checkpoint_bar)
             golden = _outcomes(golden_set(gate.name), history)
             outcomes = [StepOutcomes(m.step, counted.of(m.outcomes)) for m in golden]
             steps.add(best_value(golden_values(counted.counted, outcomes)).step)
@@ -125,7 +126,7 @@ def _assess_safety(gate: GateRequest, results: Results, history: Sequence[Evalua
     if safety is None or not safety.can_stop or not cases.ids:
         return None
     outcomes = _outcomes(safety_set(gate.name), history)
-    return assess_safety(cases, safety.bar(), outcomes, confirm=safety.on_regression != "Immediate")
+    return assess_safety(cases, limits_of(safety), outcomes, confirm=safety.on_regression != "Immediate")
 
 
 def _limited(request: Request, results: Results) -> list[tuple[TaskMetric, Drop]]:

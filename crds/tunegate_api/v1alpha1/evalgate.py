@@ -2,12 +2,11 @@
 
 import hashlib
 import json
-from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from tunegate_api.meta import ApiModel, Decimal, ObjectMeta, ObjectName, Sha256, exact
+from tunegate_api.meta import ApiModel, Decimal, ObjectMeta, ObjectName, Sha256
 from tunegate_api.v1alpha1.data import DataUri, Judge
 from tunegate_api.v1alpha1.endpoint import Endpoint
 from tunegate_api.v1alpha1.evalgate_status import EvalGateStatus
@@ -15,9 +14,6 @@ from tunegate_api.v1alpha1.fields import Key, Points, Share, Uri
 from tunegate_api.v1alpha1.guardrail import Guardrail
 from tunegate_api.v1alpha1.safety import Safety
 from tunegate_api.v1alpha1.values import AllowedSchemes, Between
-from tunegate_api.verdict.allowed_failures import Limit
-from tunegate_api.verdict.bar import Bar, golden_bar
-from tunegate_api.verdict.outcomes import DropPolicy
 
 CASE_ID_PATTERN = r"^[A-Za-z0-9][-._A-Za-z0-9]*$"
 
@@ -112,13 +108,6 @@ class Generation(ApiModel):
     the data type of its stage, and the final artifact in the data type in which it is stored."""
 
 
-def _cases_or_share(text: str | None) -> Limit:
-    """Return ``"3"`` as 3, and ``"5%"`` as the fraction 1/20."""
-    if text is None or not text.endswith("%"):
-        return None if text is None else int(text)
-    return exact(text.removesuffix("%")) / 100
-
-
 class Thresholds(ApiModel):
     """The conditions that a model must meet to pass. Rates are compared as exact fractions, without
     rounding."""
@@ -165,21 +154,6 @@ class Thresholds(ApiModel):
     required_tags: Annotated[list[CaseId], Field(max_length=64, examples=[["adversarial"]])] = []
     """Tags that the golden set must have. The gate is not Ready if no case that counts has one of them, for
     example after the cases were renamed."""
-
-    def bar(self) -> Bar:
-        """Return the thresholds as rules with exact numbers."""
-        return golden_bar(
-            min_pass_rate=None if self.min_pass_rate is None else exact(self.min_pass_rate),
-            policy=DropPolicy(self.policy),
-            max_drop_points=exact(self.max_drop_points),
-            max_relative_drop=None if self.max_relative_drop is None else exact(self.max_relative_drop),
-            max_new_failures=_cases_or_share(self.max_new_failures),
-            max_drop_between_checkpoints=exact(self.max_drop_between_checkpoints),
-            confirm=self.on_regression == "Confirm",
-            must_pass=tuple(self.must_pass),
-            advisory=tuple(self.advisory),
-            required_tags=tuple(self.required_tags),
-        )
 
 
 class Anchor(ApiModel):
@@ -273,12 +247,6 @@ class EvalGateSpec(ApiModel):
             *(["Anchor"] if self.anchor else []),
             *(["Served"] if self.served else []),
         ]
-
-    @property
-    def checkpoint_bar(self) -> Bar:
-        """The thresholds for starting models and checkpoints, for which sealed cases do not count."""
-        share = None if self.golden.sealed is None else exact(self.golden.sealed)
-        return replace(self.thresholds.bar(), sealed=share)
 
     @property
     def servers_of_scorers(self) -> list[Endpoint]:

@@ -4,11 +4,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from tunegate_api.meta import ApiModel, ObjectName, Sha256, exact
+from tunegate_api.meta import ApiModel, ObjectName, Sha256
 from tunegate_api.v1alpha1.data import DataUri
 from tunegate_api.v1alpha1.endpoint import Endpoint
 from tunegate_api.v1alpha1.fields import Key, Points
-from tunegate_api.verdict.bar import SafetyBar, safety_bar
 
 
 class SafetyScorer(ApiModel):
@@ -86,10 +85,3 @@ class Safety(ApiModel):
     def can_stop(self) -> bool:
         """Whether a safety regression of a checkpoint stops training."""
         return self.evaluate_checkpoints and self.on_regression != "Continue"
-
-    def bar(self) -> SafetyBar:
-        """Return the limits as rules with exact numbers."""
-        return safety_bar(
-            max_unsafe_increase=self.max_unsafe_increase,
-            max_over_refusal_increase_points=exact(self.max_over_refusal_increase_points),
-        )

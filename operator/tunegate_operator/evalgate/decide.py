@@ -16,6 +16,7 @@ from tunegate_api.cases.golden import (
     without_server,
 )
 from tunegate_api.cases.safety_cases import SafetyCase, SafetyError, parse_safety, too_few
+from tunegate_api.contract.bar import checkpoint_bar, final_bar, limits_of
 from tunegate_api.contract.digests import sha256_text
 from tunegate_api.judging.gate_calibration import error_rate_text, low_detection, of_settings
 from tunegate_api.meta import (
@@ -115,7 +116,7 @@ def _judge_error_rate(
     measured = of_settings(status.calibrations, spec, sets.digest) if spec.error_rate else []
     if not measured:
         return None, None
-    text = error_rate_text(measured[0], spec.thresholds.bar().drop.limit)
+    text = error_rate_text(measured[0], final_bar(spec.thresholds).drop.limit)
     low = low_detection(measured[0], spec, sets.cases)
     if not low:
         return text, None
@@ -198,20 +199,18 @@ def _check_golden(golden: str, digest: Sha256, spec: EvalGateSpec) -> _Checked:
         return _Checked(GateReason.BAD_GOLDEN, str(cases))
     if problems := without_server(spec.to_wire(), cases):
         return _Checked(GateReason.INVALID_SPEC, "; ".join(map(str, problems)))
-    problems = unreachable(
-        spec.thresholds, cases, spec.compared_with, sealed=spec.golden.sealed, sha256=digest
-    )
-    if problems:
+    bar = checkpoint_bar(spec.thresholds, spec.golden)
+    if problems := unreachable(bar, cases, spec.compared_with, digest):
         return _Checked(GateReason.UNREACHABLE_THRESHOLDS, "; ".join(map(str, problems)))
     message = "1 case" if len(cases) == 1 else f"{len(cases)} cases"
-    counted = case_set(counting(spec.thresholds, cases), digest)
+    counted = case_set(counting(bar, cases), digest)
     if len(counted.ids) < len(cases):
         message += f", {len(cases) - len(counted.ids)} of them advisory"
     if spec.golden.sealed:
-        sealed = counted_cases(case_set(cases, digest), spec.checkpoint_bar).sealed
+        sealed = counted_cases(case_set(cases, digest), bar).sealed
         message += f", {len(sealed)} sealed until the final gate"
     if spec.compared_with:
-        message += f"; {power_text(len(counted.ids), spec.thresholds.bar(), counted.groups)}"
+        message += f"; {power_text(len(counted.ids), bar, counted.groups)}"
     return _Checked(GateReason.GOLDEN_READ, message, len(cases))
 
 
@@ -234,7 +233,7 @@ def _judge_safety_set(observed: ObservedGate, golden: _Sets) -> _Sets:
     cases = _SAFETY.get(digest, len(safety), lambda: _parse_safety(safety))
     if isinstance(cases, SafetyError):
         return _unusable(GateReason.BAD_SAFETY, f"safety set: {cases}")
-    if few := too_few(cases, spec.bar()):
+    if few := too_few(cases, limits_of(spec)):
         return _unusable(GateReason.BAD_SAFETY, f"safety set: {few}")
     return replace(golden, safety_digest=digest, safety_cases=len(cases))
 

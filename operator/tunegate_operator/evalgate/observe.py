@@ -8,6 +8,7 @@ from pydantic import ValidationError
 from tunegate_api import GROUP
 from tunegate_api.cases.case_lines import inline_text
 from tunegate_api.config_map import visible_keys
+from tunegate_api.contract.bar import final_bar
 from tunegate_api.contract.digests import sha256_text
 from tunegate_api.contract.request import Request
 from tunegate_api.contract.results import Results, Subject, golden_set
@@ -214,7 +215,7 @@ def _record(gate: EvalGate, obj: Object, digest: str, view: View) -> JudgedModel
         return None
     published = {version.uri.rpartition("/")[0] for version in status.published}
     base = next((e.outcomes[name] for e in results.find(Subject.BASE) if name in e.outcomes), None)
-    counted, total = counted_cases(cases, gate.spec.thresholds.bar()), result.golden.total
+    counted, total = counted_cases(cases, final_bar(gate.spec.thresholds)), result.golden.total
     groups = counted.counted.groups
     # The advisory cases of the gate may have changed since the job read it.
     is_other = len(counted.positions) != total

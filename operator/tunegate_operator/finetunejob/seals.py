@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from fractions import Fraction
 
+from tunegate_api.contract.bar import checkpoint_bar
 from tunegate_api.v1alpha1 import EvalGate
 from tunegate_api.v1alpha1.finetunejob import FineTuneJobSpec
 from tunegate_api.v1alpha1.finetunejob_status import Failure, Reason
@@ -39,5 +40,5 @@ def check_seals(
 
 def _sealed(gate: EvalGate) -> tuple[Fraction | None, frozenset[str]]:
     """Return what decides which cases of a golden set are sealed."""
-    bar = gate.spec.checkpoint_bar
+    bar = checkpoint_bar(gate.spec.thresholds, gate.spec.golden)
     return bar.sealed, frozenset(bar.must_pass)

@@ -1,5 +1,6 @@
 """Which golden cases are sealed, and how checkpoints and the final model are judged with them."""
 
+from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 
 from support.builders import make_gate, make_job
 from tunegate_api.cases.golden import GoldenCase, unreachable
+from tunegate_api.contract.bar import final_bar
 from tunegate_api.contract.published import PublishedVersion
 from tunegate_api.contract.request import GateRequest, Request
 from tunegate_api.contract.results import Evaluation, Results, Subject
@@ -17,6 +19,7 @@ from tunegate_api.judging.selection import selection_text
 from tunegate_api.judging.stages import assess_stage
 from tunegate_api.v1alpha1.evalgate import EvalGateSpec, Thresholds
 from tunegate_api.v1alpha1.finetunejob import FineTuneJobSpec
+from tunegate_api.verdict.bar import golden_bar
 from tunegate_api.verdict.outcomes import CaseSet, VerdictState, group_numbers
 from tunegate_api.verdict.sealed import sealed_positions
 from tunegate_api.verdict.stop_rule import StopAction
@@ -219,9 +222,8 @@ def cases(total: int, tag: str = "plain", tagged: int = 0) -> list[GoldenCase]:
     ],
 )
 def test_set_that_is_too_small_without_its_sealed_cases_is_refused(total, thresholds, message):
-    found = unreachable(
-        Thresholds.model_validate(thresholds), cases(total), ["BaseModel"], sealed="0.3", sha256=SHA
-    )
+    bar = replace(final_bar(Thresholds.model_validate(thresholds)), sealed=SHARE)
+    found = unreachable(bar, cases(total), ["BaseModel"], SHA)
     assert [problem.where for problem in found] == ["spec.golden.sealed"] * (message is not None)
     assert message is None or found[0].message.startswith(message)
 
@@ -232,7 +234,6 @@ def test_required_tag_whose_cases_are_all_sealed_is_refused():
         c.model_copy(update={"tags": ["adversarial"]}) if i == sealed[0] else c
         for i, c in enumerate(cases(100))
     ]
-    (found,) = unreachable(
-        Thresholds(required_tags=["adversarial"]), tagged, ["BaseModel"], sealed="0.3", sha256=SHA
-    )
+    bar = golden_bar(required_tags=("adversarial",), sealed=SHARE)
+    (found,) = unreachable(bar, tagged, ["BaseModel"], SHA)
     assert "no golden case that counts has the tag adversarial" in found.message

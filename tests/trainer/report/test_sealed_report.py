@@ -20,7 +20,7 @@ def job(tmp_path: Path) -> JobFolder:
 
 
 def sealed(job: JobFolder) -> list[int]:
-    found = counted_cases(job.golden_set, job.request.gate(GATE).spec.checkpoint_bar).sealed
+    found = counted_cases(job.golden_set, job.request.gate(GATE).checkpoint_bar).sealed
     assert len(found) == 6
     return sorted(found)
 

@@ -53,7 +53,7 @@ def sealed_prompts(root: TrainerRoot) -> list[str]:
     """Return the texts of the sealed cases, with the word that follows each number."""
     gate = root.context().request.gate("orders")
     cases = root.report().results.sets[SET]
-    sealed = counted_cases(cases, gate.spec.checkpoint_bar).sealed
+    sealed = counted_cases(cases, gate.checkpoint_bar).sealed
     assert len(sealed) == 6
     texts = [str(case["prompt"]) for case in gate.spec.golden.source.inline or ()]
     return [texts[i] for i in sorted(sealed)]

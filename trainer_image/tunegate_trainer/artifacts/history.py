@@ -200,7 +200,7 @@ def strictest(
     at least that of the returned one has at least the pass rate of the last version at every target. New
     failures are compared with the returned version only.
     """
-    counted = {g.name: counted_cases(measured_cases(g, results), g.spec.thresholds.bar()) for g in gates}
+    counted = {g.name: counted_cases(measured_cases(g, results), g.bar) for g in gates}
     chosen: dict[str, PublishedVersion] = {}
     for versions in found:
         for gate, version in ((gate, version) for gate, each in versions.items() for version in each):

@@ -56,7 +56,7 @@ def _finding(
     if not examples:
         return None
     outcomes = "".join(FAIL if tokens > most else PASS for tokens in needed)
-    verdict = judge_golden(case_set(cases, ""), outcomes, gate.spec.thresholds.bar(), {})
+    verdict = judge_golden(case_set(cases, ""), outcomes, gate.bar, {})
     is_hopeless = verdict.state is VerdictState.FAILED or not verdict.passed
     consequence = f"no model can pass the gate: {verdict.message}" if is_hopeless else _REMEDY
     return Finding(

@@ -70,7 +70,7 @@ def open_golden_sets(
 
 
 def _without_sealed(golden: GeneratedSet, gate: GateRequest) -> GeneratedSet:
-    sealed = counted_cases(golden.case_set, gate.spec.checkpoint_bar).sealed
+    sealed = counted_cases(golden.case_set, gate.checkpoint_bar).sealed
     cases = [
         replace(case, shown="", prompt="", is_sealed=True) if position in sealed else case
         for position, case in enumerate(golden.cases)

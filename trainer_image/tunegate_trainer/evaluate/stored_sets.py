@@ -8,6 +8,7 @@ from typing import Literal
 
 from tunegate_api.cases.golden import unreachable, without_server
 from tunegate_api.cases.safety_cases import too_few
+from tunegate_api.contract.bar import limits_of
 from tunegate_api.contract.request import GateRequest
 from tunegate_api.v1alpha1.data import Source
 from tunegate_api.v1alpha1.safety import Safety
@@ -96,10 +97,7 @@ def _check_golden(context: Context, gate: GateRequest) -> None:
             f"EvalGate {gate.name}: {'; '.join(map(str, missing))}",
             "add these fields to the gate, or remove the expectations in a new EvalGate",
         )
-    spec = gate.spec
-    problems = unreachable(
-        spec.thresholds, cases, spec.compared_with, sealed=spec.golden.sealed, sha256=gate.golden_sha256
-    )
+    problems = unreachable(gate.checkpoint_bar, cases, gate.spec.compared_with, gate.golden_sha256)
     if problems:
         raise UserError(
             f"EvalGate {gate.name}: {'; '.join(map(str, problems))}",
@@ -108,7 +106,7 @@ def _check_golden(context: Context, gate: GateRequest) -> None:
 
 
 def _check_safety(context: Context, gate: str, safety: Safety) -> None:
-    few = too_few(safety_cases(context, gate, safety.source), safety.bar())
+    few = too_few(safety_cases(context, gate, safety.source), limits_of(safety))
     if few:
         raise BadDataError(
             f"EvalGate {gate}: safety set: {few}", "add cases, or change the limits of the EvalGate"

@@ -131,7 +131,7 @@ def calibrate_judges(
         result = "calibrated" if assessed.has_passed else "inconclusive"
         logger.info("judge of EvalGate %s: %s: %s", gate.name, result, assessed.message)
         if not assessed.has_passed:
-            is_needed = counting(gate.spec.thresholds, cases) and not gate.spec.dry_run
+            is_needed = counting(gate.bar, cases) and not gate.spec.dry_run
             affected = problems if is_needed else warnings
             affected.append(
                 f"EvalGate {gate.name}: the calibration of the judge {found.model} is inconclusive, so cases "

@@ -49,7 +49,7 @@ def error_rates_of(job: Collected, judgement: Judgement | None) -> Sequence[Gate
 
 
 def _shown(job: Collected, gate: str, rate: ErrorRate) -> GateErrorRate:
-    limit = job.request.gate(gate).spec.thresholds.bar().drop.limit
+    limit = job.request.gate(gate).bar.drop.limit
     rows = [
         DetectionRow(
             points=one.points,

@@ -209,7 +209,7 @@ class _Calibration:
 
     def _checked(self, name: str, result: SetResult) -> SetResult:
         """Return the result. Raises :class:`NotScoredError` if a case that counts could not be scored."""
-        counted = counted_cases(self._cases.case_set, self._gate.spec.thresholds.bar())
+        counted = counted_cases(self._cases.case_set, self._gate.bar)
         errors = counted.missing(counted.of(result.outcomes(GOLDEN)))
         if errors:
             why = next((case.explanation for case in result.cases if case.has_error), "")

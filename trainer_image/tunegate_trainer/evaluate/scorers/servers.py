@@ -89,7 +89,7 @@ def check_guardrails(context: Context, golden: Mapping[str, Sequence[GoldenCase]
         problem = guard.problem() if guard else None
         if guard is None or problem is None:
             continue
-        is_counting = of_safety or bool(counting(gate.spec.thresholds, cases))
+        is_counting = of_safety or bool(counting(gate.bar, cases))
         is_needed = is_counting and not gate.spec.dry_run
         if is_needed and guard.failure:
             raise guard.failure
