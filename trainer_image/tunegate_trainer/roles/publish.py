@@ -21,6 +21,7 @@ from tunegate_api.contract.workspace import RESULT
 from tunegate_api.judging.approval import approving_gates, may_publish, verdict_digest
 from tunegate_api.judging.judgement import Judgement, judge_final
 from tunegate_api.verdict.outcomes import VerdictState
+from tunegate_trainer.artifacts.evidence import ReviewEvidence
 from tunegate_trainer.artifacts.gate_result import GateRoleResult
 from tunegate_trainer.artifacts.history import UNJUDGED, next_reading, strictest, version_name, with_rejudged
 from tunegate_trainer.process.context import Context
@@ -28,7 +29,7 @@ from tunegate_trainer.process.epoch import Writer
 from tunegate_trainer.process.errors import StorageError, UserError
 from tunegate_trainer.process.files import is_complete, read_manifest, refuse_unreadable, verify
 from tunegate_trainer.publish.evidence import is_described, write_evidence
-from tunegate_trainer.publish.review import ReviewEvidence, review_evidence
+from tunegate_trainer.publish.review import review_evidence
 from tunegate_trainer.publish.targets import TARGETS, Targets, open_target
 from tunegate_trainer.publish.targets.target import Target, Version
 
