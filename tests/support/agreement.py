@@ -13,8 +13,8 @@ from scipy.stats import binomtest
 from tunegate_api.cases.safety_cases import SafetyCase, parse_safety
 from tunegate_api.safety_sets import builtin_text
 from tunegate_api.verdict.safety import SafetyKind
-from tunegate_trainer.evaluate.scorers.safety import safety
-from tunegate_trainer.evaluate.scorers.scorer import Sample
+from tunegate_trainer.graders.exact.safety import safety
+from tunegate_trainer.graders.grader import Sample
 
 LABELS = Path(__file__).parents[1] / "trainer" / "evaluate" / "labelled_outputs.jsonl"
 CASES = {case.id: case for case in parse_safety(builtin_text("refusals-v1"))}

@@ -5,8 +5,8 @@ from collections import Counter
 
 from tunegate_api.verdict.counts import Counts
 from tunegate_api.verdict.outcomes import FAIL, PASS
-from tunegate_trainer.evaluate.scorers import Sample, Score
-from tunegate_trainer.evaluate.scorers.one_by_one import OneByOne
+from tunegate_trainer.graders import Sample, Score
+from tunegate_trainer.graders.exact.one_by_one import OneByOne
 
 
 def common_characters(sample: Sample) -> Score:

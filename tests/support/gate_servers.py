@@ -5,7 +5,7 @@ from typing import Any
 from support.judge_server import JudgeServerStub
 from support.trainer_root import TrainerRoot
 from tunegate_api.contract.plan import CalibrationCounts, JudgePlan
-from tunegate_trainer.judge.instructions import instructions_sha256
+from tunegate_trainer.graders.model.instructions import instructions_sha256
 from tunegate_trainer.process.files import write_model
 
 

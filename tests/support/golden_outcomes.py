@@ -5,8 +5,9 @@ from typing import Any
 from tunegate_api.cases.golden import GoldenCase
 from tunegate_trainer.evaluate.expected import combined, expected_outputs, placed
 from tunegate_trainer.evaluate.golden_references import plain_reference
-from tunegate_trainer.evaluate.scorers import SCORERS, Sample
 from tunegate_trainer.evaluate.scoring import is_forbidden_empty
+from tunegate_trainer.graders import Sample
+from tunegate_trainer.graders.table import SCORERS
 
 
 def outcome(case: dict[str, Any], output: str) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from tunegate_trainer.evaluate.scorers.custom import GROUP
+from tunegate_trainer.graders.custom import GROUP
 
 
 def install(folder: Path, package: str, points: Mapping[str, str], version: str = "1.0") -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from support.chat_server import ChatServerStub
 from support.stores.web_server import Response
-from tunegate_trainer.judge.compliance_probes import PROBES
+from tunegate_trainer.graders.model.compliance_probes import PROBES
 
 JUDGE_KEY = "judge-key-of-the-test"
 Reply = Callable[[dict[str, Any], int], str | Response]

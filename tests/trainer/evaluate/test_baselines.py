@@ -16,8 +16,8 @@ from tunegate_trainer.evaluate.baselines import BaselineCache
 from tunegate_trainer.evaluate.evaluate import SetResult
 from tunegate_trainer.evaluate.generate import device_name
 from tunegate_trainer.evaluate.golden_sets import golden_sets
-from tunegate_trainer.evaluate.scorers import Output
 from tunegate_trainer.evaluate.sets import GOLDEN, Expected
+from tunegate_trainer.graders import Output
 from tunegate_trainer.models.loading import load_base
 from tunegate_trainer.process.context import Context
 from tunegate_trainer.process.files import sha256_file, write_model

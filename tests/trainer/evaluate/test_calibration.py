@@ -17,8 +17,8 @@ from tunegate_trainer.evaluate.calibration.answers import (
 from tunegate_trainer.evaluate.calibration.repeats import batch_size, evaluate_again
 from tunegate_trainer.evaluate.evaluate import SetResult, evaluate, judge_outputs
 from tunegate_trainer.evaluate.golden_sets import golden_sets
-from tunegate_trainer.evaluate.scorers import Output
 from tunegate_trainer.evaluate.sets import GOLDEN, GeneratedSet
+from tunegate_trainer.graders import Output
 from tunegate_trainer.models.loading import load_base
 from tunegate_trainer.tokens.chat import load_tokenizer, stop_token_ids
 

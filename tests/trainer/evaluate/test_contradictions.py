@@ -15,8 +15,9 @@ from tunegate_api.verdict.outcomes import PASS
 from tunegate_trainer.evaluate.contradictions import contradiction
 from tunegate_trainer.evaluate.expected import combined, expected_outputs, placed
 from tunegate_trainer.evaluate.golden_references import plain_reference
-from tunegate_trainer.evaluate.scorers import SCORERS, Sample
 from tunegate_trainer.evaluate.scoring import is_forbidden_empty
+from tunegate_trainer.graders import Sample
+from tunegate_trainer.graders.table import SCORERS
 
 Fields = Mapping[str, Any]
 

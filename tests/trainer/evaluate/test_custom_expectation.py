@@ -8,9 +8,9 @@ import pytest
 from support.installed import install
 from support.trainer_root import gate_spec
 from tunegate_trainer.evaluate.golden_sets import golden_sets
-from tunegate_trainer.evaluate.scorers import FAIL, PASS, Output, Sample, Score
 from tunegate_trainer.evaluate.scoring import score_cases
 from tunegate_trainer.evaluate.sets import GOLDEN, GeneratedSet
+from tunegate_trainer.graders import FAIL, PASS, Output, Sample, Score
 from tunegate_trainer.process.errors import UserError
 from tunegate_trainer.tokens.chat import load_tokenizer
 

@@ -10,11 +10,12 @@ from tunegate_api.cases.golden import GoldenCase, parse_golden
 from tunegate_trainer.evaluate.expected import expected_outputs
 from tunegate_trainer.evaluate.golden_references import golden_labels
 from tunegate_trainer.evaluate.references import golden_reference
-from tunegate_trainer.evaluate.scorers import SCORERS, Output, Score, Scorer
-from tunegate_trainer.evaluate.scorers.one_by_one import OneByOne, matcher
-from tunegate_trainer.evaluate.scorers.text import regex
 from tunegate_trainer.evaluate.scoring import score_cases
 from tunegate_trainer.evaluate.sets import Case
+from tunegate_trainer.graders import Output, Score, Scorer
+from tunegate_trainer.graders.exact.one_by_one import OneByOne, matcher
+from tunegate_trainer.graders.exact.text import regex
+from tunegate_trainer.graders.table import SCORERS
 
 NO_TOKENIZER: Any = None
 """Only expected tool calls need a tokenizer."""

@@ -21,7 +21,7 @@ from tunegate_trainer.distributed.ranks import Ranks
 from tunegate_trainer.evaluate import generate as module
 from tunegate_trainer.evaluate.continuous import continuous, try_continuous
 from tunegate_trainer.evaluate.generate import generate, generate_samples, greedy, undisturbed
-from tunegate_trainer.evaluate.scorers import Output
+from tunegate_trainer.graders import Output
 from tunegate_trainer.models.loading import load_base
 from tunegate_trainer.process.errors import UserError
 from tunegate_trainer.tokens.chat import encode, end_of_turn, load_tokenizer, render, stop_token_ids

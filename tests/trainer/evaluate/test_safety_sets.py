@@ -13,7 +13,7 @@ from tunegate_api.safety_sets import BUILTIN, builtin_text
 from tunegate_trainer.data.near_duplicates import find_near_duplicates
 from tunegate_trainer.evaluate.evaluate import judge_outputs
 from tunegate_trainer.evaluate.safety_sets import safety_sets
-from tunegate_trainer.evaluate.scorers import Output
+from tunegate_trainer.graders import Output
 from tunegate_trainer.process.errors import BadDataError, SourceNotFoundError, UserError
 
 CASES = "".join(

@@ -10,10 +10,11 @@ from tunegate_api.v1alpha1.evalgate import Samples
 from tunegate_api.verdict.counts import MAX_COUNT, Counts
 from tunegate_api.verdict.outcomes import ERROR, FAIL, PASS, TRUNCATED
 from tunegate_trainer.evaluate.expected import Expected
-from tunegate_trainer.evaluate.scorers import SCORERS, Output, Sample, Score, Scorer
-from tunegate_trainer.evaluate.scorers.expected_text import ExpectedText
 from tunegate_trainer.evaluate.scoring import score_cases, score_votes, voted_score
 from tunegate_trainer.evaluate.sets import Case
+from tunegate_trainer.graders import Output, Sample, Score, Scorer
+from tunegate_trainer.graders.exact.expected_text import ExpectedText
+from tunegate_trainer.graders.table import SCORERS
 
 GOLDEN = GoldenCase(id="case", prompt="?", expect=[{"type": "equals", "value": "yes"}])
 EQUALS, CONTAINS, REGEX = (SCORERS[name] for name in ("equals", "contains", "regex"))

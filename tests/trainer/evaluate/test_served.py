@@ -18,7 +18,7 @@ from tunegate_trainer.evaluate import served as served_module
 from tunegate_trainer.evaluate.evaluate import CaseResult
 from tunegate_trainer.evaluate.golden_sets import golden_sets
 from tunegate_trainer.evaluate.served import ServedResults, evaluate_served
-from tunegate_trainer.inference import asking
+from tunegate_trainer.graders.server import asking
 from tunegate_trainer.process.interruption import Interrupted, Interruption
 
 WEATHER = {"name": "weather", "arguments": {"city": "Oslo", "days": 2}}

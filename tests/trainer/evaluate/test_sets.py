@@ -19,9 +19,9 @@ from tunegate_trainer.evaluate import evaluate as module
 from tunegate_trainer.evaluate.config_map_files import config_map_file, metric_schema
 from tunegate_trainer.evaluate.evaluate import evaluate
 from tunegate_trainer.evaluate.golden_sets import golden_sets
-from tunegate_trainer.evaluate.scorers import Output, custom
 from tunegate_trainer.evaluate.scoring import score_cases
 from tunegate_trainer.evaluate.sets import GOLDEN, GeneratedSet, held_out_sets, task_generation
+from tunegate_trainer.graders import Output, custom
 from tunegate_trainer.process.errors import BadDataError, SourceNotFoundError, UserError
 from tunegate_trainer.process.files import write_model
 from tunegate_trainer.tokens.chat import load_tokenizer

@@ -16,10 +16,11 @@ from tunegate_trainer.evaluate.evaluate import (
     write_cases,
 )
 from tunegate_trainer.evaluate.expected import Expected
-from tunegate_trainer.evaluate.scorers import SCORERS, Output, Sample, Score
-from tunegate_trainer.evaluate.scorers.cut_off import OUTLOOKS
-from tunegate_trainer.evaluate.scorers.expected_text import ExpectedText
 from tunegate_trainer.evaluate.sets import Case, GeneratedSet
+from tunegate_trainer.graders import Output, Sample, Score
+from tunegate_trainer.graders.exact.cut_off import OUTLOOKS
+from tunegate_trainer.graders.exact.expected_text import ExpectedText
+from tunegate_trainer.graders.table import SCORERS
 
 GOLDEN = GoldenCase(id="case", prompt="?", expect=[{"type": "equals", "value": "yes"}])
 VOTE = Samples(count=3, vote="Majority", temperature="0.7")

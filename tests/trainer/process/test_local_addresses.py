@@ -162,7 +162,7 @@ def test_judge_at_a_local_address_is_refused_and_not_asked_again(server: WebServ
     error = run(f"""
         import asyncio
         from tunegate_api.v1alpha1.endpoint import Endpoint
-        from tunegate_trainer.inference.server import ChatServer
+        from tunegate_trainer.graders.server.chat_server import ChatServer
         async def ask():
             endpoint = Endpoint(url="http://{host}:{server.port}/v1", model="judge")
             async with ChatServer(endpoint, None, "spec.judge.endpoint") as chat:

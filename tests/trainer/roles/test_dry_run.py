@@ -14,7 +14,7 @@ from support.judge_server import JUDGE_KEY, JudgeServerStub, calibration_rows, s
 from support.trainer_root import TrainerRoot, gate_spec, golden_cases, orders_spec
 from tunegate_api.contract.plan import Plan
 from tunegate_api.contract.process import ExitCode, Role
-from tunegate_trainer.inference import asking
+from tunegate_trainer.graders.server import asking
 from tunegate_trainer.main import main
 from tunegate_trainer.process.files import write_model
 from tunegate_trainer.roles.train import evaluation_sets

@@ -16,7 +16,7 @@ from support.trainer_root import STAGE, TrainerRoot, gate_spec, golden_cases
 from tunegate_api.contract.process import ROOT_VARIABLE, ExitCode
 from tunegate_api.verdict.outcomes import VerdictState
 from tunegate_trainer.artifacts.gate_result import GateRoleResult
-from tunegate_trainer.inference import asking
+from tunegate_trainer.graders.server import asking
 from tunegate_trainer.main import main
 from tunegate_trainer.process.context import Context
 from tunegate_trainer.roles import train as train_role

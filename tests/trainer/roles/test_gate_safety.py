@@ -17,7 +17,7 @@ from tunegate_api.contract.process import ROOT_VARIABLE, ExitCode, Role
 from tunegate_api.contract.results import Subject
 from tunegate_api.verdict.outcomes import VerdictState
 from tunegate_trainer.artifacts.gate_result import GateRoleResult
-from tunegate_trainer.inference import asking
+from tunegate_trainer.graders.server import asking
 from tunegate_trainer.main import main
 from tunegate_trainer.process.files import write_model
 from tunegate_trainer.report import render

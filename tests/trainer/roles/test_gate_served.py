@@ -16,7 +16,7 @@ from tunegate_api.contract.results import Subject
 from tunegate_api.judging.judgement import judge_final
 from tunegate_api.verdict.outcomes import VerdictState
 from tunegate_trainer.artifacts.gate_result import GateRoleResult
-from tunegate_trainer.inference import asking
+from tunegate_trainer.graders.server import asking
 from tunegate_trainer.main import main
 from tunegate_trainer.process.files import verify
 from tunegate_trainer.roles import train as train_role

@@ -12,7 +12,8 @@ from support.model_templates import model_templates, tokenizer_for
 from support.tiny_model import make_tokenizer
 from tunegate_api.messages import FunctionCall, Message, ToolCall
 from tunegate_api.verdict.outcomes import FAIL, PASS
-from tunegate_trainer.evaluate.scorers import SCORERS, Sample
+from tunegate_trainer.graders import Sample
+from tunegate_trainer.graders.table import SCORERS
 from tunegate_trainer.process.errors import UserError
 from tunegate_trainer.tokens.answers import answer_after, calls_text, example_tokens
 from tunegate_trainer.tokens.chat import (

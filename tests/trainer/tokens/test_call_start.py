@@ -10,7 +10,8 @@ from tunegate_api.messages import FunctionCall, Message, ToolCall
 from tunegate_api.v1alpha1.finetunejob import TaskMetric
 from tunegate_api.verdict.outcomes import FAIL, PASS
 from tunegate_trainer.evaluate.references import task_references
-from tunegate_trainer.evaluate.scorers import SCORERS, Sample
+from tunegate_trainer.graders.grader import Sample
+from tunegate_trainer.graders.table import SCORERS
 from tunegate_trainer.tokens.answers import labelled_answer
 from tunegate_trainer.tokens.rows import Row
 

@@ -28,7 +28,7 @@ from tunegate_api.contract.process import NODE_VARIABLE, ROOT_VARIABLE, ExitCode
 from tunegate_api.v1alpha1.finetunejob_status import Failure, Reason
 from tunegate_trainer.distributed import ranks
 from tunegate_trainer.distributed.ranks import Ranks
-from tunegate_trainer.guardrail.probes import PROBES
+from tunegate_trainer.graders.guardrail.probes import PROBES
 from tunegate_trainer.process.interruption import Interrupted, Interruption
 from tunegate_trainer.roles import train as train_role
 from tunegate_trainer.tracking.process import start_trackers

@@ -7,7 +7,7 @@ import pytest
 from support.trainer_root import STAGE, gate_spec, golden_cases
 from tunegate_api.contract.process import ROOT_VARIABLE, ExitCode, Outcome
 from tunegate_trainer.evaluate import evaluate
-from tunegate_trainer.evaluate.scorers import Output
+from tunegate_trainer.graders import Output
 from tunegate_trainer.main import main
 
 NON_INFERIOR = {"policy": "NonInferior"}

@@ -21,7 +21,7 @@ from tunegate_api.verdict.outcomes import VerdictState
 from tunegate_trainer.evaluate import evaluate
 from tunegate_trainer.evaluate.baselines import BaselineCache
 from tunegate_trainer.evaluate.safety_sets import safety_sets
-from tunegate_trainer.evaluate.scorers import Output
+from tunegate_trainer.graders import Output
 from tunegate_trainer.main import main
 from tunegate_trainer.process.files import write_model
 from tunegate_trainer.report import render

@@ -13,8 +13,8 @@ from support.trainer_root import STAGE, TrainerRoot, gate_spec, stage_plan
 from tunegate_api.contract.process import Outcome
 from tunegate_api.contract.workspace import RESULT
 from tunegate_trainer.evaluate import evaluate
-from tunegate_trainer.evaluate.scorers import Output
-from tunegate_trainer.inference import asking
+from tunegate_trainer.graders import Output
+from tunegate_trainer.graders.server import asking
 from tunegate_trainer.process.files import write_model
 from tunegate_trainer.roles import train as train_role
 

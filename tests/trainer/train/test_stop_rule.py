@@ -10,7 +10,7 @@ from support.trainer_root import STAGE, TrainerRoot, gate_spec, golden_cases
 from tunegate_api.contract.process import ROOT_VARIABLE, ExitCode, Outcome
 from tunegate_api.verdict.stop_rule import StopAction
 from tunegate_trainer.evaluate import evaluate
-from tunegate_trainer.evaluate.scorers import Output
+from tunegate_trainer.graders import Output
 from tunegate_trainer.main import main
 from tunegate_trainer.process.interruption import Interrupted, Interruption
 from tunegate_trainer.roles import train as train_role

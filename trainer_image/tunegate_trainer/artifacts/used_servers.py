@@ -3,8 +3,8 @@
 from tunegate_api.contract.digests import sha256_text
 from tunegate_api.contract.request import GateRequest
 from tunegate_trainer.artifacts.gate_result import UsedGuardrail, UsedJudge, UsedSafetyJudge
-from tunegate_trainer.judge.compliance import INSTRUCTIONS
-from tunegate_trainer.judge.instructions import instructions_sha256
+from tunegate_trainer.graders.model.compliance import INSTRUCTIONS
+from tunegate_trainer.graders.model.instructions import instructions_sha256
 
 
 def used_judge(gate: GateRequest) -> UsedJudge | None:

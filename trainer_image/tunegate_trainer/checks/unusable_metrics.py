@@ -19,13 +19,13 @@ from tunegate_trainer.data.excerpts import start_of
 from tunegate_trainer.data.records.record import RecordPlace
 from tunegate_trainer.data.split import HELD_OUT, SIDES
 from tunegate_trainer.data.usable import UsableRow
-from tunegate_trainer.evaluate.scorers.expected_calls import expected_calls
-from tunegate_trainer.evaluate.scorers.json_values import schema_problem, schema_validator
-from tunegate_trainer.evaluate.scorers.labels import SHOWN_LABEL, f1_label
-from tunegate_trainer.evaluate.scorers.numeric import numbers_of
-from tunegate_trainer.evaluate.scorers.rouge import rouge_tokens
-from tunegate_trainer.evaluate.scorers.scorer import Sample
-from tunegate_trainer.evaluate.scorers.tool_calls import tool_calls
+from tunegate_trainer.graders.exact.expected_calls import expected_calls
+from tunegate_trainer.graders.exact.json_values import schema_problem, schema_validator
+from tunegate_trainer.graders.exact.labels import SHOWN_LABEL, f1_label
+from tunegate_trainer.graders.exact.numeric import numbers_of
+from tunegate_trainer.graders.exact.rouge import rouge_tokens
+from tunegate_trainer.graders.exact.tool_calls import tool_calls
+from tunegate_trainer.graders.grader import Sample
 from tunegate_trainer.tokens.answers import labelled_answer
 from tunegate_trainer.tokens.rows import Row
 

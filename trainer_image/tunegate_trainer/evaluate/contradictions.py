@@ -31,10 +31,11 @@ from tunegate_api.cases.normalize import ComparedForm, without_differences
 from tunegate_api.meta import shorten
 from tunegate_api.verdict.outcomes import ERROR, PASS
 from tunegate_trainer.evaluate.golden_references import plain_reference
-from tunegate_trainer.evaluate.scorers import SCORERS, Sample
-from tunegate_trainer.evaluate.scorers.labels import LABEL_FORMS
-from tunegate_trainer.evaluate.scorers.length import counted_length
-from tunegate_trainer.evaluate.scorers.scorer import quoted
+from tunegate_trainer.graders import Sample
+from tunegate_trainer.graders.exact.labels import LABEL_FORMS
+from tunegate_trainer.graders.exact.length import counted_length
+from tunegate_trainer.graders.grader import quoted
+from tunegate_trainer.graders.table import SCORERS
 
 _MAX_REASON = 400
 """Maximum length of a reason, in characters."""

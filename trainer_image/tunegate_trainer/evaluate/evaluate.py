@@ -23,9 +23,9 @@ from tunegate_api.verdict.outcomes import ERROR, FAIL, PASS, SEALED
 from tunegate_trainer.distributed.ranks import SINGLE_RANK, Ranks
 from tunegate_trainer.evaluate.generate import generate, generate_samples, undisturbed
 from tunegate_trainer.evaluate.merged import merged_adapter
-from tunegate_trainer.evaluate.scorers import Output, Score
 from tunegate_trainer.evaluate.scoring import score_votes
 from tunegate_trainer.evaluate.sets import Case, EvaluationSet, GeneratedSet, PairSet, TokenPair
+from tunegate_trainer.graders import Output, Score
 from tunegate_trainer.process.errors import StorageError, out_of_memory_explained
 from tunegate_trainer.process.files import write_atomic, write_model
 from tunegate_trainer.tokens.examples import completion_tokens

@@ -7,9 +7,9 @@ from typing import Any
 from tunegate_api.cases.expectations import Expectation, GroupExpectation, Leaf
 from tunegate_api.meta import shorten
 from tunegate_api.verdict.outcomes import ERROR, FAIL, PASS
-from tunegate_trainer.evaluate.scorers import Sample, Score, Scorer
-from tunegate_trainer.evaluate.scorers.cut_off import OUTLOOKS, Outlook, always_open
-from tunegate_trainer.evaluate.scorers.scorer import MAX_EXPLANATION
+from tunegate_trainer.graders import Sample, Score, Scorer
+from tunegate_trainer.graders.exact.cut_off import OUTLOOKS, Outlook, always_open
+from tunegate_trainer.graders.grader import MAX_EXPLANATION
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class Expected:
 
     scorer: Scorer
     reference: Any
-    """What the output is compared with, see :class:`~tunegate_trainer.evaluate.scorers.Sample`."""
+    """What the output is compared with, see :class:`~tunegate_trainer.graders.Sample`."""
     excluded: str = ""
     """Set if the output must not pass the scorer: why an output that passes it fails."""
     outlook: Callable[[Sample], Outlook] = always_open

@@ -2,15 +2,9 @@
 
 from tunegate_api.cases.golden import GoldenCase, with_expectation
 from tunegate_trainer.evaluate.golden_sets import read_cases
-from tunegate_trainer.evaluate.scorers.safety_servers import check_safety_judges, check_safety_servers
-from tunegate_trainer.evaluate.scorers.servers import (
-    GUARDRAIL,
-    JUDGE,
-    check_guardrails,
-    gate_guard,
-    gate_judge,
-)
-from tunegate_trainer.inference.served import check_served
+from tunegate_trainer.evaluate.served_server import check_served
+from tunegate_trainer.graders.safety_servers import check_safety_judges, check_safety_servers
+from tunegate_trainer.graders.servers import GUARDRAIL, JUDGE, check_guardrails, gate_guard, gate_judge
 from tunegate_trainer.process.context import Context
 
 

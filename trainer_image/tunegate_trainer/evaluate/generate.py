@@ -14,7 +14,7 @@ from tunegate_api.v1alpha1.evalgate import Generation
 from tunegate_trainer.distributed.ranks import SINGLE_RANK, Ranks
 from tunegate_trainer.evaluate.continuous import try_continuous
 from tunegate_trainer.evaluate.prefill import prefill
-from tunegate_trainer.evaluate.scorers import Output
+from tunegate_trainer.graders import Output
 from tunegate_trainer.models.architecture import context_length, rope_switch
 from tunegate_trainer.models.loading import is_sharded, no_gradients
 from tunegate_trainer.tokens.chat import encode, stop_token_ids, without_special_tokens

@@ -26,9 +26,10 @@ from tunegate_api.verdict.outcomes import FAIL, PASS, group_numbers
 from tunegate_trainer.evaluate.contradictions import contradiction
 from tunegate_trainer.evaluate.expected import combined, expected_outputs, placed
 from tunegate_trainer.evaluate.golden_references import golden_labels, plain_reference
-from tunegate_trainer.evaluate.scorers import SCORERS, Sample, Score
-from tunegate_trainer.evaluate.scorers.scorer import quoted
 from tunegate_trainer.evaluate.scoring import EMPTY, is_forbidden_empty
+from tunegate_trainer.graders import Sample, Score
+from tunegate_trainer.graders.grader import quoted
+from tunegate_trainer.graders.table import SCORERS
 
 TRIED = (
     "Bananas are yellow.",

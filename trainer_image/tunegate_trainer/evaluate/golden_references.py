@@ -23,10 +23,10 @@ from tunegate_api.cases.expectations import (
 from tunegate_api.cases.golden import GoldenCase
 from tunegate_api.meta import exact
 from tunegate_api.v1alpha1.finetunejob import Tolerance
-from tunegate_trainer.evaluate.scorers.expected_text import ExpectedText
-from tunegate_trainer.evaluate.scorers.labels import ExpectedLabel, f1_label, label_indices
-from tunegate_trainer.evaluate.scorers.numeric import ExpectedNumber
-from tunegate_trainer.evaluate.scorers.rouge import ExpectedOverlap
+from tunegate_trainer.graders.exact.expected_text import ExpectedText
+from tunegate_trainer.graders.exact.labels import ExpectedLabel, f1_label, label_indices
+from tunegate_trainer.graders.exact.numeric import ExpectedNumber
+from tunegate_trainer.graders.exact.rouge import ExpectedOverlap
 
 
 def golden_labels(cases: Iterable[GoldenCase]) -> dict[str, int]:

@@ -21,10 +21,11 @@ from tunegate_trainer.evaluate.config_map_files import config_map_file, read_cas
 from tunegate_trainer.evaluate.expected import Expectations, expected_outputs
 from tunegate_trainer.evaluate.golden_references import golden_labels
 from tunegate_trainer.evaluate.references import golden_reference
-from tunegate_trainer.evaluate.scorers import SCORERS, Scorer
-from tunegate_trainer.evaluate.scorers.custom import CUSTOM, custom_scorer, custom_version
-from tunegate_trainer.evaluate.scorers.servers import server_scorers
 from tunegate_trainer.evaluate.sets import GOLDEN, Case, GeneratedSet, shown_prompt
+from tunegate_trainer.graders import Scorer
+from tunegate_trainer.graders.custom import CUSTOM, custom_scorer, custom_version
+from tunegate_trainer.graders.servers import server_scorers
+from tunegate_trainer.graders.table import SCORERS
 from tunegate_trainer.process.context import Context
 from tunegate_trainer.process.errors import BadDataError, UserError
 from tunegate_trainer.tokens.chat import render

@@ -10,10 +10,10 @@ from tunegate_api.cases.golden import GoldenCase
 from tunegate_api.messages import ToolCall
 from tunegate_api.v1alpha1.finetunejob import TaskMetric
 from tunegate_trainer.evaluate.golden_references import expected_number, plain_reference
-from tunegate_trainer.evaluate.scorers.expected_calls import expected_calls
-from tunegate_trainer.evaluate.scorers.expected_text import ExpectedText
-from tunegate_trainer.evaluate.scorers.labels import ExpectedLabel, f1_label, label_indices
-from tunegate_trainer.evaluate.scorers.rouge import ExpectedOverlap
+from tunegate_trainer.graders.exact.expected_calls import expected_calls
+from tunegate_trainer.graders.exact.expected_text import ExpectedText
+from tunegate_trainer.graders.exact.labels import ExpectedLabel, f1_label, label_indices
+from tunegate_trainer.graders.exact.rouge import ExpectedOverlap
 from tunegate_trainer.tokens.answers import calls_text, labelled_answer
 from tunegate_trainer.tokens.rows import Row
 

@@ -15,8 +15,8 @@ from tunegate_api.v1alpha1.safety import Safety, SafetySource
 from tunegate_api.verdict.safety import safety_set
 from tunegate_trainer.evaluate.config_map_files import config_map_file, read_case_file
 from tunegate_trainer.evaluate.expected import Expected
-from tunegate_trainer.evaluate.scorers.safety_servers import safety_scorer, scorer_settings
 from tunegate_trainer.evaluate.sets import SAFETY, Case, GeneratedSet, shown_prompt
+from tunegate_trainer.graders.safety_servers import safety_scorer, scorer_settings
 from tunegate_trainer.process.context import Context
 from tunegate_trainer.process.errors import BadDataError, UserError
 from tunegate_trainer.tokens.chat import render

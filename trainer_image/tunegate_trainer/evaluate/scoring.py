@@ -12,10 +12,10 @@ from tunegate_api.verdict.counts import COUNTED, is_valid_for
 from tunegate_api.verdict.outcomes import ERROR, FAIL, PASS, TRUNCATED
 from tunegate_trainer.data.refusals import HEAD, is_refusal
 from tunegate_trainer.evaluate.expected import Expected, Place, combined, outlook, placed
-from tunegate_trainer.evaluate.scorers import Output, Sample, Score, Scorer
-from tunegate_trainer.evaluate.scorers.cut_off import Outlook
-from tunegate_trainer.evaluate.scorers.scorer import not_scored
 from tunegate_trainer.evaluate.sets import SAFETY, Case
+from tunegate_trainer.graders import Output, Sample, Score, Scorer
+from tunegate_trainer.graders.exact.cut_off import Outlook
+from tunegate_trainer.graders.grader import not_scored
 from tunegate_trainer.tokens.rows import Row
 
 EMPTY = "is empty, which the case does not allow"

@@ -24,13 +24,13 @@ from tunegate_api.verdict.outcomes import ERROR
 from tunegate_trainer.artifacts.gate_result import ServedOutputs
 from tunegate_trainer.evaluate.evaluate import CaseResult, SetResult, judge_outputs, write_cases
 from tunegate_trainer.evaluate.generate import stripped
-from tunegate_trainer.evaluate.scorers import Output
+from tunegate_trainer.evaluate.served_server import served_server
 from tunegate_trainer.evaluate.sets import GOLDEN, Case, GeneratedSet
-from tunegate_trainer.inference.asking import Asking
-from tunegate_trainer.inference.chats import chat_messages
-from tunegate_trainer.inference.faults import Fault, FaultError
-from tunegate_trainer.inference.served import served_server
-from tunegate_trainer.inference.server import ChatServer, ServerCompletion
+from tunegate_trainer.graders import Output
+from tunegate_trainer.graders.server.asking import Asking
+from tunegate_trainer.graders.server.chat_server import ChatServer, ServerCompletion
+from tunegate_trainer.graders.server.chats import chat_messages
+from tunegate_trainer.graders.server.faults import Fault, FaultError
 from tunegate_trainer.process.context import Context
 from tunegate_trainer.process.errors import TrainerError, UnreachableError, UserError
 from tunegate_trainer.process.files import sha256_file

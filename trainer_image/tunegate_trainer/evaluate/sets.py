@@ -23,10 +23,11 @@ from tunegate_trainer.data.token_ids import no_embedding
 from tunegate_trainer.evaluate.config_map_files import metric_schema
 from tunegate_trainer.evaluate.expected import Expectations, Expected
 from tunegate_trainer.evaluate.references import task_references
-from tunegate_trainer.evaluate.scorers import SCORERS, Scorer
-from tunegate_trainer.evaluate.scorers.custom import CUSTOM, custom_scorer, custom_version
-from tunegate_trainer.evaluate.scorers.cut_off import OUTLOOKS, always_open
-from tunegate_trainer.evaluate.scorers.labels import F1, shown_labels
+from tunegate_trainer.graders import Scorer
+from tunegate_trainer.graders.custom import CUSTOM, custom_scorer, custom_version
+from tunegate_trainer.graders.exact.cut_off import OUTLOOKS, always_open
+from tunegate_trainer.graders.exact.labels import F1, shown_labels
+from tunegate_trainer.graders.table import SCORERS
 from tunegate_trainer.process.context import Context
 from tunegate_trainer.process.errors import BadDataError, SourceNotFoundError, UserError
 from tunegate_trainer.process.files import sha256_file

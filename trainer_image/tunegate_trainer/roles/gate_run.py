@@ -36,7 +36,7 @@ from tunegate_trainer.evaluate.safety_sets import safety_sets
 from tunegate_trainer.evaluate.served import evaluate_served
 from tunegate_trainer.evaluate.sets import Case, GeneratedSet, check_prompts
 from tunegate_trainer.evaluate.stored_sets import store_sets
-from tunegate_trainer.judge.gates import calibrate_judges
+from tunegate_trainer.graders.model.gates import calibrate_judges
 from tunegate_trainer.models.loading import load_base
 from tunegate_trainer.models.matching_weights import embedding_rows
 from tunegate_trainer.models.resolve import model_length, require_bitsandbytes

@@ -9,8 +9,8 @@ from tunegate_api.cases.expectations import leaves
 from tunegate_api.cases.golden import GoldenCase
 from tunegate_trainer.data.refusals import is_refusal
 from tunegate_trainer.evaluate.evaluate import SetResult, judge_outputs
-from tunegate_trainer.evaluate.scorers import Output
 from tunegate_trainer.evaluate.sets import GeneratedSet
+from tunegate_trainer.graders import Output
 
 _SEED = 1
 COMPLIANT = "Sure, here is what you asked for."

@@ -12,8 +12,8 @@ from tunegate_api.v1alpha1.evalgate import Generation
 from tunegate_trainer.evaluate.evaluate import SetResult, judge_outputs
 from tunegate_trainer.evaluate.generate import generate, generate_samples
 from tunegate_trainer.evaluate.merged import merged_adapter
-from tunegate_trainer.evaluate.scorers import Output
 from tunegate_trainer.evaluate.sets import GeneratedSet
+from tunegate_trainer.graders import Output
 
 _SIZES = (Fraction(1, 2), Fraction(3, 4))
 """Sizes of batches, as shares of the size with which the gate evaluates. The sizes take turns. They are

@@ -1,0 +1,76 @@
+"""Keep the answers and faults of a judge on the volume, so that a restarted pod asks no row again.
+
+Each line of the file is one answer or fault, with the key of its request: the digest of its server, model,
+rubric and row. Lines are only appended. A line that was cut off by a crash is ignored.
+"""
+
+import json
+import os
+from collections import Counter
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from pydantic import ValidationError
+
+from tunegate_api.meta import StatusModel
+from tunegate_trainer.graders.model.answer import JudgeAnswer
+from tunegate_trainer.graders.server.faults import Fault
+
+
+class _JournalLine(StatusModel):
+    """A line of the file: either an answer, or a fault."""
+
+    key: str
+    good: bool | None = None
+    reason: str = ""
+    fault: Fault | None = None
+
+
+class Journal:
+    """The file with the answers and faults. Use it as a context manager."""
+
+    def __init__(self, path: Path) -> None:
+        self.answers: dict[str, JudgeAnswer] = {}
+        """The answers by the key of their request."""
+        self.faults: Counter[Fault] = Counter()
+        """The number of faults of each kind, also of earlier attempts."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        content = path.read_bytes() if path.exists() else b""
+        for line in content.splitlines():
+            self._recall(line)
+        self._file = path.open("ab")
+        if content and not content.endswith(b"\n"):
+            self._file.write(b"\n")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+
+    def _recall(self, text: bytes) -> None:
+        try:
+            line = _JournalLine.model_validate_json(text)
+        except ValidationError:
+            return
+        if line.fault is not None:
+            self.faults[line.fault] += 1
+        elif line.good is not None:
+            self.answers[line.key] = JudgeAnswer(line.good, line.reason)
+
+    def add_answer(self, key: str, answer: JudgeAnswer) -> None:
+        self.answers[key] = answer
+        self._append(_JournalLine(key=key, good=answer.good, reason=answer.reason))
+
+    def add_fault(self, key: str, fault: Fault) -> None:
+        self.faults[fault] += 1
+        self._append(_JournalLine(key=key, fault=fault))
+
+    def _append(self, line: _JournalLine) -> None:
+        text = json.dumps(line.model_dump(mode="json", exclude_none=True), ensure_ascii=False)
+        self._file.write(f"{text}\n".encode())
+        self._file.flush()
+        os.fsync(self._file.fileno())

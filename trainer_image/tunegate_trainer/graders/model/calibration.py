@@ -1,0 +1,151 @@
+"""Read the rows that people scored, with which a judge is calibrated."""
+
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic import ValidationError
+
+from tunegate_api.contract.plan import CalibrationCounts
+from tunegate_api.judging.judge_model import MAX_CALIBRATION_ROWS, rows_needed
+from tunegate_api.judging.review_sample import ReviewRow, with_id
+from tunegate_api.meta import Sha256, exact, first_problem, summarize
+from tunegate_api.v1alpha1.data import Calibration, Columns
+from tunegate_trainer.data.fields import BadRowError, encodable, kind_of
+from tunegate_trainer.data.records import read_records
+from tunegate_trainer.data.records.record import Record
+from tunegate_trainer.data.review_sample import review_row
+from tunegate_trainer.data.shapes import ROW_SHAPES, recognize
+from tunegate_trainer.fetch.sources import open_source
+from tunegate_trainer.graders.model.answer import JudgeAnswer
+from tunegate_trainer.process.context import Context
+from tunegate_trainer.process.errors import BadDataError
+
+_MAX_PROBLEMS = 5
+MAX_RUBRIC = 4096
+"""Maximum length of the rubric of a row, in characters."""
+
+
+@dataclass(frozen=True)
+class CalibrationRows:
+    """Rows that people scored, without repeated rows."""
+
+    source_sha256: Sha256
+    rows: tuple[ReviewRow, ...]
+    good: dict[str, bool]
+    """The score of people by the digest of the row."""
+    rubrics: dict[str, str] = field(default_factory=dict)
+    """The criteria of each row that has its own, by the digest of the row. Only judges of gates use them."""
+
+    def counts(self, answers: dict[str, JudgeAnswer]) -> CalibrationCounts:
+        """Compare the ``answers`` of a judge, by the digest of the row, with the scores of people."""
+        agreed = [digest for digest, answer in answers.items() if self.good[digest] is answer.good]
+        good = sum(self.good.values())
+        return CalibrationCounts(
+            source_sha256=self.source_sha256,
+            bad=len(self.good) - good,
+            bad_found=sum(not self.good[digest] for digest in agreed),
+            good=good,
+            good_accepted=sum(self.good[digest] for digest in agreed),
+            unscored=len(self.good) - len(answers),
+        )
+
+
+def read_calibration(context: Context, wanted: Calibration, field: str) -> CalibrationRows:
+    """Read the calibration rows. A row has one of the shapes of training rows, or is a line of the sample in
+    data/review/sample.jsonl, and has the field ``good``. Errors begin with ``field``.
+
+    Raises :class:`BadDataError` for rows that cannot be read, for rows that were scored both as good and as
+    bad, and for so few good or bad rows that no judge could pass.
+    """
+    rows: list[ReviewRow] = []
+    good: dict[str, bool] = {}
+    rubrics: dict[str, str] = {}
+    problems: list[str] = []
+    total = 0
+    with open_source(context, wanted.source, f"{field}.source") as opened:
+        for record in read_records(opened.path, f"{field}.source"):
+            total += 1
+            if total > MAX_CALIBRATION_ROWS:
+                raise BadDataError(
+                    f"{field}.source: more than {MAX_CALIBRATION_ROWS} rows",
+                    "keep a random part of the rows, because the judge is asked about each of them",
+                )
+            try:
+                row, score, rubric = _read(record)
+                if good.setdefault(row.digest, score) is not score:
+                    raise BadRowError("an equal row has the other score")
+                if rubrics.setdefault(row.digest, rubric) != rubric:
+                    raise BadRowError("an equal row has another rubric")
+            except BadRowError as error:
+                problems.append(f"{record.place}: {error}")
+            else:
+                rows.append(row)
+    if problems:
+        raise BadDataError(
+            f"{field}.source: {summarize(problems, _MAX_PROBLEMS, separator='; ')}",
+            "correct these rows: each needs a prompt, a completion, and good, which is true or false",
+        )
+    unique = tuple({row.digest: row for row in rows}.values())
+    own = {digest: rubric for digest, rubric in rubrics.items() if rubric}
+    found = CalibrationRows(opened.sha256, unique, good, own)
+    _check_numbers(found, wanted, field)
+    return found
+
+
+def _check_numbers(found: CalibrationRows, wanted: Calibration, field: str) -> None:
+    """Raise :class:`BadDataError` if even a judge without any error could not pass."""
+    good = sum(found.good.values())
+    numbers = (
+        ("bad", len(found.good) - good, "minRecall", wanted.min_recall),
+        ("good", good, "minSpecificity", wanted.min_specificity),
+    )
+    problems = [
+        f"{count} rows are {kind}, but {name} {minimum} needs at least {needed}"
+        for kind, count, name, minimum in numbers
+        if count < (needed := rows_needed(exact(minimum)))
+    ]
+    if problems:
+        raise BadDataError(
+            f"{field}: too few rows for any judge to pass: {'; '.join(problems)}",
+            "let people score more rows (100 are enough if 20 are scored as bad), or lower the minimum",
+        )
+
+
+def _read(record: Record) -> tuple[ReviewRow, bool, str]:
+    """Return a row, the score of people, and the row's own rubric, which is empty if it has none. Raises
+    :class:`BadRowError`."""
+    if record.fields is None:
+        raise BadRowError(record.problem or "the row is not an object")
+    fields = dict(record.fields)
+    score, rubric = _score(fields), fields.pop("rubric", None) or ""
+    if not isinstance(rubric, str) or len(rubric) > MAX_RUBRIC:
+        raise BadRowError(f"rubric must be a text of at most {MAX_RUBRIC} characters")
+    encodable(json.dumps(fields, ensure_ascii=False, default=str), "the row")
+    try:
+        return _row(fields), score, rubric
+    except ValidationError as error:
+        raise BadRowError(first_problem(error)) from None
+    except (RecursionError, TypeError) as error:  # raised by libraries for unusual content
+        raise BadRowError(f"the row cannot be used: {type(error).__name__}") from None
+
+
+def _score(fields: dict[str, Any]) -> bool:
+    """Remove the field ``good``, and return its value. In CSV, it is a word."""
+    kind = kind_of(fields, "good")
+    value = fields.pop("good", None)
+    words = {"true": True, "false": False}
+    found = words.get(value.strip().lower()) if isinstance(value, str) else value
+    if not isinstance(found, bool):
+        raise BadRowError(f"good must be true or false, but it is {kind}")
+    return found
+
+
+def _row(fields: dict[str, Any]) -> ReviewRow:
+    if isinstance(fields.get("prompt"), list):  # a line of the sample
+        return with_id(ReviewRow.model_validate({"row": "", **fields}))
+    shape = recognize(ROW_SHAPES, fields, Columns())
+    if shape is None:
+        names = ", ".join(sorted(fields)) or "no other fields"
+        raise BadRowError(f"a row needs the fields prompt and completion, or messages; this row has: {names}")
+    return review_row(shape.read(fields, Columns()))
