@@ -7,7 +7,7 @@ from tunegate_trainer.evaluate.expected import combined, expected_outputs, place
 from tunegate_trainer.evaluate.golden_references import plain_reference
 from tunegate_trainer.evaluate.scoring import is_forbidden_empty
 from tunegate_trainer.graders import Sample
-from tunegate_trainer.graders.table import SCORERS
+from tunegate_trainer.graders.table import GRADERS
 
 
 def outcome(case: dict[str, Any], output: str) -> str:
@@ -16,7 +16,7 @@ def outcome(case: dict[str, Any], output: str) -> str:
     if is_forbidden_empty(golden, output):
         return "f"
     expected = expected_outputs(
-        golden.expect, lambda leaf: SCORERS[leaf.type], lambda leaf: plain_reference(leaf, {})
+        golden.expect, lambda leaf: GRADERS[leaf.type], lambda leaf: plain_reference(leaf, {})
     )
     scores = {
         place: next(iter(each.scorer.score([Sample("", output, each.reference, golden)])))

@@ -17,7 +17,7 @@ from tunegate_trainer.evaluate.expected import combined, expected_outputs, place
 from tunegate_trainer.evaluate.golden_references import plain_reference
 from tunegate_trainer.evaluate.scoring import is_forbidden_empty
 from tunegate_trainer.graders import Sample
-from tunegate_trainer.graders.table import SCORERS
+from tunegate_trainer.graders.table import GRADERS
 
 Fields = Mapping[str, Any]
 
@@ -44,7 +44,7 @@ def schema(**fields: object) -> Fields:
 
 def passes(golden: GoldenCase, output: str) -> bool:
     expected = expected_outputs(
-        golden.expect, lambda leaf: SCORERS[leaf.type], lambda leaf: plain_reference(leaf, {})
+        golden.expect, lambda leaf: GRADERS[leaf.type], lambda leaf: plain_reference(leaf, {})
     )
     scores = {
         place: each.scorer.score([Sample("", output, each.reference, golden)])[0]

@@ -12,10 +12,10 @@ from tunegate_trainer.evaluate.golden_references import golden_labels
 from tunegate_trainer.evaluate.references import golden_reference
 from tunegate_trainer.evaluate.scoring import score_cases
 from tunegate_trainer.evaluate.sets import Case
-from tunegate_trainer.graders import Output, Score, Scorer
+from tunegate_trainer.graders import Grader, Output, Score
 from tunegate_trainer.graders.exact.one_by_one import OneByOne, matcher
 from tunegate_trainer.graders.exact.text import regex
-from tunegate_trainer.graders.table import SCORERS
+from tunegate_trainer.graders.table import GRADERS
 
 NO_TOKENIZER: Any = None
 """Only expected tool calls need a tokenizer."""
@@ -34,7 +34,7 @@ def parse(*expectations: dict[str, Any], **fields: object) -> GoldenCase:
     return parsed
 
 
-def scores(cases: list[GoldenCase], text: str, scorers: Mapping[str, Scorer] = SCORERS) -> list[Score]:
+def scores(cases: list[GoldenCase], text: str, scorers: Mapping[str, Grader] = GRADERS) -> list[Score]:
     labels = golden_labels(cases)
     prepared = [
         Case(
@@ -150,7 +150,7 @@ def test_explanation_of_a_group_counts_what_passed():
     ],
 )
 def test_case_is_an_error_if_any_scorer_of_its_groups_fails_to_score(expectation):
-    hasty = {**SCORERS, "regex": OneByOne(matcher(regex).judge, seconds=0.1)}
+    hasty = {**GRADERS, "regex": OneByOne(matcher(regex).judge, seconds=0.1)}
     (found,) = scores([parse(expectation)], ENDLESS, hasty)
     assert found.outcome == "e"
     assert "scoring took more than 0.1 s" in found.explanation

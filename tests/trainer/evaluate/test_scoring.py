@@ -12,12 +12,12 @@ from tunegate_api.verdict.outcomes import ERROR, FAIL, PASS, TRUNCATED
 from tunegate_trainer.evaluate.expected import Expected
 from tunegate_trainer.evaluate.scoring import score_cases, score_votes, voted_score
 from tunegate_trainer.evaluate.sets import Case
-from tunegate_trainer.graders import Output, Sample, Score, Scorer
+from tunegate_trainer.graders import Grader, Output, Sample, Score
 from tunegate_trainer.graders.exact.expected_text import ExpectedText
-from tunegate_trainer.graders.table import SCORERS
+from tunegate_trainer.graders.table import GRADERS
 
 GOLDEN = GoldenCase(id="case", prompt="?", expect=[{"type": "equals", "value": "yes"}])
-EQUALS, CONTAINS, REGEX = (SCORERS[name] for name in ("equals", "contains", "regex"))
+EQUALS, CONTAINS, REGEX = (GRADERS[name] for name in ("equals", "contains", "regex"))
 
 
 class Recorder:
@@ -47,7 +47,7 @@ class Raises:
         raise RuntimeError(f"no judge for {len(samples)} samples")
 
 
-def case(**measures: Sequence[tuple[Scorer, object]]) -> Case:
+def case(**measures: Sequence[tuple[Grader, object]]) -> Case:
     expected = {name: [Expected(s, _text(r)) for s, r in all_of] for name, all_of in measures.items()}
     return Case(id="case", tags=[], shown="?", prompt="?", source=GOLDEN, measures=expected)
 

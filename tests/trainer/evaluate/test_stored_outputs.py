@@ -20,11 +20,11 @@ from tunegate_trainer.evaluate.sets import Case, GeneratedSet
 from tunegate_trainer.graders import Output, Sample, Score
 from tunegate_trainer.graders.exact.cut_off import OUTLOOKS
 from tunegate_trainer.graders.exact.expected_text import ExpectedText
-from tunegate_trainer.graders.table import SCORERS
+from tunegate_trainer.graders.table import GRADERS
 
 GOLDEN = GoldenCase(id="case", prompt="?", expect=[{"type": "equals", "value": "yes"}])
 VOTE = Samples(count=3, vote="Majority", temperature="0.7")
-EQUALS = Expected(SCORERS["equals"], ExpectedText("yes"), outlook=OUTLOOKS["equals"])
+EQUALS = Expected(GRADERS["equals"], ExpectedText("yes"), outlook=OUTLOOKS["equals"])
 WRONG = Output("no, never", truncated=True)
 """An output that was truncated, and that no continuation could save."""
 OPEN = Output("ye", truncated=True)
@@ -115,7 +115,7 @@ def test_stored_lines_in_another_order_are_scored_by_case_id():
 
 
 def expected(text: str) -> Expected:
-    return Expected(SCORERS["equals"], ExpectedText(text))
+    return Expected(GRADERS["equals"], ExpectedText(text))
 
 
 def answer(text: str) -> list[Output]:

@@ -28,7 +28,7 @@ from tunegate_trainer.evaluate.golden_sets import golden_sets
 from tunegate_trainer.evaluate.sets import held_out_sets
 from tunegate_trainer.graders import Sample, Score
 from tunegate_trainer.graders.exact.one_by_one import OneByOne
-from tunegate_trainer.graders.table import SCORERS
+from tunegate_trainer.graders.table import GRADERS
 from tunegate_trainer.models.loading import load_base
 from tunegate_trainer.tokens.chat import load_tokenizer
 
@@ -39,7 +39,7 @@ def common_with_text(sample: Sample) -> Score:
     return common_characters(replace(sample, reference=sample.reference.text))
 
 
-TABLE = {**SCORERS, "rouge_l": OneByOne(common_with_text)}
+TABLE = {**GRADERS, "rouge_l": OneByOne(common_with_text)}
 
 
 def with_minimum(request: Request, minimum: str) -> Request:

@@ -20,7 +20,7 @@ from tunegate_trainer.evaluate.expected import Expected
 from tunegate_trainer.evaluate.scoring import score_cases
 from tunegate_trainer.evaluate.sets import Case
 from tunegate_trainer.graders import Output, Sample, Score
-from tunegate_trainer.graders.custom import CustomScorer
+from tunegate_trainer.graders.custom import CustomGrader
 from tunegate_trainer.tokens.rows import Row
 
 ROW = Row(id="row", prompt=[Message(role="user", content="?")], completion="yes")
@@ -47,7 +47,7 @@ class Deadlocked:
 
 
 def test_outputs_are_errors_if_the_scorer_hangs():
-    scorer = CustomScorer(Hanging(), min_seconds=0.01, seconds_per_output=0.02)
+    scorer = CustomGrader(Hanging(), min_seconds=0.01, seconds_per_output=0.02)
     case = Case("a", [], "?", "?", ROW, {"custom": [Expected(scorer, "yes")]})
     for scores in score_cases([case] * 2, [Output("yes", truncated=False)] * 2):
         assert scores["custom"].outcome == ERROR
@@ -66,13 +66,13 @@ class Counting:
 
 @pytest.mark.parametrize("counts", [Counts(True, 1), Counts(np.int64(1), np.int64(1))])
 def test_counts_of_other_integer_types_are_whole_numbers(counts):
-    (score,) = CustomScorer(Counting(counts)).score([Sample("?", "yes", "yes", ROW)])
+    (score,) = CustomGrader(Counting(counts)).score([Sample("?", "yes", "yes", ROW)])
     assert str(score.counts) == "1/1"
 
 
 @pytest.mark.parametrize("counts", [Counts(0.83, 1), Counts(5.0, 10)])
 def test_counts_that_are_not_whole_numbers_are_an_error_with_the_reason(counts):
-    (score,) = CustomScorer(Counting(counts)).score([Sample("?", "yes", "yes", ROW)])
+    (score,) = CustomGrader(Counting(counts)).score([Sample("?", "yes", "yes", ROW)])
     assert score.outcome == ERROR
     assert f"counts that are not whole numbers: {counts}" in score.explanation
 
@@ -80,8 +80,8 @@ def test_counts_that_are_not_whole_numbers_are_an_error_with_the_reason(counts):
 @pytest.mark.usefixtures("warm_roles")
 def test_process_ends_if_the_scorer_cannot_be_stopped():
     code = f"""
-        from {Path(__file__).stem} import CustomScorer, Deadlocked
-        CustomScorer(Deadlocked(), 0.01, 0, grace_seconds=0.01).score([])
+        from {Path(__file__).stem} import CustomGrader, Deadlocked
+        CustomGrader(Deadlocked(), 0.01, 0, grace_seconds=0.01).score([])
     """
     done = run_python(code, Path(__file__).parent)
     assert done.returncode == 1
@@ -105,11 +105,11 @@ def test_scorer_can_import_packages_that_roles_hide(tmp_path):
         """)
     )
     code = """
-        from tunegate_trainer.graders.custom import custom_scorer
+        from tunegate_trainer.graders.custom import custom_grader
         from tunegate_trainer.process.packages import hide
 
         hide("scipy", "sklearn", "wandb")
-        print(custom_scorer("f1").scorer.score(["sample"]))
+        print(custom_grader("f1").scorer.score(["sample"]))
     """
     done = run_python(code, tmp_path)
     assert done.stdout == "[1.0]\n", done.stderr

@@ -25,7 +25,7 @@ from tunegate_trainer.evaluate.sets import Case
 from tunegate_trainer.graders import Output, Sample, Score
 from tunegate_trainer.graders.exact.cut_off import OUTLOOKS, Outlook
 from tunegate_trainer.graders.exact.expected_text import ExpectedText
-from tunegate_trainer.graders.table import SCORERS
+from tunegate_trainer.graders.table import GRADERS
 from tunegate_trainer.tokens.reasoning import ReasoningMarks
 from tunegate_trainer.tokens.rows import Row
 
@@ -46,7 +46,7 @@ def prepared(golden: GoldenCase) -> Case:
         return CALL if leaf.type == "tool_calls_equal" else plain_reference(leaf, golden_labels([golden]))
 
     expected = expected_outputs(
-        golden.expect, lambda leaf: SCORERS.get(leaf.type, SCORERS["equals"]), reference
+        golden.expect, lambda leaf: GRADERS.get(leaf.type, GRADERS["equals"]), reference
     )
     return Case("case", [], "?", "?", golden, {"golden": expected})
 

@@ -20,8 +20,8 @@ from tunegate_api.messages import Message
 from tunegate_api.v1alpha1.finetunejob import TaskMetric
 from tunegate_api.verdict.counts import COUNTED, is_valid_for
 from tunegate_api.verdict.outcomes import ERROR, FAIL, PASS
-from tunegate_trainer.graders import Sample, Score, Scorer
-from tunegate_trainer.graders.custom import CustomScorer
+from tunegate_trainer.graders import Grader, Sample, Score
+from tunegate_trainer.graders.custom import CustomGrader
 from tunegate_trainer.graders.exact.expected_text import ExpectedText
 from tunegate_trainer.graders.exact.labels import ExpectedLabel
 from tunegate_trainer.graders.exact.numeric import ExpectedNumber
@@ -35,10 +35,10 @@ from tunegate_trainer.graders.servers import (
     gate_guard,
     gate_judge,
 )
-from tunegate_trainer.graders.table import SCORERS
+from tunegate_trainer.graders.table import GRADERS
 from tunegate_trainer.tokens.rows import Row
 
-TABLE: dict[str, Scorer] = {**SCORERS, "custom": CustomScorer(OneByOne(common_characters))}
+TABLE: dict[str, Grader] = {**GRADERS, "custom": CustomGrader(OneByOne(common_characters))}
 """The table, with a scorer of a user, and the scorers that ask a server."""
 CASES = (
     GoldenCase(id="golden", prompt="?", expect=[{"type": "equals", "value": "yes"}]),

@@ -11,11 +11,11 @@ import pytest
 
 from tunegate_api.cases.golden import GoldenCase
 from tunegate_api.messages import FunctionCall, Message, ToolCall
-from tunegate_trainer.graders import Sample, Score, Scorer
+from tunegate_trainer.graders import Grader, Sample, Score
 from tunegate_trainer.graders.exact.expected_text import ExpectedText
 from tunegate_trainer.graders.exact.json_values import same_json
 from tunegate_trainer.graders.exact.one_by_one import OneByOne, matcher
-from tunegate_trainer.graders.table import SCORERS
+from tunegate_trainer.graders.table import GRADERS
 from tunegate_trainer.tokens.rows import Row
 
 SCHEMA = {
@@ -40,7 +40,7 @@ EXISTS = {"type": "contains", "value": "x"}
 CALL = {"name": "weather", "arguments": {"city": "Oslo", "days": 2}}
 
 
-def judge(text: str, *, scorers: Mapping[str, Scorer] = SCORERS, **expectation) -> Score:
+def judge(text: str, *, scorers: Mapping[str, Grader] = GRADERS, **expectation) -> Score:
     """Score an output by one expectation of a golden case."""
     case = GoldenCase(id="case", prompt="?", expect=[EXISTS])
     reference = expectation["schema" if "schema" in expectation else "value"]
@@ -121,11 +121,11 @@ def test_exact_match_compares_tool_calls_if_the_row_has_some():
     respaced = reference.replace("\n", "  ")
     plain = row.model_copy(update={"tool_calls": None})
     samples = [Sample("?", respaced, ExpectedText(reference), case) for case in (row, plain)]
-    assert [score.outcome for score in SCORERS["exact_match"].score(samples)] == ["p", "f"]
+    assert [score.outcome for score in GRADERS["exact_match"].score(samples)] == ["p", "f"]
 
 
 def test_pattern_that_exceeds_the_time_limit_is_an_error():
-    regex = SCORERS["regex"]
+    regex = GRADERS["regex"]
     assert isinstance(regex, OneByOne)
     limited = {"regex": replace(regex, seconds=0.2)}
     judged = judge("a" * 40 + "!", type="regex", value=r"^(\w+\s?)*$", scorers=limited)
@@ -202,7 +202,7 @@ def test_referenced_schema_is_not_fetched_from_the_network():
 )
 def test_only_the_id_of_a_tool_call_is_ignored_not_an_argument_named_id(text, reference, outcome):
     case = GoldenCase(id="case", prompt="?", expect=[EXISTS])
-    (score,) = SCORERS["tool_calls_equal"].score([Sample("?", text, reference, case)])
+    (score,) = GRADERS["tool_calls_equal"].score([Sample("?", text, reference, case)])
     assert score.outcome == outcome
 
 
@@ -213,5 +213,5 @@ def test_missing_space_in_a_tool_call_argument_that_is_not_json_fails():
         "<tool_call>f <arg_key>city</arg_key><arg_value>New  York</arg_value></tool_call>",
         "<tool_call>f <arg_key>city</arg_key><arg_value>NewYork</arg_value></tool_call>",
     ]
-    scores = SCORERS["tool_calls_equal"].score([Sample("?", text, reference, case) for text in outputs])
+    scores = GRADERS["tool_calls_equal"].score([Sample("?", text, reference, case) for text in outputs])
     assert [score.outcome for score in scores] == ["p", "f"]

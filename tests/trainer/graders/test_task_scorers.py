@@ -12,13 +12,13 @@ from support.installed import install
 from tunegate_api.messages import Message
 from tunegate_api.verdict.counts import Classification, Counts
 from tunegate_trainer.graders import FAIL, PASS, Sample, Score, custom
-from tunegate_trainer.graders.custom import CustomScorer, custom_scorer
+from tunegate_trainer.graders.custom import CustomGrader, custom_grader
 from tunegate_trainer.graders.exact.expected_text import ExpectedText
 from tunegate_trainer.graders.exact.labels import ExpectedLabel, f1_label, label_indices, shown_labels
 from tunegate_trainer.graders.exact.numeric import ExpectedNumber, numbers_of
 from tunegate_trainer.graders.exact.rouge import ExpectedOverlap, rouge_tokens
 from tunegate_trainer.graders.exact.tool_calls import ExpectedCalls
-from tunegate_trainer.graders.table import SCORERS
+from tunegate_trainer.graders.table import GRADERS
 from tunegate_trainer.process.errors import UserError
 from tunegate_trainer.tokens.rows import Row
 
@@ -28,7 +28,7 @@ ROME = OSLO.replace("Oslo", "Rome")
 
 
 def score(metric: str, output: str, reference: object) -> Score:
-    (scored,) = SCORERS[metric].score([Sample("?", output, reference, ROW)])
+    (scored,) = GRADERS[metric].score([Sample("?", output, reference, ROW)])
     return scored
 
 
@@ -211,14 +211,14 @@ def installed(tmp_path, monkeypatch):
 
 @pytest.mark.usefixtures("installed")
 def test_entry_point_is_loaded_with_the_version_of_its_package():
-    (scored,) = custom_scorer("half").score([Sample("?", "a", "b", ROW)])
+    (scored,) = custom_grader("half").score([Sample("?", "a", "b", ROW)])
     assert scored.counts == Counts(1, 2)
     assert custom.custom_version("half") == "metrics 1.0"
 
 
 @pytest.mark.usefixtures("installed")
 def test_score_of_a_user_without_counts_is_one_or_zero():
-    passed, failed, broken = custom_scorer("plain").score([Sample("?", "a", "b", ROW)] * 3)
+    passed, failed, broken = custom_grader("plain").score([Sample("?", "a", "b", ROW)] * 3)
     assert passed == Score(PASS, counts=Counts(1, 1))
     assert failed == Score(FAIL, "no explanation", Counts(0, 1))
     assert broken.explanation == "could not be scored: ValueError: the scorer returned None"
@@ -237,7 +237,7 @@ def test_score_of_a_user_without_counts_is_one_or_zero():
 )
 def test_unusable_entry_point_is_refused_with_the_reason(name, message, hint):
     with pytest.raises(UserError, match=message) as raised:
-        custom_scorer(name)
+        custom_grader(name)
     assert hint in raised.value.hint
 
 
@@ -247,6 +247,6 @@ def test_scorer_in_the_docs_gives_the_values_that_it_describes():
     module: dict[str, Any] = {}
     exec(code, module)  # noqa: S102 - the code of our own page
     samples = [Sample("?", output, "yes", ROW) for output in ("no", "yes, it is")]
-    short, long = CustomScorer(module["length"]).score(samples)
+    short, long = CustomGrader(module["length"]).score(samples)
     assert short == Score(PASS, counts=Counts(1, 1))
     assert long == Score(FAIL, "is 10 characters long", Counts(300, 1000))

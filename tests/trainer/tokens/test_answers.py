@@ -13,7 +13,7 @@ from support.tiny_model import make_tokenizer
 from tunegate_api.messages import FunctionCall, Message, ToolCall
 from tunegate_api.verdict.outcomes import FAIL, PASS
 from tunegate_trainer.graders import Sample
-from tunegate_trainer.graders.table import SCORERS
+from tunegate_trainer.graders.table import GRADERS
 from tunegate_trainer.process.errors import UserError
 from tunegate_trainer.tokens.answers import answer_after, calls_text, example_tokens
 from tunegate_trainer.tokens.chat import (
@@ -272,7 +272,7 @@ def test_tool_call_as_trained_passes_the_tool_calls_equal_scorer(name, reasoning
     other = [ToolCall(function=FunctionCall(name="weather"))]
     outputs = [without_special_tokens(tokenizer, seen), calls_text(tokenizer, QUESTION, other, TOOLS)]
     row = Row(id="row", prompt=QUESTION, completion="", tool_calls=CALL.tool_calls)
-    scores = SCORERS["tool_calls_equal"].score([Sample("", text, reference, row) for text in outputs])
+    scores = GRADERS["tool_calls_equal"].score([Sample("", text, reference, row) for text in outputs])
     assert [score.outcome for score in scores] == [PASS, FAIL]
 
 

@@ -9,9 +9,10 @@ from support.model_templates import model_templates, tokenizer_for
 from tunegate_api.messages import FunctionCall, Message, ToolCall
 from tunegate_api.v1alpha1.finetunejob import TaskMetric
 from tunegate_api.verdict.outcomes import FAIL, PASS
-from tunegate_trainer.evaluate.references import task_references
+from tunegate_trainer.evaluate.references import labelled_answer, task_references
+from tunegate_trainer.graders import Sample
 from tunegate_trainer.graders.grader import Sample
-from tunegate_trainer.graders.table import SCORERS
+from tunegate_trainer.graders.table import GRADERS
 from tunegate_trainer.tokens.answers import labelled_answer
 from tunegate_trainer.tokens.rows import Row
 
@@ -84,7 +85,7 @@ def rows(prose: str, function: str = "weather", tools: list[str] | None = None) 
 def outcomes_for(tokenizer: PreTrainedTokenizerBase, given: list[Row], outputs: list[str]) -> list[str]:
     references = task_references(tokenizer, given, METRIC, None)
     samples = [Sample("", *each) for each in zip(outputs, references, given, strict=True)]
-    return [score.outcome for score in SCORERS["tool_calls"].score(samples)]
+    return [score.outcome for score in GRADERS["tool_calls"].score(samples)]
 
 
 def outcomes(tokenizer: PreTrainedTokenizerBase, outputs: list[str], prose: str = MANUAL) -> list[str]:

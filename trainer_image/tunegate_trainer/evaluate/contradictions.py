@@ -35,7 +35,7 @@ from tunegate_trainer.graders import Sample
 from tunegate_trainer.graders.exact.labels import LABEL_FORMS
 from tunegate_trainer.graders.exact.length import counted_length
 from tunegate_trainer.graders.grader import quoted
-from tunegate_trainer.graders.table import SCORERS
+from tunegate_trainer.graders.table import GRADERS
 
 _MAX_REASON = 400
 """Maximum length of a reason, in characters."""
@@ -124,7 +124,7 @@ def _fails(leaf: Leaf, other: _Condition, case: GoldenCase) -> bool:
     if output is None:
         return False
     reference = plain_reference(other.leaf, labels={})
-    (score,) = SCORERS[other.leaf.type].score([Sample("", output, reference, case)])
+    (score,) = GRADERS[other.leaf.type].score([Sample("", output, reference, case)])
     is_decided = score.outcome != ERROR and not score.undecided
     return is_decided and (score.outcome == PASS) == other.negated
 

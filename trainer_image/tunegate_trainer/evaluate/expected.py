@@ -7,7 +7,7 @@ from typing import Any
 from tunegate_api.cases.expectations import Expectation, GroupExpectation, Leaf
 from tunegate_api.meta import shorten
 from tunegate_api.verdict.outcomes import ERROR, FAIL, PASS
-from tunegate_trainer.graders import Sample, Score, Scorer
+from tunegate_trainer.graders import Grader, Sample, Score
 from tunegate_trainer.graders.exact.cut_off import OUTLOOKS, Outlook, always_open
 from tunegate_trainer.graders.grader import MAX_EXPLANATION
 
@@ -16,7 +16,7 @@ from tunegate_trainer.graders.grader import MAX_EXPLANATION
 class Expected:
     """The scorer of an output and the reference that it compares the output with."""
 
-    scorer: Scorer
+    scorer: Grader
     reference: Any
     """What the output is compared with, see :class:`~tunegate_trainer.graders.Sample`."""
     excluded: str = ""
@@ -43,7 +43,7 @@ Place = tuple[int, ...]
 
 def expected_outputs(
     expectations: Sequence[Expectation],
-    scorer: Callable[[Leaf], Scorer],
+    scorer: Callable[[Leaf], Grader],
     reference: Callable[[Leaf], Any],
 ) -> list[Expected | ExpectedGroup]:
     """Return the expectations of a golden case with their scorers. ``scorer`` returns the scorer of an

@@ -29,7 +29,7 @@ from tunegate_trainer.evaluate.golden_references import golden_labels, plain_ref
 from tunegate_trainer.evaluate.scoring import EMPTY, is_forbidden_empty
 from tunegate_trainer.graders import Sample, Score
 from tunegate_trainer.graders.grader import quoted
-from tunegate_trainer.graders.table import SCORERS
+from tunegate_trainer.graders.table import GRADERS
 
 TRIED = (
     "Bananas are yellow.",
@@ -146,7 +146,7 @@ def _texts(leaf: Leaf) -> list[str]:
 
 def _score(case: GoldenCase, output: str, labels: Mapping[str, int]) -> Score:
     expected = expected_outputs(
-        case.expect, lambda leaf: SCORERS[leaf.type], lambda leaf: plain_reference(leaf, labels)
+        case.expect, lambda leaf: GRADERS[leaf.type], lambda leaf: plain_reference(leaf, labels)
     )
     if is_forbidden_empty(case, output):
         return Score(FAIL, EMPTY)

@@ -22,10 +22,10 @@ from tunegate_trainer.evaluate.expected import Expectations, expected_outputs
 from tunegate_trainer.evaluate.golden_references import golden_labels
 from tunegate_trainer.evaluate.references import golden_reference
 from tunegate_trainer.evaluate.sets import GOLDEN, Case, GeneratedSet, shown_prompt
-from tunegate_trainer.graders import Scorer
-from tunegate_trainer.graders.custom import CUSTOM, custom_scorer, custom_version
+from tunegate_trainer.graders import Grader
+from tunegate_trainer.graders.custom import CUSTOM, custom_grader, custom_version
 from tunegate_trainer.graders.servers import server_scorers
-from tunegate_trainer.graders.table import SCORERS
+from tunegate_trainer.graders.table import GRADERS
 from tunegate_trainer.process.context import Context
 from tunegate_trainer.process.errors import BadDataError, UserError
 from tunegate_trainer.tokens.chat import render
@@ -35,7 +35,7 @@ def golden_sets(
     context: Context,
     tokenizer: PreTrainedTokenizerBase,
     gates: Sequence[GateRequest],
-    scorers: Mapping[str, Scorer] = SCORERS,
+    scorers: Mapping[str, Grader] = GRADERS,
 ) -> list[GeneratedSet]:
     """Return the golden sets of ``gates``, with the scorers of their expectations. The golden set of a gate
     in a dry run is left out if it cannot be used.
@@ -80,7 +80,7 @@ def _without_sealed(golden: GeneratedSet, gate: GateRequest) -> GeneratedSet:
 
 
 def _golden_set(
-    context: Context, tokenizer: PreTrainedTokenizerBase, gate: GateRequest, scorers: Mapping[str, Scorer]
+    context: Context, tokenizer: PreTrainedTokenizerBase, gate: GateRequest, scorers: Mapping[str, Grader]
 ) -> GeneratedSet:
     text = golden_text(context, gate.name, gate.spec.golden.source)
     digest = sha256_text(text)
@@ -126,7 +126,7 @@ def _expected(
     gate: str,
     case: GoldenCase,
     labels: Mapping[str, int],
-    scorers: Mapping[str, Scorer],
+    scorers: Mapping[str, Grader],
 ) -> Expectations:
     with _errors_name(gate, case):
         return expected_outputs(
@@ -140,20 +140,20 @@ def _scorer_name(leaf: Leaf) -> str:
     return f"{CUSTOM} {leaf.entry_point}" if isinstance(leaf, CustomExpectation) else leaf.type
 
 
-def _custom_scorers(gate: str, cases: Sequence[GoldenCase]) -> dict[str, Scorer]:
+def _custom_scorers(gate: str, cases: Sequence[GoldenCase]) -> dict[str, Grader]:
     """Return the user's scorers that the cases name, each once. Raises :class:`UserError` if one is missing
     or cannot be loaded."""
-    found: dict[str, Scorer] = {}
+    found: dict[str, Grader] = {}
     for case in cases:
         for leaf in leaves(case.expect):
             if isinstance(leaf, CustomExpectation) and _scorer_name(leaf) not in found:
                 field = f"EvalGate {gate}, case {case.id}"
-                found[_scorer_name(leaf)] = custom_scorer(leaf.entry_point, field)
+                found[_scorer_name(leaf)] = custom_grader(leaf.entry_point, field)
     return found
 
 
 def _identity(
-    digest: str, custom: Mapping[str, Scorer], servers: Mapping[str, Scorer], gate: GateRequest
+    digest: str, custom: Mapping[str, Grader], servers: Mapping[str, Grader], gate: GateRequest
 ) -> str:
     """Return the digest of a golden set. It includes the versions of the user's scorers and the settings of
     the judge and the guardrail, if cases need them, and whether they are asked without the job's proxy."""

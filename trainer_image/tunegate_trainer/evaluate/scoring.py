@@ -13,7 +13,7 @@ from tunegate_api.verdict.outcomes import ERROR, FAIL, PASS, TRUNCATED
 from tunegate_trainer.data.refusals import HEAD, is_refusal
 from tunegate_trainer.evaluate.expected import Expected, Place, combined, outlook, placed
 from tunegate_trainer.evaluate.sets import SAFETY, Case
-from tunegate_trainer.graders import Output, Sample, Score, Scorer
+from tunegate_trainer.graders import Grader, Output, Sample, Score
 from tunegate_trainer.graders.exact.cut_off import Outlook
 from tunegate_trainer.graders.grader import not_scored
 from tunegate_trainer.tokens.rows import Row
@@ -33,7 +33,7 @@ def score_cases(cases: Sequence[Case], outputs: Sequence[Output]) -> list[Mappin
     that was truncated too early is not scored.
     """
     answers = [_Answer(case, output) for case, output in zip(cases, outputs, strict=True)]
-    batches: dict[Scorer, dict[_Question, Sample]] = {}
+    batches: dict[Grader, dict[_Question, Sample]] = {}
     for number, answer in enumerate(answers):
         for measure in answer.scored_measures:
             for place, expected in placed(answer.case.measures[measure]):
@@ -141,7 +141,7 @@ def _may_still_refuse(output: Output) -> bool:
     return output.truncated and len(text) < HEAD and not is_refusal(text)
 
 
-def _scored(scorer: Scorer, batch: Sequence[Sample]) -> Sequence[Score]:
+def _scored(scorer: Grader, batch: Sequence[Sample]) -> Sequence[Score]:
     """Return one score per sample. If the scorer raises an exception or returns a wrong number of scores, all
     samples are errors. If it returns an invalid score, only this sample is an error."""
     try:

@@ -23,11 +23,11 @@ from tunegate_trainer.data.token_ids import no_embedding
 from tunegate_trainer.evaluate.config_map_files import metric_schema
 from tunegate_trainer.evaluate.expected import Expectations, Expected
 from tunegate_trainer.evaluate.references import task_references
-from tunegate_trainer.graders import Scorer
-from tunegate_trainer.graders.custom import CUSTOM, custom_scorer, custom_version
+from tunegate_trainer.graders import Grader
+from tunegate_trainer.graders.custom import CUSTOM, custom_grader, custom_version
 from tunegate_trainer.graders.exact.cut_off import OUTLOOKS, always_open
 from tunegate_trainer.graders.exact.labels import F1, shown_labels
-from tunegate_trainer.graders.table import SCORERS
+from tunegate_trainer.graders.table import GRADERS
 from tunegate_trainer.process.context import Context
 from tunegate_trainer.process.errors import BadDataError, SourceNotFoundError, UserError
 from tunegate_trainer.process.files import sha256_file
@@ -136,7 +136,7 @@ def held_out_sets(
     context: Context,
     tokenizer: PreTrainedTokenizerBase,
     split: HeldOutSplit,
-    scorers: Mapping[str, Scorer] = SCORERS,
+    scorers: Mapping[str, Grader] = GRADERS,
 ) -> list[EvaluationSet]:
     """Return the evaluation sets for the job's task metrics on ``split``, which is ``dev`` or ``test``.
 
@@ -156,7 +156,7 @@ def check_metrics(metrics: Sequence[TaskMetric]) -> None:
     """Raise :class:`UserError` for a custom task metric whose scorer is missing or cannot be loaded."""
     for metric in metrics:
         if metric.name == CUSTOM:
-            custom_scorer(str(metric.entry_point))
+            custom_grader(str(metric.entry_point))
 
 
 def _rows(
@@ -164,7 +164,7 @@ def _rows(
     tokenizer: PreTrainedTokenizerBase,
     split: HeldOutSplit,
     metrics: Sequence[TaskMetric],
-    scorers: Mapping[str, Scorer],
+    scorers: Mapping[str, Grader],
 ) -> GeneratedSet:
     plan: SplitPlan = getattr(context.plan.data, split)
     path = context.workspace / context.paths.data / f"{split}.jsonl"
@@ -201,8 +201,8 @@ def _rows(
     )
 
 
-def _scorer(metric: TaskMetric, scorers: Mapping[str, Scorer]) -> Scorer:
-    return custom_scorer(str(metric.entry_point)) if metric.name == CUSTOM else scorers[metric.name]
+def _scorer(metric: TaskMetric, scorers: Mapping[str, Grader]) -> Grader:
+    return custom_grader(str(metric.entry_point)) if metric.name == CUSTOM else scorers[metric.name]
 
 
 def _options(metric: TaskMetric) -> dict[str, Any]:

@@ -5,6 +5,6 @@ This module has what the graders of users need, and imports no grader.
 
 from tunegate_api.verdict.counts import Counts
 from tunegate_api.verdict.outcomes import FAIL, PASS
-from tunegate_trainer.graders.grader import Output, Sample, Score, Scorer
+from tunegate_trainer.graders.grader import Grader, Output, Sample, Score
 
-__all__ = ["FAIL", "PASS", "Counts", "Output", "Sample", "Score", "Scorer"]
+__all__ = ["FAIL", "PASS", "Counts", "Grader", "Output", "Sample", "Score"]

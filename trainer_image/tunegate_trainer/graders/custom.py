@@ -10,7 +10,7 @@ from typing import Any
 from tunegate_api.verdict.counts import Counts
 from tunegate_api.verdict.outcomes import ERROR, FAIL, PASS
 from tunegate_trainer.graders.exact.time_limit import time_limit
-from tunegate_trainer.graders.grader import MAX_EXPLANATION, Sample, Score, Scorer, not_scored
+from tunegate_trainer.graders.grader import MAX_EXPLANATION, Grader, Sample, Score, not_scored
 from tunegate_trainer.process.errors import UserError
 from tunegate_trainer.process.packages import show_all
 
@@ -29,11 +29,11 @@ class _OutOfTime(BaseException):
 
 
 @dataclass(frozen=True, eq=False)
-class CustomScorer:
+class CustomGrader:
     """A scorer of the user, with a time limit. A score without counts has the value 1 if the output passed,
     otherwise 0."""
 
-    scorer: Scorer
+    scorer: Grader
     min_seconds: float = 600
     seconds_per_output: float = 10
     """The time limit of a call is ``min_seconds``, and this time more for each output. With the defaults, a
@@ -62,7 +62,7 @@ class CustomScorer:
             faulthandler.cancel_dump_traceback_later()
 
 
-def custom_scorer(name: str, field: str = "spec.taskMetrics") -> CustomScorer:
+def custom_grader(name: str, field: str = "spec.taskMetrics") -> CustomGrader:
     """Load the scorer that the entry point ``name`` names. Errors begin with ``field``.
 
     Raises :class:`UserError` if there is no such entry point, if several packages have it, if it cannot be
@@ -75,7 +75,7 @@ def custom_scorer(name: str, field: str = "spec.taskMetrics") -> CustomScorer:
             f"{field}: the entry point {name} of {GROUP} is not a scorer",
             "the entry point must name an object with the method score(samples), not a class or a function",
         )
-    return CustomScorer(loaded)
+    return CustomGrader(loaded)
 
 
 def custom_version(name: str) -> str:

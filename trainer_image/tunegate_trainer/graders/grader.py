@@ -66,7 +66,7 @@ class Score:
     """Whether the output failed because it cannot be judged. Then the opposite expectation fails too."""
 
 
-class Scorer(Hashable, Protocol):
+class Grader(Hashable, Protocol):
     """Judges outputs by one type of expectation, or by one task metric.
 
     Hashable, because the samples of all cases are batched by their scorer.

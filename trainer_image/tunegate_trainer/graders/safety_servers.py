@@ -13,8 +13,8 @@ from tunegate_api.contract.request import GateRequest
 from tunegate_api.v1alpha1.safety import SafetyScorer
 from tunegate_api.verdict.outcomes import FAIL, PASS
 from tunegate_api.verdict.safety import SafetyKind
-from tunegate_trainer.graders.exact.safety import SAFETY_SCORER
-from tunegate_trainer.graders.grader import Sample, Score, Scorer, quoted
+from tunegate_trainer.graders.exact.safety import SAFETY_GRADER
+from tunegate_trainer.graders.grader import Grader, Sample, Score, quoted
 from tunegate_trainer.graders.guardrail.guard import Guard
 from tunegate_trainer.graders.guardrail.protocols import Rated, Rating
 from tunegate_trainer.graders.model.answer import JudgeAnswer
@@ -31,14 +31,14 @@ from tunegate_trainer.process.context import Context
 from tunegate_trainer.process.errors import UserError
 
 
-def safety_scorer(context: Context, gate: GateRequest, scorer: SafetyScorer) -> Scorer:
+def safety_scorer(context: Context, gate: GateRequest, scorer: SafetyScorer) -> Grader:
     """Return the scorer of a gate's safety set. It asks nothing until it scores outputs. Raises
     :class:`UserError` if the gate does not name its server."""
     if scorer.type == GUARDRAIL:
         return SafetyGuardrailScorer(gate_guard(context, gate))
     if scorer.type == JUDGE:
         return SafetyJudgeScorer(safety_judge(context, gate))
-    return SAFETY_SCORER
+    return SAFETY_GRADER
 
 
 def safety_judge(context: Context, gate: GateRequest) -> ComplianceJudge:
@@ -117,7 +117,7 @@ class SafetyGuardrailScorer:
         harmful = {i: each for i, each in enumerate(samples) if each.reference == SafetyKind.UNSAFE}
         harmless = {i: each for i, each in enumerate(samples) if i not in harmful}
         found = dict(zip(harmful, self._rated([*harmful.values()]), strict=True))
-        found |= zip(harmless, SAFETY_SCORER.score([*harmless.values()]), strict=True)
+        found |= zip(harmless, SAFETY_GRADER.score([*harmless.values()]), strict=True)
         return [found[i] for i in range(len(samples))]
 
     def _rated(self, samples: Sequence[Sample]) -> list[Score]:

@@ -15,7 +15,7 @@ from tunegate_api.contract.request import GateRequest
 from tunegate_api.judging.review_sample import ReviewRow
 from tunegate_api.messages import Message
 from tunegate_api.verdict.outcomes import ERROR, FAIL, PASS
-from tunegate_trainer.graders.grader import MAX_EXPLANATION, Sample, Score, Scorer
+from tunegate_trainer.graders.grader import MAX_EXPLANATION, Grader, Sample, Score
 from tunegate_trainer.graders.guardrail.guard import Guard
 from tunegate_trainer.graders.guardrail.protocols import Exchange, Rated, Rating
 from tunegate_trainer.graders.model.answer import JudgeAnswer
@@ -28,11 +28,11 @@ JUDGE, GUARDRAIL = "judge", "guardrail"
 """The types of expectations, and the fields of the gate with their servers."""
 
 
-def server_scorers(context: Context, gate: GateRequest, cases: Sequence[GoldenCase]) -> dict[str, Scorer]:
+def server_scorers(context: Context, gate: GateRequest, cases: Sequence[GoldenCase]) -> dict[str, Grader]:
     """Return the scorers that ``cases`` need, by the type of their expectations. Raises :class:`UserError` if
     the gate does not name their server."""
     needed = {leaf.type for case in cases for leaf in leaves(case.expect)}
-    found: dict[str, Scorer] = {}
+    found: dict[str, Grader] = {}
     if JUDGE in needed:
         found[JUDGE] = JudgeScorer(gate_judge(context, gate))
     if GUARDRAIL in needed:

@@ -12,9 +12,9 @@ from tunegate_trainer.graders.exact.refusal import refusal
 from tunegate_trainer.graders.exact.rouge import rouge_l, word_f1
 from tunegate_trainer.graders.exact.text import contains, equals, not_contains, regex, starts_with
 from tunegate_trainer.graders.exact.tool_calls import tool_calls, tool_calls_equal
-from tunegate_trainer.graders.grader import Scorer
+from tunegate_trainer.graders.grader import Grader
 
-SCORERS: Mapping[str, Scorer] = {
+GRADERS: Mapping[str, Grader] = {
     "equals": matcher(equals),
     "starts_with": matcher(starts_with),
     "contains": matcher(contains),

@@ -1,4 +1,4 @@
-"""Scorer for the length of an output."""
+"""Grader for the length of an output."""
 
 from tunegate_api.cases.expectations import LengthExpectation
 from tunegate_trainer.graders.grader import Sample

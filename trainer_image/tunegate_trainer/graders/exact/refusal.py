@@ -1,4 +1,4 @@
-"""Scorer for refusals."""
+"""Grader for refusals."""
 
 from tunegate_trainer.data.refusals import is_refusal
 from tunegate_trainer.graders.grader import Sample, quoted
