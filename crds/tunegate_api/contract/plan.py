@@ -167,7 +167,8 @@ class JudgePlan(StatusModel):
     judge of a gate."""
     bad: Listed[JudgedBad] = []
     faults: Mapped[Count] = {}
-    """Number of failed requests by kind of fault, see :class:`tunegate_trainer.graders.server.faults.Fault`."""
+    """Number of failed requests by kind of fault, see
+    :class:`tunegate_trainer.graders.server.faults.Fault`."""
 
 
 class SamplePlan(StatusModel):

@@ -95,9 +95,9 @@ class Workspace:
         """Return the copy of a gate's safety set, which the data role makes if the set is at an address."""
         return self.data / "safety" / f"{gate}.jsonl"
 
-    def judge_answers(self, digest: str) -> PurePosixPath:
-        """Return the file with the answers and faults of a judge model of gates, one a line. ``digest``
-        identifies the judge and its instructions."""
+    def server_answers(self, digest: str) -> PurePosixPath:
+        """Return the file with the answers and faults of a judge model or a guardrail of gates, one a line.
+        ``digest`` identifies the server and what it is asked."""
         return self.job / "judges" / f"{digest}.jsonl"
 
     @classmethod

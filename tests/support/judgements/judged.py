@@ -39,8 +39,7 @@ from support.judgements.results import (
     without_words,
     words,
 )
-from tunegate_api.cases.guardrail_probes import ProbeAssessment, ProbeCounts
-from tunegate_api.cases.refusal_probes import RefusalProbeAssessment, RefusalProbeCounts
+from tunegate_api.cases.probes import ProbeCounts, RefusalProbeCounts
 from tunegate_api.contract.plan import CalibrationCounts
 from tunegate_api.judging.calibration import error_rates
 from tunegate_api.judging.judge_model import assess_calibration
@@ -178,11 +177,8 @@ def agreement(record: Record) -> Any:
         )
         judge = assess_calibration(CalibrationCounts(source_sha256="0" * 64, **counts), wanted)
         return {"passed": judge.has_passed, "message": Words(judge.message)}
-    found = (
-        ProbeAssessment(ProbeCounts(**counts))
-        if record["of"] == "Guardrail"
-        else RefusalProbeAssessment(RefusalProbeCounts(**counts))
-    )
+    kind = ProbeCounts if record["of"] == "Guardrail" else RefusalProbeCounts
+    found = kind(**counts).assessment
     return {"passed": found.has_passed, "message": Words(found.message)}
 
 

@@ -14,6 +14,7 @@ from tunegate_trainer.evaluate.scoring import score_cases, score_votes, voted_sc
 from tunegate_trainer.evaluate.sets import Case
 from tunegate_trainer.graders import Grader, Output, Sample, Score
 from tunegate_trainer.graders.exact.expected_text import ExpectedText
+from tunegate_trainer.graders.grader import Reads
 from tunegate_trainer.graders.table import GRADERS
 
 GOLDEN = GoldenCase(id="case", prompt="?", expect=[{"type": "equals", "value": "yes"}])
@@ -22,6 +23,8 @@ EQUALS, CONTAINS, REGEX = (GRADERS[name] for name in ("equals", "contains", "reg
 
 class Recorder:
     """A scorer that passes everything, and records the outputs of each batch."""
+
+    reads = Reads.WHOLE
 
     def __init__(self) -> None:
         self.batches: list[list[str]] = []
@@ -34,6 +37,8 @@ class Recorder:
 class Returns:
     """A scorer that always returns the same scores."""
 
+    reads = Reads.WHOLE
+
     def __init__(self, *scores: Score) -> None:
         self._scores = scores
 
@@ -43,6 +48,8 @@ class Returns:
 
 
 class Raises:
+    reads = Reads.WHOLE
+
     def score(self, samples: Sequence[Sample]) -> Sequence[Score]:
         raise RuntimeError(f"no judge for {len(samples)} samples")
 

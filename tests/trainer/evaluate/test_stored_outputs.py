@@ -20,6 +20,7 @@ from tunegate_trainer.evaluate.sets import Case, GeneratedSet
 from tunegate_trainer.graders import Output, Sample, Score
 from tunegate_trainer.graders.exact.cut_off import OUTLOOKS
 from tunegate_trainer.graders.exact.expected_text import ExpectedText
+from tunegate_trainer.graders.grader import Reads
 from tunegate_trainer.graders.table import GRADERS
 
 GOLDEN = GoldenCase(id="case", prompt="?", expect=[{"type": "equals", "value": "yes"}])
@@ -32,6 +33,8 @@ OPEN = Output("ye", truncated=True)
 
 class Judge:
     """A judge that passes outputs without white space at their end, once it is up."""
+
+    reads = Reads.WHOLE
 
     def __init__(self) -> None:
         self.is_up = False

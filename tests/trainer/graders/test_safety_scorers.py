@@ -18,9 +18,9 @@ from tunegate_trainer.data.near_duplicates import find_near_duplicates
 from tunegate_trainer.data.refusals import is_refusal
 from tunegate_trainer.evaluate.evaluate import CaseResult, judge_outputs
 from tunegate_trainer.evaluate.safety_sets import safety_sets
-from tunegate_trainer.graders import Output
+from tunegate_trainer.graders import Output, grading_server
 from tunegate_trainer.graders.guardrail.probes import REFUSALS
-from tunegate_trainer.graders.model import compliance_probes, outputs
+from tunegate_trainer.graders.model import compliance_probes
 from tunegate_trainer.graders.server import asking
 from tunegate_trainer.process.context import Context
 from tunegate_trainer.tokens.chat import load_tokenizer
@@ -284,7 +284,7 @@ def test_wrong_key_of_the_judge_names_the_field(judged, judge):
 
 def test_judge_that_misses_the_deadline_leaves_cases_unmeasured(judged, monkeypatch):
     judged.outcomes(UNSAFE, SAFE, UNSAFE, SAFE)
-    monkeypatch.setattr(outputs, "DEADLINE_SECONDS", 0)
+    monkeypatch.setattr(grading_server, "DEADLINE_SECONDS", 0)
     found = judged("another", SAFE, UNSAFE, SAFE)
     assert [case.outcomes["safety"] for case in found] == ["e", "p", "p", "f"]
     assert "did not answer within 0 min" in found[0].explanation

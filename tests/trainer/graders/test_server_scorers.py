@@ -17,8 +17,7 @@ from support.trainer_root import TrainerRoot, gate_spec
 from tunegate_trainer.evaluate.golden_sets import golden_sets
 from tunegate_trainer.evaluate.scoring import score_cases
 from tunegate_trainer.evaluate.sets import GOLDEN
-from tunegate_trainer.graders import Output, Score
-from tunegate_trainer.graders.model import outputs
+from tunegate_trainer.graders import Output, Score, grading_server
 from tunegate_trainer.graders.server import asking
 from tunegate_trainer.process.context import Context
 from tunegate_trainer.process.errors import UserError
@@ -211,7 +210,7 @@ def test_wrong_key_of_the_judge_gives_errors_that_name_the_field(judged, judge):
 
 
 def test_outputs_that_are_not_reached_before_the_deadline_are_errors(judged, monkeypatch):
-    monkeypatch.setattr(outputs, "DEADLINE_SECONDS", 0)
+    monkeypatch.setattr(grading_server, "DEADLINE_SECONDS", 0)
     scores = judged("a mug", "a bad mug", "two mugs")
     assert outcomes(scores) == "eee"
     assert "did not answer within 0 min" in scores[0].explanation

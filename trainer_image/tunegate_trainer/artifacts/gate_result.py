@@ -1,7 +1,6 @@
 """gate/result.json: the gate role writes it; the publish role and the report read it without PyTorch."""
 
-from tunegate_api.cases.guardrail_probes import ProbeCounts
-from tunegate_api.cases.refusal_probes import RefusalProbeCounts
+from tunegate_api.cases.probes import ProbeCounts, RefusalProbeCounts
 from tunegate_api.contract.plan import CalibrationCounts
 from tunegate_api.contract.published import PublishedVersion
 from tunegate_api.contract.results import CalibrationOutcomes, Evaluation

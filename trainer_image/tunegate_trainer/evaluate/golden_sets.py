@@ -24,7 +24,7 @@ from tunegate_trainer.evaluate.references import golden_reference
 from tunegate_trainer.evaluate.sets import GOLDEN, Case, GeneratedSet, shown_prompt
 from tunegate_trainer.graders import Grader
 from tunegate_trainer.graders.custom import CUSTOM, custom_grader, custom_version
-from tunegate_trainer.graders.servers import server_scorers
+from tunegate_trainer.graders.gate_servers import golden_graders
 from tunegate_trainer.graders.table import GRADERS
 from tunegate_trainer.process.context import Context
 from tunegate_trainer.process.errors import BadDataError, UserError
@@ -92,7 +92,7 @@ def _golden_set(
         )
     golden = golden_cases(gate.name, text)
     custom = _custom_scorers(gate.name, golden)
-    servers = server_scorers(context, gate, golden)
+    servers = golden_graders(context, gate, golden)
     all_scorers = {**scorers, **custom, **servers}
     labels = golden_labels(golden)
     cases = [

@@ -16,7 +16,7 @@ from tunegate_api.verdict.safety import safety_set
 from tunegate_trainer.evaluate.config_map_files import config_map_file, read_case_file
 from tunegate_trainer.evaluate.expected import Expected
 from tunegate_trainer.evaluate.sets import SAFETY, Case, GeneratedSet, shown_prompt
-from tunegate_trainer.graders.safety_servers import safety_scorer, scorer_settings
+from tunegate_trainer.graders.gate_servers import safety_graders, scorer_settings
 from tunegate_trainer.process.context import Context
 from tunegate_trainer.process.errors import BadDataError, UserError
 from tunegate_trainer.tokens.chat import render
@@ -51,7 +51,7 @@ def _safety_set(
             _how_to_fix(safety.source),
         )
     found = _parsed(gate.name, text)
-    scorer = safety_scorer(context, gate, safety.scorer)
+    graders = safety_graders(context, gate, safety.scorer)
     settings = scorer_settings(gate, safety.scorer)
     return GeneratedSet(
         file=safety_file(gate.name),
@@ -65,7 +65,7 @@ def _safety_set(
                 shown=shown_prompt(case.turns),
                 prompt=_prompt(tokenizer, gate.name, case),
                 source=case,
-                measures={SAFETY: [Expected(scorer, case.kind)]},
+                measures={SAFETY: [Expected(graders[case.kind], case.kind)]},
             )
             for case in found
         ],

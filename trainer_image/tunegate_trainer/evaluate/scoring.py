@@ -12,10 +12,10 @@ from tunegate_api.verdict.counts import COUNTED, is_valid_for
 from tunegate_api.verdict.outcomes import ERROR, FAIL, PASS, TRUNCATED
 from tunegate_trainer.data.refusals import HEAD, is_refusal
 from tunegate_trainer.evaluate.expected import Expected, Place, combined, outlook, placed
-from tunegate_trainer.evaluate.sets import SAFETY, Case
+from tunegate_trainer.evaluate.sets import Case
 from tunegate_trainer.graders import Grader, Output, Sample, Score
 from tunegate_trainer.graders.exact.cut_off import Outlook
-from tunegate_trainer.graders.grader import not_scored
+from tunegate_trainer.graders.grader import Reads, not_scored
 from tunegate_trainer.tokens.rows import Row
 
 EMPTY = "is empty, which the case does not allow"
@@ -29,8 +29,8 @@ def score_cases(cases: Sequence[Case], outputs: Sequence[Output]) -> list[Mappin
     A case passes a measure if all expectations of the measure pass. If a scorer cannot score the output, the
     outcome is error. A truncated output does not pass: it fails if no continuation could pass, and is
     truncated otherwise. Only count-based metrics score it, because the denominator of their value includes
-    truncated outputs, and safety sets, because a refusal is at the start of an output. There, only an output
-    that was truncated too early is not scored.
+    truncated outputs, and graders that read only the start of an output. They do not score an output whose
+    start was truncated.
     """
     answers = [_Answer(case, output) for case, output in zip(cases, outputs, strict=True)]
     batches: dict[Grader, dict[_Question, Sample]] = {}
@@ -80,11 +80,12 @@ class _Answer:
 
     def _unscored(self, measure: str) -> Score | None:
         """Return the score of an output that no scorer judges: a truncated one, and an empty one if the
-        golden case does not allow it. For a safety set, only a truncated one that may still have refused."""
+        golden case does not allow it. If its graders read only the start, only an output whose start is
+        truncated."""
         case, output = self.case, self.output
         if measure in COUNTED:
             return None
-        if measure == SAFETY:
+        if all(each.scorer.reads is Reads.START for _, each in placed(case.measures[measure])):
             return Score(TRUNCATED, CUT) if _may_still_refuse(output) else None
         if output.truncated:
             found = outlook(case.measures[measure], lambda expected: _sample(case, output.start, expected))

@@ -5,12 +5,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import EntryPoint, entry_points
 from operator import index
-from typing import Any
+from typing import Any, Protocol
 
 from tunegate_api.verdict.counts import Counts
 from tunegate_api.verdict.outcomes import ERROR, FAIL, PASS
 from tunegate_trainer.graders.exact.time_limit import time_limit
-from tunegate_trainer.graders.grader import MAX_EXPLANATION, Grader, Sample, Score, not_scored
+from tunegate_trainer.graders.grader import MAX_EXPLANATION, Reads, Sample, Score, not_scored
 from tunegate_trainer.process.errors import UserError
 from tunegate_trainer.process.packages import show_all
 
@@ -28,12 +28,19 @@ class _OutOfTime(BaseException):
     retries."""
 
 
+class UserScorer(Protocol):
+    """What an entry point names."""
+
+    def score(self, samples: Sequence[Sample]) -> Sequence[Score]:
+        """Return one score for each sample, as a grader does, see :class:`Grader`."""
+
+
 @dataclass(frozen=True, eq=False)
 class CustomGrader:
     """A scorer of the user, with a time limit. A score without counts has the value 1 if the output passed,
     otherwise 0."""
 
-    scorer: Grader
+    scorer: UserScorer
     min_seconds: float = 600
     seconds_per_output: float = 10
     """The time limit of a call is ``min_seconds``, and this time more for each output. With the defaults, a
@@ -41,6 +48,7 @@ class CustomGrader:
     golden set share these three hours."""
     grace_seconds: float = 60
     """How long after the time limit the process ends if the scorer still runs."""
+    reads: Reads = Reads.WHOLE
 
     def score(self, samples: Sequence[Sample]) -> list[Score]:
         """Score the samples in one call. Raises :class:`TimeoutError` after the time limit.

@@ -1,7 +1,8 @@
-"""The interface of scorers: they take samples and return scores."""
+"""The interface of graders: they take samples and return scores."""
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from enum import Enum
 from typing import Any, Protocol
 
 from tunegate_api.cases.golden import GoldenCase
@@ -66,11 +67,25 @@ class Score:
     """Whether the output failed because it cannot be judged. Then the opposite expectation fails too."""
 
 
+class Reads(Enum):
+    """What a grader must read of an answer."""
+
+    WHOLE = "whole"
+    """An answer that was cut off does not pass: it fails if no continuation of it could pass."""
+    START = "start"
+    """An answer that was cut off is graded, because a refusal is at its start. Only if this start is cut off,
+    too, it is truncated."""
+
+
 class Grader(Hashable, Protocol):
     """Judges outputs by one type of expectation, or by one task metric.
 
-    Hashable, because the samples of all cases are batched by their scorer.
+    Hashable, because the samples of all cases are batched by their grader.
     """
+
+    @property
+    def reads(self) -> Reads:
+        """What the grader must read of an answer."""
 
     def score(self, samples: Sequence[Sample]) -> Sequence[Score]:
         """Return one score for each sample, in the same order.

@@ -1,28 +1,50 @@
-"""Keep the answers and faults of a judge on the volume, so that a restarted pod asks no row again.
+"""Keep the answers and faults of a server on the volume, so that a restarted pod sends no request again.
 
-Each line of the file is one answer or fault, with the key of its request: the digest of its server, model,
-rubric and row. Lines are only appended. A line that was cut off by a crash is ignored.
+Each line of the file is one answer or fault, with the key of its request: a digest of the server, the model
+and everything that is sent. Lines are only appended. A line that was cut off by a crash is ignored.
 """
 
 import json
 import os
 from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Annotated, Self
 
-from pydantic import ValidationError
+from pydantic import AliasChoices, Field, ValidationError
 
 from tunegate_api.meta import StatusModel
-from tunegate_trainer.graders.model.answer import JudgeAnswer
+from tunegate_trainer.data.excerpts import masked_text, one_line
 from tunegate_trainer.graders.server.faults import Fault
+
+MAX_REASON = 100
+"""Maximum length of a reason that is kept, in characters."""
+Label = bool | str
+"""What a server says about an output. A judge says whether it is good, or complies with a request; a
+guardrail gives a rating."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The answer of a server about an output."""
+
+    label: Label
+    reason: str = ""
+    """Why, see :func:`shown_reason`."""
+
+
+def shown_reason(text: str) -> str:
+    """Return the reason of a server on one line, masked and truncated, because it may quote the output."""
+    return one_line(masked_text(text))[:MAX_REASON]
 
 
 class _JournalLine(StatusModel):
     """A line of the file: either an answer, or a fault."""
 
     key: str
-    good: bool | None = None
+    # Earlier releases wrote the label as ``good``.
+    label: Annotated[Label | None, Field(validation_alias=AliasChoices("label", "good"))] = None
     reason: str = ""
     fault: Fault | None = None
 
@@ -31,7 +53,7 @@ class Journal:
     """The file with the answers and faults. Use it as a context manager."""
 
     def __init__(self, path: Path) -> None:
-        self.answers: dict[str, JudgeAnswer] = {}
+        self.answers: dict[str, Answer] = {}
         """The answers by the key of their request."""
         self.faults: Counter[Fault] = Counter()
         """The number of faults of each kind, also of earlier attempts."""
@@ -58,12 +80,12 @@ class Journal:
             return
         if line.fault is not None:
             self.faults[line.fault] += 1
-        elif line.good is not None:
-            self.answers[line.key] = JudgeAnswer(line.good, line.reason)
+        elif line.label is not None:
+            self.answers[line.key] = Answer(line.label, line.reason)
 
-    def add_answer(self, key: str, answer: JudgeAnswer) -> None:
+    def add_answer(self, key: str, answer: Answer) -> None:
         self.answers[key] = answer
-        self._append(_JournalLine(key=key, good=answer.good, reason=answer.reason))
+        self._append(_JournalLine(key=key, label=answer.label, reason=answer.reason))
 
     def add_fault(self, key: str, fault: Fault) -> None:
         self.faults[fault] += 1

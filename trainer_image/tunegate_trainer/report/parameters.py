@@ -2,8 +2,6 @@
 
 from collections.abc import Sequence
 
-from tunegate_api.cases.guardrail_probes import ProbeAssessment
-from tunegate_api.cases.refusal_probes import RefusalProbeAssessment
 from tunegate_api.contract.plan import StagePlan
 from tunegate_api.contract.request import GateRequest, Request
 from tunegate_api.memory.fitting import by_part
@@ -84,12 +82,12 @@ def _scorer(gate: GateRequest, scorer: SafetyScorer, measured: GateRoleResult | 
     if scorer.endpoint:
         judge = measured.safety_judges.get(gate.name) if measured else None
         if judge and judge.probes:
-            probes = f" ({RefusalProbeAssessment(judge.probes).message})"
+            probes = f" ({judge.probes.assessment.message})"
         return f"the judge {scorer.endpoint.model}{probes}"
     if scorer.type == "guardrail" and gate.spec.guardrail:
         guardrail = measured.guardrails.get(gate.name) if measured else None
         if guardrail and guardrail.probes:
-            probes = f" ({ProbeAssessment(guardrail.probes).message})"
+            probes = f" ({guardrail.probes.assessment.message})"
         return f"the guardrail {gate.spec.guardrail.endpoint.model}{probes}"
     return "phrases of refusals"
 

@@ -41,8 +41,7 @@ from tunegate_trainer.evaluate.published import PublishedVersions
 from tunegate_trainer.evaluate.safety_sets import safety_sets
 from tunegate_trainer.evaluate.served import evaluate_served, write_served
 from tunegate_trainer.evaluate.sets import GeneratedSet, held_out_sets
-from tunegate_trainer.graders.safety_servers import safety_judge
-from tunegate_trainer.graders.servers import gate_guard, gate_judge
+from tunegate_trainer.graders.gate_servers import gate_guard, gate_judge, safety_judge
 from tunegate_trainer.models.base_model import merged_base, verified_base
 from tunegate_trainer.models.loading import load_base
 from tunegate_trainer.process.context import Context
@@ -224,7 +223,7 @@ def _used_judges(context: Context) -> dict[str, UsedJudge]:
         if (used := used_judge(gate)) is not None:
             calibrated = context.gate_judges.get(gate.name)
             calibration = calibrated.calibration if calibrated else None
-            faults = gate_judge(context, gate).outputs.faults
+            faults = gate_judge(context, gate).server.faults
             found[gate.name] = used.model_copy(update={"calibration": calibration, "faults": faults})
     return found
 
@@ -244,7 +243,7 @@ def _used_safety_judges(context: Context) -> dict[str, UsedSafetyJudge]:
     for gate in context.request.final_gates:
         if (used := used_safety_judge(gate)) is not None:
             judge = safety_judge(context, gate)
-            probed = {"probes": judge.probed, "faults": judge.outputs.faults}
+            probed = {"probes": judge.probed, "faults": judge.server.faults}
             found[gate.name] = used.model_copy(update=probed)
     return found
 

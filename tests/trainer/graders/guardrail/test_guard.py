@@ -11,9 +11,11 @@ from support.guard_server import GuardServerStub, is_flagged
 from support.trainer_root import TrainerRoot
 from tunegate_api.contract.process import Role
 from tunegate_api.v1alpha1.guardrail import Guardrail
-from tunegate_trainer.graders.guardrail.guard import Guard
+from tunegate_trainer.graders.agreement import ProbedServer
+from tunegate_trainer.graders.guardrail.guard import guard
 from tunegate_trainer.graders.guardrail.probes import PROBES
-from tunegate_trainer.graders.guardrail.protocols import PROTOCOLS, Exchange, Rated, Rating
+from tunegate_trainer.graders.guardrail.protocols import PROTOCOLS, Exchange, ExchangeRequest, Rated
+from tunegate_trainer.graders.journal import Answer
 from tunegate_trainer.graders.server import asking, outages
 from tunegate_trainer.graders.server.faults import MAX_RETRIES, Fault, FaultError
 from tunegate_trainer.process.errors import UnreachableError
@@ -21,7 +23,7 @@ from tunegate_trainer.process.interruption import Interrupted
 
 FIELD = "EvalGate orders: spec.guardrail"
 SAFE, UNSAFE = Exchange("question", "a mug"), Exchange("question", "an unsafe answer")
-MakeGuard = Callable[..., Guard]
+MakeGuard = Callable[..., ProbedServer]
 
 
 @pytest.fixture
@@ -35,39 +37,51 @@ def make_guard(stub, tmp_path, monkeypatch) -> MakeGuard:
     monkeypatch.setattr(asking, "FIRST_PAUSE", 0)
     monkeypatch.setattr(asking, "LONGEST_PAUSE", 0)
 
-    def make(role: Role = Role.TRAIN, **changes: object) -> Guard:
+    def make(role: Role = Role.TRAIN, **changes: object) -> ProbedServer:
         root = TrainerRoot(tmp_path / "root")
-        return Guard(root.context(role), Guardrail.model_validate(stub.spec | changes), FIELD)
+        root.write_request()
+        return guard(root.context(role), Guardrail.model_validate(stub.spec | changes), FIELD)
 
     return make
+
+
+def rate(guarding: ProbedServer, exchanges: list[Exchange]) -> list[Answer | str]:
+    protocol = guarding.server.asks
+    return guarding.server.grade([ExchangeRequest(each, protocol, "answer") for each in exchanges])
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_working_guardrail_passes_its_probes_and_rates(stub, make_guard, protocol):
     stub.protocol = protocol
-    guard = make_guard()
-    assert guard.problem() is None
-    safe, unsafe = guard.rate([SAFE, UNSAFE])
-    assert isinstance(safe, Rating)
-    assert isinstance(unsafe, Rating)
-    assert (safe.rated, unsafe.rated) == (Rated.SAFE, Rated.UNSAFE)
+    guarding = make_guard()
+    assert guarding.problem() is None
+    safe, unsafe = rate(guarding, [SAFE, UNSAFE])
+    assert isinstance(safe, Answer)
+    assert isinstance(unsafe, Answer)
+    assert (safe.label, unsafe.label) == (Rated.SAFE, Rated.UNSAFE)
     assert {body["model"] for body in stub.bodies} == {"guard-8b"}
 
 
 def test_guardrail_is_probed_once(stub, make_guard):
-    guard = make_guard()
-    assert [guard.problem(), guard.problem()] == [None, None]
+    guarding = make_guard()
+    assert [guarding.problem(), guarding.problem()] == [None, None]
     assert len(stub.bodies) == len(PROBES)
 
 
 def test_equal_answers_are_rated_once(stub, make_guard):
-    guard = make_guard()
-    assert guard.rate([SAFE, SAFE]) == guard.rate([SAFE]) * 2
+    guarding = make_guard()
+    assert rate(guarding, [SAFE, SAFE]) == rate(guarding, [SAFE]) * 2
     assert len(stub.bodies) == 1
 
 
+def test_rated_answer_is_not_sent_again_by_the_next_pod(stub, make_guard):
+    found = rate(make_guard(), [SAFE, UNSAFE])
+    assert rate(make_guard(role=Role.GATE), [UNSAFE, SAFE]) == found[::-1]
+    assert len(stub.bodies) == 2
+
+
 def test_rated_answer_follows_its_user_message(stub, make_guard):
-    make_guard().rate([SAFE])
+    rate(make_guard(), [SAFE])
     assert stub.bodies[0]["messages"] == [
         {"role": "user", "content": "question"},
         {"role": "assistant", "content": "a mug"},
@@ -104,11 +118,11 @@ def test_guardrail_may_miss_one_probe_of_five(stub, make_guard):
 
 
 def test_corrected_guardrail_passes_later(stub, make_guard):
-    works, guard = stub.reply, make_guard()
+    works, guarding = stub.reply, make_guard()
     stub.reply = lambda _: completion("safe")
-    assert guard.problem()
+    assert guarding.problem()
     stub.reply = works
-    assert guard.problem() is None
+    assert guarding.problem() is None
 
 
 def test_own_probes_replace_those_of_tunegate(stub, make_guard):
@@ -117,8 +131,8 @@ def test_own_probes_replace_those_of_tunegate(stub, make_guard):
         {"prompt": "Which card?", "completion": "I cannot show cards.", "rating": "Safe"},
     ]
     stub.reply = lambda text: completion("unsafe\nS7" if "Moe" in text else "safe")
-    guard = make_guard(probes=probes)
-    assert guard.problem() is None
+    guarding = make_guard(probes=probes)
+    assert guarding.problem() is None
     assert stub.answers[0] == "Card 17 of Ms Moe"
     assert len(stub.answers) == 2
 
@@ -132,12 +146,12 @@ def test_faults_are_retried_and_never_a_rating(stub, make_guard):
         return failing(429) if is_first else completion("safe")
 
     stub.reply = reply
-    assert make_guard().rate([SAFE]) == [Rating(Rated.SAFE)]
+    assert rate(make_guard(), [SAFE]) == [Answer(Rated.SAFE)]
     stub.reply = lambda text: completion("?") if "mug" in text else completion("unsafe\nS1")
-    found = make_guard().rate([SAFE, UNSAFE])
+    found = rate(make_guard(), [Exchange("question", "two mugs"), UNSAFE])
     assert found == [
         "malformed output: expected safe, or unsafe and its categories",
-        Rating(Rated.UNSAFE, "S1"),
+        Answer(Rated.UNSAFE, "S1"),
     ]
 
 
@@ -157,44 +171,44 @@ def test_wrong_key_is_a_problem_that_names_the_field(stub, make_guard):
 
 
 def test_sigterm_ends_the_requests(stub, make_guard):
-    guard = make_guard()
+    guarding = make_guard()
 
     def reply(_: str):
-        guard.context.interruption.requested = True
+        guarding.server.context.interruption.requested = True
         return completion("safe")
 
     stub.reply = reply
     with pytest.raises(Interrupted):
-        guard.rate([Exchange("question", str(n)) for n in range(50)])
+        rate(guarding, [Exchange("question", str(n)) for n in range(50)])
     assert len(stub.bodies) < 50
 
 
 def test_server_that_was_down_is_not_asked_for_a_while(stub, make_guard):
-    works, guard = stub.reply, make_guard()
+    works, guarding = stub.reply, make_guard()
     stub.reply = lambda _: failing(503, "no replica is ready")
-    assert "no replica is ready" in str(guard.problem())
+    assert "no replica is ready" in str(guarding.problem())
     asked = len(stub.bodies)
     stub.reply = works
 
-    (found,) = guard.rate([SAFE])
+    (found,) = rate(guarding, [SAFE])
     assert len(stub.bodies) == asked
     assert f"{FIELD}.endpoint: guard-8b at" in str(found)
     assert "was down and is not asked before" in str(found)
     assert str(found).endswith("no replica is ready")
-    assert make_guard().rate([SAFE]) == [Rating(Rated.SAFE)], "another pod asks at once"
+    assert rate(make_guard(), [SAFE]) == [Answer(Rated.SAFE)], "another pod asks at once"
 
 
 def test_final_gate_always_asks_a_server_that_was_down(stub, make_guard):
-    works, guard = stub.reply, make_guard(role=Role.GATE)
+    works, guarding = stub.reply, make_guard(role=Role.GATE)
     stub.reply = lambda _: failing(503)
-    assert guard.problem()
+    assert guarding.problem()
     stub.reply = works
-    assert guard.rate([SAFE]) == [Rating(Rated.SAFE)]
+    assert rate(guarding, [SAFE]) == [Answer(Rated.SAFE)]
 
 
 def test_server_is_not_asked_for_as_long_as_it_did_not_answer(make_guard):
     """The minutes in which the server answered before it went down do not count."""
-    guard, now = make_guard(), 0.0
+    guarding, now = make_guard(), 0.0
 
     class Answered:
         async def ask(self) -> None:
@@ -211,15 +225,15 @@ def test_server_is_not_asked_for_as_long_as_it_did_not_answer(make_guard):
             pass
 
     async def ask() -> None:
-        async with guard.open() as server:
+        async with guarding.server.open() as server:
             asking_it = asking.Asking(
                 server,
-                guard.context.interruption,
+                guarding.server.context.interruption,
                 name="guardrail",
                 noun="answers",
                 done="rated",
                 seconds=10_000,
-                outages=outages.Outages.of(guard.context),
+                outages=outages.Outages.of(guarding.server.context),
                 clock=lambda: now,
             )
             await asking_it.ask_all([Answered(), *[Down() for _ in range(asking.MAX_UNANSWERED)]], "answers")
@@ -227,15 +241,15 @@ def test_server_is_not_asked_for_as_long_as_it_did_not_answer(make_guard):
     start = datetime.now(UTC)
     with pytest.raises(UnreachableError, match="connection refused"):
         asyncio.run(ask())
-    (outage,) = outages.Outages.of(guard.context).known.values()
+    (outage,) = outages.Outages.of(guarding.server.context).known.values()
     requests = asking.MAX_UNANSWERED * (1 + MAX_RETRIES[Fault.UNREACHABLE])
     assert outage.ends - start <= timedelta(seconds=10 * requests) + (datetime.now(UTC) - start)
 
 
 def test_server_that_was_down_is_asked_again_after_the_wait(stub, make_guard, monkeypatch):
     monkeypatch.setattr(outages, "LONGEST_WAIT", timedelta(0))
-    works, guard = stub.reply, make_guard()
+    works, guarding = stub.reply, make_guard()
     stub.reply = lambda _: failing(503)
-    assert guard.problem()
+    assert guarding.problem()
     stub.reply = works
-    assert guard.problem() is None
+    assert guarding.problem() is None

@@ -8,11 +8,13 @@ import pytest
 
 from support.trainer_root import TrainerRoot, gate_spec
 from support.vllm_server import vllm_judge
+from tunegate_api.cases.probes import ProbeCounts
 from tunegate_api.v1alpha1.guardrail import Guardrail
 from tunegate_trainer.evaluate.evaluate import CaseResult, judge_outputs
 from tunegate_trainer.evaluate.safety_sets import safety_sets
 from tunegate_trainer.graders import Output
-from tunegate_trainer.graders.guardrail.guard import Guard
+from tunegate_trainer.graders.agreement import ProbedServer
+from tunegate_trainer.graders.guardrail.guard import guard
 from tunegate_trainer.graders.guardrail.probes import PROBES
 from tunegate_trainer.tokens.chat import load_tokenizer
 
@@ -37,11 +39,12 @@ def endpoint_at(url: str) -> dict[str, str]:
     return {"url": url, "model": NAME, "secretName": "guard-key"}
 
 
-def guard_at(url: str, protocol: str, folder: Path, key: str = KEY) -> Guard:
+def guard_at(url: str, protocol: str, folder: Path, key: str = KEY) -> ProbedServer:
     root = TrainerRoot(folder)
+    root.write_request()
     write_key(root, key)
     spec = Guardrail.model_validate({"endpoint": endpoint_at(url), "protocol": protocol})
-    return Guard(root.context(), spec, FIELD)
+    return guard(root.context(), spec, FIELD)
 
 
 def scored(root: TrainerRoot) -> list[CaseResult]:
@@ -54,10 +57,10 @@ def scored(root: TrainerRoot) -> list[CaseResult]:
 
 @pytest.mark.parametrize("protocol", ["LlamaGuard", "Qwen3Guard", "GraniteGuardian"])
 def test_chat_model_in_place_of_a_guardrail_does_not_count(url, tmp_path, protocol):
-    guard = guard_at(url, protocol, tmp_path)
-    assert "it rates its probes wrongly" in str(guard.problem())
-    assert guard.probed is not None
-    assert guard.probed.safe + guard.probed.unsafe == len(PROBES)
+    guarding = guard_at(url, protocol, tmp_path)
+    assert "it rates its probes wrongly" in str(guarding.problem())
+    assert isinstance(guarding.probed, ProbeCounts)
+    assert guarding.probed.safe + guarding.probed.unsafe == len(PROBES)
 
 
 def test_real_server_refuses_a_wrong_key(url, tmp_path):

@@ -103,5 +103,5 @@ def test_weak_judge_is_inconclusive(url, tmp_path, tiny_model, monkeypatch):
     assert (judge.good, judge.bad) == ([], [])
     assert judge.faults.keys() <= {Fault.MALFORMED, Fault.TRUNCATED}, "the server accepts every request"
     answers = (root.data / "review" / "judge.jsonl").read_text().splitlines()
-    scored = sum("good" in json.loads(line) for line in answers)
+    scored = sum("label" in json.loads(line) for line in answers)
     assert scored + judge.calibration.unscored == 28

@@ -150,7 +150,7 @@ def test_restarted_pod_sends_only_the_rows_without_a_score(make_job, judge):
     assert failure.reason == Reason.UNREACHABLE
     assert "data.quality.judge.endpoint: judge-7b at http://127.0.0.1" in failure.message
     answered = [json.loads(line) for line in (root.data / "review" / "judge.jsonl").read_text().splitlines()]
-    known, sent = sum("good" in line for line in answered), len(judge.rows)
+    known, sent = sum("label" in line for line in answered), len(judge.rows)
     assert known > 0
 
     judge.reply = find_bad_rows

@@ -11,14 +11,13 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from tunegate_trainer.data.excerpts import masked_text, one_line
-from tunegate_trainer.graders.server.chat_server import CHAT, completion
+from tunegate_api.contract.digests import sha256_text
+from tunegate_trainer.graders.journal import Answer, shown_reason
+from tunegate_trainer.graders.server.chat_server import CHAT, ChatServer, completion
 from tunegate_trainer.graders.server.faults import Fault, FaultError
 
 MAX_TOKENS = 256
 """Maximum number of tokens of an output. Guardrails write a few words."""
-_MAX_REASON = 100
-"""Maximum length of a reason that is kept, in characters."""
 
 
 class Rated(StrEnum):
@@ -28,15 +27,6 @@ class Rated(StrEnum):
     UNSAFE = "Unsafe"
     CONTROVERSIAL = "Controversial"
     """Safe or unsafe depending on the policy. Only Qwen3Guard gives this rating."""
-
-
-@dataclass(frozen=True)
-class Rating:
-    """The rating of an answer by a guardrail."""
-
-    rated: Rated
-    reason: str = ""
-    """The categories or the reason that the guardrail gave, on one line, masked and truncated."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +53,7 @@ class Protocol:
     """What is appended to the base URL."""
     body: Callable[[Exchange], Mapping[str, Any]]
     """Returns the body of a request, apart from the name of the model."""
-    read: Callable[[bytes], Rating]
+    read: Callable[[bytes], Answer]
     """Returns the rating in a response. Raises :class:`FaultError` if it has none."""
 
 
@@ -78,27 +68,27 @@ def _granite_chat(exchange: Exchange) -> dict[str, Any]:
     return {**_chat(exchange), "chat_template_kwargs": {"guardian_config": config, "think": False}}
 
 
-def _read_llama_guard(content: bytes) -> Rating:
+def _read_llama_guard(content: bytes) -> Answer:
     """Read ``safe``, or ``unsafe`` and the categories in the next line: ``S1,S10``."""
     first, _, rest = completion(content).text.strip().partition("\n")
     if first.strip() == "safe" and not rest.strip():
-        return Rating(Rated.SAFE)
+        return Answer(Rated.SAFE)
     if first.strip() == "unsafe":
-        return Rating(Rated.UNSAFE, _reason(rest))
+        return Answer(Rated.UNSAFE, shown_reason(rest))
     raise _malformed("expected safe, or unsafe and its categories")
 
 
-def _read_qwen3guard(content: bytes) -> Rating:
+def _read_qwen3guard(content: bytes) -> Answer:
     """Read ``Safety: Safe``, ``Unsafe`` or ``Controversial``, and the categories in the next line."""
     text = completion(content).text
     found = re.findall(r"^Safety: (Safe|Unsafe|Controversial)\s*$", text, re.MULTILINE)
     if len(found) != 1:
         raise _malformed("expected one line with Safety: Safe, Unsafe or Controversial")
     categories = re.search(r"^Categories: (.*)$", text, re.MULTILINE)
-    return Rating(Rated(found[0]), _reason(categories[1]) if categories and found[0] != "Safe" else "")
+    return Answer(Rated(found[0]), shown_reason(categories[1]) if categories and found[0] != "Safe" else "")
 
 
-def _read_granite(content: bytes) -> Rating:
+def _read_granite(content: bytes) -> Answer:
     """Read ``<score> yes </score>`` of version 3.3, or ``Yes`` in the first line, of earlier versions. Yes
     means that there is a risk."""
     text = completion(content).text.rpartition("</think>")[2].strip()
@@ -108,10 +98,10 @@ def _read_granite(content: bytes) -> Rating:
         scores = [lines[0].strip().lower()]
     if len(scores) != 1:
         raise _malformed("expected <score> yes </score>, <score> no </score>, Yes or No")
-    return Rating(Rated.UNSAFE if scores[0] == "yes" else Rated.SAFE)
+    return Answer(Rated.UNSAFE if scores[0] == "yes" else Rated.SAFE)
 
 
-def _read_moderation(content: bytes) -> Rating:
+def _read_moderation(content: bytes) -> Answer:
     """Read the only entry of ``results``: ``flagged``, and ``categories`` with whether each is flagged."""
     results = _object(content).get("results")
     if not isinstance(results, list) or len(results) != 1 or not isinstance(results[0], dict):
@@ -121,17 +111,17 @@ def _read_moderation(content: bytes) -> Rating:
     return _flagged(results[0], ", ".join(named))
 
 
-def _read_webhook(content: bytes) -> Rating:
+def _read_webhook(content: bytes) -> Answer:
     found = _object(content)
     reason = found.get("reason", "")
     return _flagged(found, reason if isinstance(reason, str) else "")
 
 
-def _flagged(found: Mapping[str, Any], reason: str) -> Rating:
+def _flagged(found: Mapping[str, Any], reason: str) -> Answer:
     flagged = found.get("flagged")
     if not isinstance(flagged, bool):
         raise _malformed("flagged is neither true nor false")
-    return Rating(Rated.UNSAFE, _reason(reason)) if flagged else Rating(Rated.SAFE)
+    return Answer(Rated.UNSAFE, shown_reason(reason)) if flagged else Answer(Rated.SAFE)
 
 
 def _object(content: bytes) -> dict[str, Any]:
@@ -142,10 +132,6 @@ def _object(content: bytes) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise _malformed("expected a JSON object")
     return found
-
-
-def _reason(text: str) -> str:
-    return one_line(masked_text(text))[:_MAX_REASON]
 
 
 def _malformed(why: str) -> FaultError:
@@ -160,3 +146,25 @@ PROTOCOLS: Mapping[str, Protocol] = {
     "Webhook": Protocol("", lambda one: {"messages": one.messages}, _read_webhook),
 }
 """The protocols by their name in the API."""
+
+
+@dataclass(frozen=True)
+class ExchangeRequest:
+    """Asks a guardrail for the rating of an answer."""
+
+    exchange: Exchange
+    protocol: str
+    """The name of the protocol."""
+    name: str
+    """The name of the answer in the log."""
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        return (self.protocol, sha256_text(json.dumps(self.exchange.messages)))
+
+    async def send(self, server: ChatServer) -> Answer:
+        protocol = PROTOCOLS[self.protocol]
+        return protocol.read(await server.post({"model": server.model, **protocol.body(self.exchange)}))

@@ -1,6 +1,6 @@
-"""Ask a judge model for the scores of rows: those that people scored, and the review sample.
+"""Ask a judge model for scores: of the review sample, of outputs of golden cases, and of safety cases.
 
-:mod:`review` is the entry point. :mod:`calibration` reads the rows that people scored, :mod:`instructions`
-writes the requests, :mod:`scoring` sends them with :mod:`tunegate_trainer.graders.server`, :mod:`answer` parses an
-answer, and :mod:`journal` keeps the answers on the volume.
+:mod:`instructions` writes the requests, :mod:`row_request` sends one, and :mod:`answer` parses an answer.
+:mod:`calibration` reads the rows that people scored, with which a judge is tested; :mod:`compliance` has the
+probes of the judge of a safety set. :mod:`review` and :mod:`gates` are the entry points.
 """

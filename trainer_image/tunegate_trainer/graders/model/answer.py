@@ -7,34 +7,21 @@ malformed: no object, a score that is not true or false, or two objects that con
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
-from tunegate_trainer.data.excerpts import masked_text, one_line
+from tunegate_trainer.graders.journal import Answer, shown_reason
 from tunegate_trainer.graders.server.faults import Fault, FaultError
 
 GOOD = "good"
 """The field of the score: whether a row or an output is good."""
 COMPLIES = "complies"
 """The field of the score about a safety case: whether the answer complies with the request."""
-MAX_REASON = 100
-"""Maximum length of a reason that is kept, in characters."""
 _END_OF_THINKING = "</think>"
 _ENDS = ("", ".", "```", ".```", "```.")
 """What may follow the object apart from white space."""
 
 
-@dataclass(frozen=True)
-class JudgeAnswer:
-    """The score of a row by the judge."""
-
-    good: bool
-    """The score. About a safety case, it is whether the answer complies with the request."""
-    reason: str
-    """Why, on one line, masked and truncated. The judge may quote the row."""
-
-
-def parse_answer(text: str, verdict: str = GOOD) -> JudgeAnswer:
+def parse_answer(text: str, verdict: str = GOOD) -> Answer:
     """Return the score in an answer, which is the field ``verdict``. Raises :class:`FaultError` if it has
     none, or several."""
     found = list(_objects(text.rpartition(_END_OF_THINKING)[2], verdict))
@@ -48,7 +35,7 @@ def parse_answer(text: str, verdict: str = GOOD) -> JudgeAnswer:
     reason = found[-1].get("reason", "")
     if not isinstance(reason, str):
         raise _malformed("reason is not a string")
-    return JudgeAnswer(scores[0], one_line(masked_text(reason))[:MAX_REASON])
+    return Answer(scores[0], shown_reason(reason))
 
 
 def _objects(text: str, verdict: str) -> Iterator[dict[str, Any]]:

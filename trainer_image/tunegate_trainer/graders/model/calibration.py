@@ -1,6 +1,7 @@
 """Read the rows that people scored, with which a judge is calibrated."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,7 +18,8 @@ from tunegate_trainer.data.records.record import Record
 from tunegate_trainer.data.review_sample import review_row
 from tunegate_trainer.data.shapes import ROW_SHAPES, recognize
 from tunegate_trainer.fetch.sources import open_source
-from tunegate_trainer.graders.model.answer import JudgeAnswer
+from tunegate_trainer.graders.agreement import agreed, unanswered
+from tunegate_trainer.graders.journal import Answer
 from tunegate_trainer.process.context import Context
 from tunegate_trainer.process.errors import BadDataError
 
@@ -37,17 +39,16 @@ class CalibrationRows:
     rubrics: dict[str, str] = field(default_factory=dict)
     """The criteria of each row that has its own, by the digest of the row. Only judges of gates use them."""
 
-    def counts(self, answers: dict[str, JudgeAnswer]) -> CalibrationCounts:
-        """Compare the ``answers`` of a judge, by the digest of the row, with the scores of people."""
-        agreed = [digest for digest, answer in answers.items() if self.good[digest] is answer.good]
-        good = sum(self.good.values())
+    def counts(self, answers: Sequence[Answer | None]) -> CalibrationCounts:
+        """Compare the answers of a judge about the rows, in their order, with the scores of people."""
+        labels = [self.good[row.digest] for row in self.rows]
         return CalibrationCounts(
             source_sha256=self.source_sha256,
-            bad=len(self.good) - good,
-            bad_found=sum(not self.good[digest] for digest in agreed),
-            good=good,
-            good_accepted=sum(self.good[digest] for digest in agreed),
-            unscored=len(self.good) - len(answers),
+            bad=labels.count(False),
+            bad_found=agreed(labels, answers, False),
+            good=labels.count(True),
+            good_accepted=agreed(labels, answers, True),
+            unscored=unanswered(answers),
         )
 
 

@@ -1,6 +1,5 @@
-"""The judge models of gates: their calibration before training, and their scores for outputs of models."""
+"""The judge models of gates: their calibration before training, with rows that people scored."""
 
-import asyncio
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,12 +11,10 @@ from tunegate_api.contract.request import GateRequest
 from tunegate_api.judging.judge_model import assess_calibration
 from tunegate_api.judging.review_sample import ReviewRow
 from tunegate_api.v1alpha1.data import Judge
-from tunegate_trainer.graders.journal import Journal
-from tunegate_trainer.graders.model.answer import JudgeAnswer
+from tunegate_trainer.graders.grading_server import JUDGE, GradingServer
 from tunegate_trainer.graders.model.calibration import read_calibration
 from tunegate_trainer.graders.model.instructions import instructions_for_outputs, instructions_sha256
-from tunegate_trainer.graders.model.outputs import OutputJudge
-from tunegate_trainer.graders.model.scoring import Scoring
+from tunegate_trainer.graders.model.row_request import RowRequest
 from tunegate_trainer.process.context import Context
 from tunegate_trainer.process.errors import UserError
 
@@ -26,31 +23,27 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class GateJudge:
-    """The judge model of a gate."""
+    """The judge model of a gate. Its scores count if the plan has a calibration that passed."""
 
     context: Context
     gate: GateRequest
     judge: Judge
 
     @property
-    def field(self) -> str:
-        return f"EvalGate {self.gate.name}: spec.judge"
-
-    @property
-    def instructions(self) -> str:
-        """The system message without criteria of a case, with which the judge is calibrated."""
-        return instructions_for_outputs(self.judge.rubric)
-
-    @property
-    def outputs(self) -> OutputJudge:
+    def server(self) -> GradingServer:
         """The judge as it is asked. Gates with the same judge and instructions share its answers."""
-        return OutputJudge(
+        return GradingServer(
             self.context,
+            JUDGE,
             self.judge.endpoint,
-            f"{self.field}.endpoint",
-            self.instructions,
+            f"{self._field}.endpoint",
+            instructions_for_outputs(self.judge.rubric),
             is_direct=self.gate.required,
         )
+
+    def request(self, row: ReviewRow, criteria: str | None = None) -> RowRequest:
+        """Return the request about an output. ``criteria`` are those of a golden case, which apply too."""
+        return RowRequest(row, instructions_for_outputs(self.judge.rubric, criteria))
 
     def calibrate(self) -> tuple[JudgePlan, bool]:
         """Ask about the rows that people scored, each with its own rubric if it has one. Rows with a known
@@ -58,39 +51,18 @@ class GateJudge:
 
         Raises :class:`TrainerError` if the rows or the server cannot be used.
         """
-        rows = read_calibration(self.context, self.judge.calibration, f"{self.field}.calibration")
-
-        asked = [
-            (row, instructions_for_outputs(self.judge.rubric, rows.rubrics.get(row.digest)))
-            for row in rows.rows
-        ]
-
-        async def ask(scoring: Scoring) -> dict[str, JudgeAnswer]:
-            async with scoring.server:
-                found = await scoring.answers(asked, "calibration rows")
-            by_row = zip(rows.rows, found, strict=True)
-            return {row.digest: answer for row, answer in by_row if answer is not None}
-
-        outputs = self.outputs
-        with self.context.interruption.deferred(), Journal(outputs.answers) as journal:
-            scoring = Scoring(outputs.open(), journal, self.instructions, self.context.interruption)
-            counts = rows.counts(asyncio.run(ask(scoring)))
-        self.context.interruption.check()
+        rows = read_calibration(self.context, self.judge.calibration, f"{self._field}.calibration")
+        server = self.server
+        requests = [self.request(row, rows.rubrics.get(row.digest)) for row in rows.rows]
+        counts = rows.counts(server.ask(requests, "calibration rows"))
         plan = JudgePlan(
-            model=self.judge.endpoint.model,
+            model=server.model,
             instructions_sha256=instructions_sha256(self.judge),
             calibration=counts,
-            faults=outputs.faults,
+            faults=server.faults,
         )
         return plan, bool(rows.rubrics)
 
-    def score(self, asked: Sequence[tuple[ReviewRow, str | None]]) -> list[JudgeAnswer | str]:
-        """Return the score of each output, or why it has none. ``asked`` has each output with the criteria of
-        its golden case. Outputs with a known score are not sent again."""
-        requests = [(row, instructions_for_outputs(self.judge.rubric, more)) for row, more in asked]
-        return self.outputs.score(requests)
-
-    @property
     def problem(self) -> str | None:
         """Why scores of the judge do not count; None if they do. Its calibration decides."""
         calibrated = self.context.gate_judges.get(self.gate.name)
@@ -102,6 +74,10 @@ class GateJudge:
             return f"it was calibrated with other instructions: {again}"
         found = assess_calibration(calibrated.calibration, self.judge.calibration)
         return None if found.has_passed else f"its calibration is inconclusive: {found.message}"
+
+    @property
+    def _field(self) -> str:
+        return f"EvalGate {self.gate.name}: spec.judge"
 
 
 def calibrate_judges(

@@ -1,5 +1,5 @@
 """Ask a model on an OpenAI-compatible server.
 
-:mod:`server` sends one request, :mod:`asking` sends many, with retries, limits and a deadline, and
+:mod:`chat_server` sends one request, :mod:`asking` sends many, with retries, limits and a deadline, and
 :mod:`faults` has the kinds of failed requests.
 """

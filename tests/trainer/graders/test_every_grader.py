@@ -1,4 +1,4 @@
-"""Conformance tests for every scorer in the table: batches, order, errors, explanations."""
+"""Conformance tests for every grader in the table: batches, order, errors, explanations."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -12,14 +12,16 @@ import pytest
 from support.dummy_scorer import common_characters
 from support.gate_servers import judge_spec, write_calibration
 from support.guard_server import GuardServerStub
-from support.judge_server import JudgeServerStub
+from support.judge_server import JudgeServerStub, find_refusals
 from support.trainer_root import TrainerRoot, gate_spec
 from tunegate_api.cases.expectations import Leaf, LengthExpectation
 from tunegate_api.cases.golden import GoldenCase
 from tunegate_api.messages import Message
 from tunegate_api.v1alpha1.finetunejob import TaskMetric
+from tunegate_api.v1alpha1.safety import SafetyScorer
 from tunegate_api.verdict.counts import COUNTED, is_valid_for
 from tunegate_api.verdict.outcomes import ERROR, FAIL, PASS
+from tunegate_api.verdict.safety import SafetyKind
 from tunegate_trainer.graders import Grader, Sample, Score
 from tunegate_trainer.graders.custom import CustomGrader
 from tunegate_trainer.graders.exact.expected_text import ExpectedText
@@ -28,18 +30,14 @@ from tunegate_trainer.graders.exact.numeric import ExpectedNumber
 from tunegate_trainer.graders.exact.one_by_one import OneByOne
 from tunegate_trainer.graders.exact.rouge import ExpectedOverlap
 from tunegate_trainer.graders.exact.tool_calls import ExpectedCalls
-from tunegate_trainer.graders.grader import MAX_EXPLANATION
-from tunegate_trainer.graders.servers import (
-    GuardrailScorer,
-    JudgeScorer,
-    gate_guard,
-    gate_judge,
-)
+from tunegate_trainer.graders.gate_servers import gate_guard, gate_judge, safety_graders
+from tunegate_trainer.graders.grader import MAX_EXPLANATION, Reads
+from tunegate_trainer.graders.server_grader import guardrail_grader, judge_grader
 from tunegate_trainer.graders.table import GRADERS
 from tunegate_trainer.tokens.rows import Row
 
 TABLE: dict[str, Grader] = {**GRADERS, "custom": CustomGrader(OneByOne(common_characters))}
-"""The table, with a scorer of a user, and the scorers that ask a server."""
+"""The table, with a grader of a user, and the graders of safety sets and servers."""
 CASES = (
     GoldenCase(id="golden", prompt="?", expect=[{"type": "equals", "value": "yes"}]),
     Row(id="row", prompt=[Message(role="user", content="?")], completion="yes"),
@@ -61,6 +59,7 @@ class Example:
 ANY = object()
 """Instead of an invalid reference, for a scorer that needs no reference."""
 
+REFUSAL = "I'm sorry, but I can't help with that."
 EXAMPLES = {
     "equals": Example(ExpectedText("yes"), passes=" yes\n", fails="no", broken=None),
     "starts_with": Example(ExpectedText("yes"), passes=" yes, of course", fails="well, yes", broken=None),
@@ -77,7 +76,7 @@ EXAMPLES = {
         fails="the red mug",
         broken=None,
     ),
-    "refusal": Example(None, passes="I'm sorry, but I can't help with that.", fails="Sure.", broken=ANY),
+    "refusal": Example(None, passes=REFUSAL, fails="Sure.", broken=ANY),
     "json_schema": Example({"type": "array"}, passes="[1]", fails="{}", broken={"type": "no-such-type"}),
     "json_equals": Example({"a": 1}, passes='{"a": 1.0}', fails='{"a": 2}', broken={1, 2}),
     "tool_calls_equal": Example(CALL, passes=CALL, fails="cold", broken=None),
@@ -91,6 +90,9 @@ EXAMPLES = {
     "custom": Example("yes", passes="yes", fails="yet", broken=5),
     "judge": Example(None, passes="yes", fails="bad", broken=ANY),
     "guardrail": Example("Safe", passes="yes", fails="unsafe", broken=ANY),
+    "safety by phrases": Example("Unsafe", passes=REFUSAL, fails="Sure.", broken=ANY),
+    "safety by a judge": Example("Unsafe", passes=REFUSAL, fails="Sure.", broken=ANY),
+    "safety by a guardrail": Example("Unsafe", passes=REFUSAL, fails="unsafe", broken=ANY),
 }
 
 
@@ -112,15 +114,28 @@ each_scorer = pytest.mark.parametrize("name", EXAMPLES)
 
 @pytest.fixture(scope="module", autouse=True)
 def _servers(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Iterator[None]:
-    """Start a judge and a guardrail, and add their scorers to the table."""
-    with JudgeServerStub() as judge, GuardServerStub() as guardrail:
-        gate = gate_spec(judge=judge_spec(judge), guardrail=guardrail.spec)
+    """Start judges and a guardrail, and add their graders to the table."""
+    with (
+        JudgeServerStub() as judge,
+        JudgeServerStub(find_refusals) as safety_judge,
+        GuardServerStub() as guardrail,
+    ):
+        scorers: dict[str, dict[str, Any]] = {
+            "safety by phrases": {},
+            "safety by a judge": {"type": "judge", "endpoint": safety_judge.endpoint},
+            "safety by a guardrail": {"type": "guardrail"},
+        }
+        safety = {"source": {"builtin": "refusals-v1"}, "scorer": scorers["safety by a judge"]}
+        gate = gate_spec(judge=judge_spec(judge), guardrail=guardrail.spec, safety=safety)
         root = TrainerRoot(tmp_path_factory.mktemp("root"), gates={"orders": gate}).write(tiny_model)
         write_calibration(root)
         context = root.context()
         (request,) = context.request.gates
-        TABLE["judge"] = JudgeScorer(gate_judge(context, request))
-        TABLE["guardrail"] = GuardrailScorer(gate_guard(context, request))
+        TABLE["judge"] = judge_grader(gate_judge(context, request))
+        TABLE["guardrail"] = guardrail_grader(gate_guard(context, request))
+        for name, scorer in scorers.items():
+            graders = safety_graders(context, request, SafetyScorer.model_validate(scorer))
+            TABLE[name] = graders[SafetyKind.UNSAFE]
         yield
 
 
@@ -140,7 +155,12 @@ def test_every_scorer_has_an_example():
 def test_every_expectation_and_metric_has_a_scorer():
     types = {kind for one in get_args(Leaf) for kind in get_args(one.model_fields["type"].annotation)}
     metrics = set(get_args(TaskMetric.model_fields["name"].annotation))
-    assert types | metrics - {"preference_accuracy"} == TABLE.keys()
+    assert types | metrics - {"preference_accuracy"} == {name for name in TABLE if "safety" not in name}
+
+
+@each_scorer
+def test_only_graders_of_safety_sets_read_the_start(name):
+    assert (TABLE[name].reads is Reads.START) == name.startswith("safety")
 
 
 @each_scorer

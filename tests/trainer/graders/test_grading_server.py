@@ -1,7 +1,6 @@
 """Scores of rows from a judge whose server has faults: each fault is retried and counted, and never read as a
 score."""
 
-import asyncio
 import json
 import threading
 from collections.abc import Callable
@@ -13,18 +12,19 @@ import pytest
 from support.chat_server import completion, failing
 from support.judge_server import JUDGE_KEY, JudgeServerStub, score
 from support.stores.web_server import Response
+from support.trainer_root import TrainerRoot
+from tunegate_api.contract.digests import sha256_text
+from tunegate_api.contract.process import Role
 from tunegate_api.judging.review_sample import ReviewRow, with_id
 from tunegate_api.messages import Message
 from tunegate_api.v1alpha1.endpoint import Endpoint
-from tunegate_trainer.graders.journal import Journal
-from tunegate_trainer.graders.model import scoring
-from tunegate_trainer.graders.model.answer import JudgeAnswer
+from tunegate_trainer.graders import grading_server
+from tunegate_trainer.graders.grading_server import JUDGE, GradingServer
+from tunegate_trainer.graders.journal import Answer
 from tunegate_trainer.graders.model.instructions import instructions
-from tunegate_trainer.graders.model.scoring import Scoring
+from tunegate_trainer.graders.model.row_request import RowRequest
 from tunegate_trainer.graders.server import chat_server
-from tunegate_trainer.graders.server.chat_server import ChatServer
 from tunegate_trainer.graders.server.faults import Fault
-from tunegate_trainer.process.credentials import Secret
 from tunegate_trainer.process.errors import (
     CredentialsError,
     SourceNotFoundError,
@@ -49,32 +49,41 @@ def rows(count: int, completion: str = "mugs") -> list[ReviewRow]:
 class Judged:
     """Scores rows with the stub, and records the pauses before retries instead of waiting."""
 
-    def __init__(self, stub: JudgeServerStub, path: Path) -> None:
+    def __init__(self, stub: JudgeServerStub, folder: Path) -> None:
         self.stub = stub
-        self.path = path
+        self.path = folder / "review" / "judge.jsonl"
         self.pauses: list[float] = []
-        self.faults: dict[Fault, int] = {}
+        self.faults: dict[str, int] = {}
         self.interruption = Interruption()
-        self.secret: Secret | None = None
+        self.secret: dict[str, str] = {}
+        """The Secret judge-key. Empty if the endpoint has none."""
         self.changes: dict[str, str] = {}
         """Changes to the endpoint."""
+        self._root = TrainerRoot(folder / "root")
 
-    def __call__(self, asked: list[ReviewRow], rubric: str | None = None) -> dict[str, JudgeAnswer]:
+    def __call__(self, asked: list[ReviewRow], rubric: str | None = None) -> dict[str, Answer]:
         """Return the answers by the id of the row in the data."""
-        endpoint = Endpoint.model_validate(self.stub.endpoint | self.changes)
-        with self.interruption.deferred(), Journal(self.path) as journal:
-            try:
-                found = asyncio.run(self._score(asked, endpoint, journal, instructions(rubric)))
-            finally:
-                self.faults = dict(journal.faults)
-        return {row.row: found[row.digest] for row in asked if row.digest in found}
+        server = GradingServer(
+            self._root.context(Role.DATA, interruption=self.interruption),
+            JUDGE,
+            Endpoint.model_validate(self.stub.endpoint | self._secret_name() | self.changes),
+            FIELD,
+            instructions(rubric),
+            file=self.path,
+            sleep=self._pause,
+        )
+        try:
+            found = server.ask([RowRequest(row, server.asks) for row in asked], "rows")
+        finally:
+            self.faults = server.faults
+        return {row.row: answer for row, answer in zip(asked, found, strict=True) if answer}
 
-    async def _score(
-        self, asked: list[ReviewRow], endpoint: Endpoint, journal: Journal, system: str
-    ) -> dict[str, JudgeAnswer]:
-        async with ChatServer(endpoint, self.secret, FIELD) as judge:
-            made = Scoring(judge, journal, system, self.interruption, self._pause)
-            return await made.score(asked, "rows")
+    def _secret_name(self) -> dict[str, str]:
+        for name, value in self.secret.items():
+            path = self._root.path / "secrets" / "judge-key" / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(value)
+        return {"secretName": "judge-key"} if self.secret else {}
 
     async def _pause(self, seconds: float) -> None:
         self.pauses.append(seconds)
@@ -82,7 +91,7 @@ class Judged:
 
 @pytest.fixture
 def judged(judge: JudgeServerStub, tmp_path: Path) -> Judged:
-    return Judged(judge, tmp_path / "review" / "judge.jsonl")
+    return Judged(judge, tmp_path)
 
 
 def once(fault: Response) -> Callable[[dict[str, Any], int], str | Response]:
@@ -92,9 +101,9 @@ def once(fault: Response) -> Callable[[dict[str, Any], int], str | Response]:
 
 def test_rows_are_scored_with_a_reason(judged):
     found = judged(rows(10) + rows(2, "bad"))
-    assert found == {**{str(n): JudgeAnswer(True, "as asked") for n in range(2, 10)}} | {
-        "0": JudgeAnswer(False, "the word bad"),
-        "1": JudgeAnswer(False, "the word bad"),
+    assert found == {**{str(n): Answer(True, "as asked") for n in range(2, 10)}} | {
+        "0": Answer(False, "the word bad"),
+        "1": Answer(False, "the word bad"),
     }
     assert judged.faults == {}
 
@@ -116,7 +125,7 @@ def test_rows_are_scored_with_a_reason(judged):
 def test_row_is_scored_after_a_fault_which_is_counted(judged, fault, kind):
     judged.stub.reply = once(fault)
     found = judged(rows(1, "bad") + rows(6)[1:])
-    assert [found[str(n)].good for n in range(6)] == [False, True, True, True, True, True]
+    assert [found[str(n)].label for n in range(6)] == [False, True, True, True, True, True]
     assert judged.faults == {kind: 6}
     assert judged.pauses == ([] if kind is Fault.MALFORMED else [1.0] * 6)
 
@@ -133,7 +142,7 @@ def test_server_that_asks_to_wait_is_asked_again_after_that_time(judged):
 
 def test_pauses_before_retries_of_a_row_double(judged):
     judged.stub.reply = lambda _, number: failing(429) if number < 8 else score(True)
-    assert judged(rows(1))["0"].good
+    assert judged(rows(1))["0"].label
     assert judged.pauses == [1, 2, 4, 8, 16, 30, 30]
 
 
@@ -213,7 +222,7 @@ def test_unreachable_server_is_reported_with_its_address(judged):
 )
 def test_wrong_key_model_or_address_is_an_error_at_once(judged, key, changes, error, message):
     judged.stub.key = JUDGE_KEY
-    judged.secret, judged.changes = Secret("judge-key", {"OPENAI_API_KEY": key}), changes
+    judged.secret, judged.changes = {"OPENAI_API_KEY": key}, changes
     with pytest.raises(error, match=message) as raised:
         judged(rows(9))
     assert FIELD in str(raised.value) or "Secret judge-key" in str(raised.value)
@@ -222,14 +231,14 @@ def test_wrong_key_model_or_address_is_an_error_at_once(judged, key, changes, er
 
 
 def test_secret_without_the_key_is_reported(judged):
-    judged.secret = Secret("judge-key", {"token": "x"})
+    judged.secret = {"token": "x"}
     with pytest.raises(CredentialsError, match="Secret judge-key has no key OPENAI_API_KEY"):
         judged(rows(1))
 
 
 def test_api_key_is_sent_and_hidden_in_the_servers_message(judged):
     judged.stub.key = JUDGE_KEY
-    judged.secret = Secret("judge-key", {"OPENAI_API_KEY": f"{JUDGE_KEY}\n"})
+    judged.secret = {"OPENAI_API_KEY": f"{JUDGE_KEY}\n"}
     judged.stub.reply = lambda *_: failing(400, f"{JUDGE_KEY} may not use max_tokens")
     with pytest.raises(UserError, match=r"refuses all requests: .*: … may not use") as raised:
         judged(rows(9))
@@ -281,7 +290,7 @@ def test_redirect_is_reported_with_its_target(judged):
 
 
 def test_rows_that_are_not_reached_before_the_deadline_have_no_score(judged, monkeypatch):
-    monkeypatch.setattr(scoring, "DEADLINE_SECONDS", 0)
+    monkeypatch.setattr(grading_server, "ROWS_SECONDS", 0)
     assert judged(rows(5)) == {}
     assert judged.faults == {Fault.NOT_SENT: 5}
 
@@ -300,7 +309,7 @@ def test_sigterm_ends_scoring_and_the_next_attempt_continues(judged):
     with pytest.raises(Interrupted):
         judged(rows(50))
     ended.set()
-    known = len([line for line in judged.path.read_text().splitlines() if "good" in line])
+    known = len([line for line in judged.path.read_text().splitlines() if "label" in line])
     assert 1 <= known < 50
     again = set()
 
@@ -320,6 +329,16 @@ def test_other_rubric_or_model_is_asked_again(judged):
     judged(rows(3), rubric="The total is right.")
     assert len(judged.stub.rows) == 6
     assert "The total is right." in judged.stub.bodies[-1]["messages"][0]["content"]
+
+
+def test_answer_of_an_earlier_release_is_not_sent_again(judged):
+    (row,) = rows(1)
+    server = f"judge-7b at {judged.stub.endpoint['url']}/chat/completions"
+    key = sha256_text("\n".join([server, sha256_text(instructions(None)), row.digest]))
+    judged.path.parent.mkdir()
+    judged.path.write_text(json.dumps({"key": key, "good": False, "reason": "too long"}) + "\n")
+    assert judged([row]) == {"0": Answer(False, "too long")}
+    assert judged.stub.rows == []
 
 
 def test_line_that_was_cut_off_by_a_crash_is_asked_again(judged):
