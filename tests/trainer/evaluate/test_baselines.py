@@ -18,7 +18,7 @@ from tunegate_trainer.evaluate.generate import device_name
 from tunegate_trainer.evaluate.golden_sets import golden_sets
 from tunegate_trainer.evaluate.sets import GOLDEN, Expected
 from tunegate_trainer.graders import Output
-from tunegate_trainer.graders.grader import Reads
+from tunegate_trainer.graders.grader import Reads, always_open
 from tunegate_trainer.models.loading import load_base
 from tunegate_trainer.process.context import Context
 from tunegate_trainer.process.files import sha256_file, write_model
@@ -193,6 +193,7 @@ def test_result_with_scoring_errors_is_not_cached(volume):
 
     class Stuck:
         reads = Reads.WHOLE
+        outlook = staticmethod(always_open)
 
         def score(self, samples):
             raise TimeoutError(samples)

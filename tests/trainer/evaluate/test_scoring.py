@@ -14,7 +14,7 @@ from tunegate_trainer.evaluate.scoring import score_cases, score_votes, voted_sc
 from tunegate_trainer.evaluate.sets import Case
 from tunegate_trainer.graders import Grader, Output, Sample, Score
 from tunegate_trainer.graders.exact.expected_text import ExpectedText
-from tunegate_trainer.graders.grader import Reads
+from tunegate_trainer.graders.grader import Reads, always_open
 from tunegate_trainer.graders.table import GRADERS
 
 GOLDEN = GoldenCase(id="case", prompt="?", expect=[{"type": "equals", "value": "yes"}])
@@ -25,6 +25,7 @@ class Recorder:
     """A scorer that passes everything, and records the outputs of each batch."""
 
     reads = Reads.WHOLE
+    outlook = staticmethod(always_open)
 
     def __init__(self) -> None:
         self.batches: list[list[str]] = []
@@ -38,6 +39,7 @@ class Returns:
     """A scorer that always returns the same scores."""
 
     reads = Reads.WHOLE
+    outlook = staticmethod(always_open)
 
     def __init__(self, *scores: Score) -> None:
         self._scores = scores
@@ -49,6 +51,7 @@ class Returns:
 
 class Raises:
     reads = Reads.WHOLE
+    outlook = staticmethod(always_open)
 
     def score(self, samples: Sequence[Sample]) -> Sequence[Score]:
         raise RuntimeError(f"no judge for {len(samples)} samples")
@@ -84,7 +87,7 @@ def test_each_case_gets_the_score_of_its_own_output():
 
 def test_each_expectation_gets_its_own_score_from_a_shared_scorer():
     both = case(first=[(CONTAINS, "a"), (EQUALS, "a"), (CONTAINS, "b")], second=[(CONTAINS, "c")])
-    outputs = [Output("a", truncated=False), Output("c", truncated=True), Output("c", truncated=False)]
+    outputs = [Output("a", truncated=False), Output("a", truncated=True), Output("c", truncated=False)]
     right, cut, other = score_cases([both] * 3, outputs)
     assert right["first"] == Score(FAIL, "does not contain 'b'")
     assert right["second"] == Score(FAIL, "does not contain 'c'")

@@ -18,14 +18,13 @@ from tunegate_trainer.evaluate.evaluate import (
 from tunegate_trainer.evaluate.expected import Expected
 from tunegate_trainer.evaluate.sets import Case, GeneratedSet
 from tunegate_trainer.graders import Output, Sample, Score
-from tunegate_trainer.graders.exact.cut_off import OUTLOOKS
 from tunegate_trainer.graders.exact.expected_text import ExpectedText
-from tunegate_trainer.graders.grader import Reads
+from tunegate_trainer.graders.grader import Reads, always_open
 from tunegate_trainer.graders.table import GRADERS
 
 GOLDEN = GoldenCase(id="case", prompt="?", expect=[{"type": "equals", "value": "yes"}])
 VOTE = Samples(count=3, vote="Majority", temperature="0.7")
-EQUALS = Expected(GRADERS["equals"], ExpectedText("yes"), outlook=OUTLOOKS["equals"])
+EQUALS = Expected(GRADERS["equals"], ExpectedText("yes"))
 WRONG = Output("no, never", truncated=True)
 """An output that was truncated, and that no continuation could save."""
 OPEN = Output("ye", truncated=True)
@@ -35,6 +34,7 @@ class Judge:
     """A judge that passes outputs without white space at their end, once it is up."""
 
     reads = Reads.WHOLE
+    outlook = staticmethod(always_open)
 
     def __init__(self) -> None:
         self.is_up = False

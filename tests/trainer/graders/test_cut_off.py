@@ -23,12 +23,13 @@ from tunegate_trainer.evaluate.golden_references import golden_labels, plain_ref
 from tunegate_trainer.evaluate.scoring import score_cases
 from tunegate_trainer.evaluate.sets import Case
 from tunegate_trainer.graders import Output, Sample, Score
-from tunegate_trainer.graders.exact.cut_off import OUTLOOKS, Outlook
 from tunegate_trainer.graders.exact.expected_text import ExpectedText
+from tunegate_trainer.graders.grader import Outlook, always_open
 from tunegate_trainer.graders.table import GRADERS
 from tunegate_trainer.tokens.reasoning import ReasoningMarks
 from tunegate_trainer.tokens.rows import Row
 
+CLOSED_TYPES = {name for name, grader in GRADERS.items() if grader.outlook is not always_open}
 OPEN_TYPES = {"regex", "custom", "judge", "guardrail", "f1", "tool_calls", "preference_accuracy"}
 """Types whose outputs that were cut off stay open, and count-based metrics, which have rules of their own."""
 CALL = '<tool_call>{"name": "weather", "arguments": {"city": "Oslo"}}</tool_call>'
@@ -45,8 +46,9 @@ def prepared(golden: GoldenCase) -> Case:
     def reference(leaf: Leaf) -> Any:
         return CALL if leaf.type == "tool_calls_equal" else plain_reference(leaf, golden_labels([golden]))
 
+    # Like the graders of servers and users, that of regex is always open.
     expected = expected_outputs(
-        golden.expect, lambda leaf: GRADERS.get(leaf.type, GRADERS["equals"]), reference
+        golden.expect, lambda leaf: GRADERS.get(leaf.type, GRADERS["regex"]), reference
     )
     return Case("case", [], "?", "?", golden, {"golden": expected})
 
@@ -71,8 +73,8 @@ def text(kind: str, value: str, **fields: Any) -> dict[str, Any]:
 def test_every_type_has_an_outlook_or_stays_open():
     types = {kind for one in get_args(Leaf) for kind in get_args(one.model_fields["type"].annotation)}
     metrics = set(get_args(TaskMetric.model_fields["name"].annotation))
-    assert OUTLOOKS.keys() | OPEN_TYPES == types | metrics
-    assert not OUTLOOKS.keys() & OPEN_TYPES
+    assert types | metrics == CLOSED_TYPES | OPEN_TYPES
+    assert not CLOSED_TYPES & OPEN_TYPES
 
 
 RIGHT_SO_FAR = [
@@ -211,7 +213,7 @@ def test_output_that_further_tokens_may_replace_is_truncated():
 def test_task_metric_uses_the_same_rule_as_golden_cases(answer, found):
     row = Row(id="row", prompt=[Message(role="user", content="?")], completion="yes")
     sample = Sample("?", answer, ExpectedText("yes"), row)
-    is_failing = OUTLOOKS["exact_match"](sample) is Outlook.FAILS
+    is_failing = GRADERS["exact_match"].outlook(sample) is Outlook.FAILS
     assert is_failing is (found == FAIL)
 
 
@@ -219,7 +221,7 @@ def test_task_metric_for_tool_calls_compares_the_start_of_the_calls():
     call = ToolCall(function=FunctionCall(name="weather", arguments={"city": "Oslo"}))
     row = Row(id="row", prompt=[Message(role="user", content="?")], completion="", tool_calls=[call])
     reads = [Sample("?", each, ExpectedText(CALL), row) for each in ("<tool_", "It is")]
-    assert [OUTLOOKS["exact_match"](each) for each in reads] == [Outlook.OPEN, Outlook.FAILS]
+    assert [GRADERS["exact_match"].outlook(each) for each in reads] == [Outlook.OPEN, Outlook.FAILS]
 
 
 # Any continuation of an output is scored by the scorers themselves.
@@ -300,7 +302,7 @@ NOT = st.booleans()
 
 @st.composite
 def leaves(draw: st.DrawFn) -> dict[str, Any]:
-    kind = draw(st.sampled_from(sorted(OUTLOOKS.keys() - {"exact_match"} | {"regex"})))
+    kind = draw(st.sampled_from(sorted(CLOSED_TYPES - {"exact_match"} | {"regex"})))
     found: dict[str, Any] = {"type": kind, "not": draw(NOT)}
     if kind in ("equals", "starts_with", "contains", "not_contains"):
         found |= {"value": draw(WORDS), "normalize": draw(FORMS)}

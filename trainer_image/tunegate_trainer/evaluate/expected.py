@@ -8,8 +8,7 @@ from tunegate_api.cases.expectations import Expectation, GroupExpectation, Leaf
 from tunegate_api.meta import shorten
 from tunegate_api.verdict.outcomes import ERROR, FAIL, PASS
 from tunegate_trainer.graders import Grader, Sample, Score
-from tunegate_trainer.graders.exact.cut_off import OUTLOOKS, Outlook, always_open
-from tunegate_trainer.graders.grader import MAX_EXPLANATION
+from tunegate_trainer.graders.grader import MAX_EXPLANATION, Outlook
 
 
 @dataclass(frozen=True)
@@ -21,8 +20,6 @@ class Expected:
     """What the output is compared with, see :class:`~tunegate_trainer.graders.Sample`."""
     excluded: str = ""
     """Set if the output must not pass the scorer: why an output that passes it fails."""
-    outlook: Callable[[Sample], Outlook] = always_open
-    """Returns what the rest of an output that was cut off can still change."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +51,7 @@ def expected_outputs(
             excluded = "passes a group of expectations that the case excludes" if each.not_ else ""
             return ExpectedGroup([build(inner) for inner in each.of], each.needed, excluded)
         excluded = f"passes {each.type}, which the case excludes" if each.not_ else ""
-        return Expected(scorer(each), reference(each), excluded, OUTLOOKS.get(each.type, always_open))
+        return Expected(scorer(each), reference(each), excluded)
 
     return [build(each) for each in expectations]
 
@@ -119,7 +116,7 @@ def _outlook_of(needed: int, of: Expectations, sample: Callable[[Expected], Samp
         if isinstance(each, ExpectedGroup):
             inner = _outlook_of(each.needed, each.of, sample)
         else:
-            inner = each.outlook(sample(each))
+            inner = each.scorer.outlook(sample(each))
         found.append(inner.opposite if each.excluded else inner)
     if found.count(Outlook.PASSES) >= needed:
         return Outlook.PASSES

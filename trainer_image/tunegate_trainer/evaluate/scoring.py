@@ -14,8 +14,7 @@ from tunegate_trainer.data.refusals import HEAD, is_refusal
 from tunegate_trainer.evaluate.expected import Expected, Place, combined, outlook, placed
 from tunegate_trainer.evaluate.sets import Case
 from tunegate_trainer.graders import Grader, Output, Sample, Score
-from tunegate_trainer.graders.exact.cut_off import Outlook
-from tunegate_trainer.graders.grader import Reads, not_scored
+from tunegate_trainer.graders.grader import Outlook, Reads, not_scored
 from tunegate_trainer.tokens.rows import Row
 
 EMPTY = "is empty, which the case does not allow"

@@ -25,7 +25,6 @@ from tunegate_trainer.evaluate.expected import Expectations, Expected
 from tunegate_trainer.evaluate.references import task_references
 from tunegate_trainer.graders import Grader
 from tunegate_trainer.graders.custom import CUSTOM, custom_grader, custom_version
-from tunegate_trainer.graders.exact.cut_off import OUTLOOKS, always_open
 from tunegate_trainer.graders.exact.labels import F1, shown_labels
 from tunegate_trainer.graders.table import GRADERS
 from tunegate_trainer.process.context import Context
@@ -173,7 +172,7 @@ def _rows(
     schemas = {metric.name: metric_schema(context.root, metric) for metric in metrics}
     expected: dict[str, list[Expected]] = {
         metric.name: [
-            Expected(scorer, reference, outlook=OUTLOOKS.get(metric.name, always_open))
+            Expected(scorer, reference)
             for reference in task_references(tokenizer, rows, metric, schemas[metric.name])
         ]
         for metric, scorer in [(metric, _scorer(metric, scorers)) for metric in metrics]

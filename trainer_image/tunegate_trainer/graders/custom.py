@@ -1,7 +1,7 @@
 """The scorer custom of task metrics and golden cases: an entry point of an installed Python package."""
 
 import faulthandler
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import EntryPoint, entry_points
 from operator import index
@@ -10,7 +10,15 @@ from typing import Any, Protocol
 from tunegate_api.verdict.counts import Counts
 from tunegate_api.verdict.outcomes import ERROR, FAIL, PASS
 from tunegate_trainer.graders.exact.time_limit import time_limit
-from tunegate_trainer.graders.grader import MAX_EXPLANATION, Reads, Sample, Score, not_scored
+from tunegate_trainer.graders.grader import (
+    MAX_EXPLANATION,
+    Outlook,
+    Reads,
+    Sample,
+    Score,
+    always_open,
+    not_scored,
+)
 from tunegate_trainer.process.errors import UserError
 from tunegate_trainer.process.packages import show_all
 
@@ -48,6 +56,7 @@ class CustomGrader:
     golden set share these three hours."""
     grace_seconds: float = 60
     """How long after the time limit the process ends if the scorer still runs."""
+    outlook: Callable[[Sample], Outlook] = always_open
     reads: Reads = Reads.WHOLE
 
     def score(self, samples: Sequence[Sample]) -> list[Score]:

@@ -77,6 +77,26 @@ class Reads(Enum):
     too, it is truncated."""
 
 
+class Outlook(Enum):
+    """The score of an output that was cut off, whatever follows."""
+
+    PASSES = "passes"
+    FAILS = "fails"
+    OPEN = "open"
+    """It passes with one continuation, and fails with another, or this is not known."""
+
+    @property
+    def opposite(self) -> "Outlook":
+        """The outlook of the opposite expectation."""
+        opposites = {Outlook.PASSES: Outlook.FAILS, Outlook.FAILS: Outlook.PASSES}
+        return opposites.get(self, self)
+
+
+def always_open(_sample: Sample) -> Outlook:
+    """Return the outlook of a sample if it is not known."""
+    return Outlook.OPEN
+
+
 class Grader(Hashable, Protocol):
     """Judges outputs by one type of expectation, or by one task metric.
 
@@ -86,6 +106,10 @@ class Grader(Hashable, Protocol):
     @property
     def reads(self) -> Reads:
         """What the grader must read of an answer."""
+
+    def outlook(self, sample: Sample, /) -> Outlook:
+        """Return what the rest of an output that was cut off can still change about its score. The output of
+        the sample is the start that is known."""
 
     def score(self, samples: Sequence[Sample]) -> Sequence[Score]:
         """Return one score for each sample, in the same order.

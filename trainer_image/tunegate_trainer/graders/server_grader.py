@@ -1,8 +1,8 @@
 """Grade outputs by the answers of a server, if it agrees with people.
 
-A server has four uses: a judge and a guardrail, each for golden cases and for a safety
-set. A grader asks nothing until it grades outputs. If the server does not answer, or its answers do not count,
-all its outputs are errors.
+A server has four uses: a judge and a guardrail, each for golden cases and for a safety set. A grader asks
+nothing until it grades outputs. If the server does not answer, or its answers do not count, all its outputs
+are errors.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,7 +15,15 @@ from tunegate_api.messages import Message
 from tunegate_api.verdict.outcomes import ERROR, FAIL, PASS
 from tunegate_api.verdict.safety import SafetyKind
 from tunegate_trainer.graders.agreement import CheckedServer, ProbedServer
-from tunegate_trainer.graders.grader import MAX_EXPLANATION, Reads, Sample, Score, quoted
+from tunegate_trainer.graders.grader import (
+    MAX_EXPLANATION,
+    Outlook,
+    Reads,
+    Sample,
+    Score,
+    always_open,
+    quoted,
+)
 from tunegate_trainer.graders.grading_server import Request
 from tunegate_trainer.graders.guardrail.protocols import Exchange, ExchangeRequest, Rated
 from tunegate_trainer.graders.journal import Answer
@@ -34,6 +42,7 @@ class ServerGrader:
     """Returns the score of a sample by the answer of the server, whose name is the first argument."""
     empty: Answer | None = None
     """The answer about an empty output, which is not sent. None if it is sent, too."""
+    outlook: Callable[[Sample], Outlook] = always_open
     reads: Reads = Reads.WHOLE
 
     def score(self, samples: Sequence[Sample]) -> list[Score]:

@@ -1,7 +1,8 @@
-"""The table of scorers, by the name that golden sets and task metrics use."""
+"""The table of graders, by the name that golden sets and task metrics use."""
 
 from collections.abc import Mapping
 
+from tunegate_trainer.graders.exact import cut_off
 from tunegate_trainer.graders.exact.exact_match import exact_match
 from tunegate_trainer.graders.exact.json_values import json_equals, json_schema
 from tunegate_trainer.graders.exact.labels import f1, label
@@ -15,24 +16,24 @@ from tunegate_trainer.graders.exact.tool_calls import tool_calls, tool_calls_equ
 from tunegate_trainer.graders.grader import Grader
 
 GRADERS: Mapping[str, Grader] = {
-    "equals": matcher(equals),
-    "starts_with": matcher(starts_with),
-    "contains": matcher(contains),
-    "not_contains": matcher(not_contains),
+    "equals": matcher(equals, cut_off.equals_outlook),
+    "starts_with": matcher(starts_with, cut_off.starts_with_outlook),
+    "contains": matcher(contains, cut_off.contains_outlook),
+    "not_contains": matcher(not_contains, cut_off.not_contains_outlook),
     "regex": matcher(regex),
-    "label": matcher(label),
-    "word_f1": OneByOne(word_f1),
-    "length": matcher(length),
-    "refusal": matcher(refusal),
-    "json_schema": matcher(json_schema),
-    "json_equals": matcher(json_equals),
-    "tool_calls_equal": matcher(tool_calls_equal),
-    "exact_match": matcher(exact_match),
+    "label": matcher(label, cut_off.label_outlook),
+    "word_f1": OneByOne(word_f1, outlook=cut_off.word_f1_outlook),
+    "length": matcher(length, cut_off.length_outlook),
+    "refusal": matcher(refusal, cut_off.refusal_outlook),
+    "json_schema": matcher(json_schema, cut_off.json_outlook),
+    "json_equals": matcher(json_equals, cut_off.json_outlook),
+    "tool_calls_equal": matcher(tool_calls_equal, cut_off.tool_calls_equal_outlook),
+    "exact_match": matcher(exact_match, cut_off.exact_match_outlook),
     "f1": OneByOne(f1),
-    "rouge_l": OneByOne(rouge_l),
-    "numeric": matcher(numeric),
+    "rouge_l": OneByOne(rouge_l, outlook=cut_off.rouge_l_outlook),
+    "numeric": matcher(numeric, cut_off.numeric_outlook),
     "tool_calls": matcher(tool_calls),
 }
-"""Scorers by the type of an expectation in golden sets, or by the name of a task metric. The names
-``json_schema``, ``rouge_l`` and ``numeric`` are used for both. The scorer of the task metric ``custom`` is an
-entry point, see :mod:`.custom`."""
+"""Graders by the type of an expectation in golden sets, or by the name of a task metric. The names
+``json_schema``, ``rouge_l`` and ``numeric`` are used for both. The grader of the task metric ``custom`` is an
+entry point, see :mod:`.custom`, and those of servers are built for each gate, see :mod:`.gate_servers`."""

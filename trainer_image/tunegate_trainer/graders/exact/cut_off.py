@@ -1,16 +1,15 @@
-"""What the rest of an output that was cut off can still change about its score, by type of expectation.
+"""What the rest of an output that was cut off can still change about its score, for graders that know it.
 
 The output of a sample is the start of the whole output, and any text may follow, also none. An answer is
-given only if it is certain: what a scorer would decide if it cannot be known stays open. A type that is not
-in the table is always open: a pattern can match in any continuation, and the scorers of users, judges and
-guardrails are not known.
+given only if it is certain: what a scorer would decide if it cannot be known stays open. Graders
+without a function here are always open: a pattern can match in any continuation, and the scorers of users,
+judges and guardrails are not known.
 """
 
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from dataclasses import replace
-from enum import Enum
 from fractions import Fraction
 
 from pydantic_core import from_json
@@ -26,27 +25,12 @@ from tunegate_trainer.graders.exact.numeric import NUMBER_CHARACTERS, numbers_of
 from tunegate_trainer.graders.exact.refusal import refusal
 from tunegate_trainer.graders.exact.rouge import ExpectedOverlap, rouge_tokens
 from tunegate_trainer.graders.exact.tool_calls import start_of_calls
-from tunegate_trainer.graders.grader import Sample
+from tunegate_trainer.graders.grader import Outlook, Sample
 from tunegate_trainer.tokens.rows import Row
 
 _NOT_JSON = ("expected", "invalid number", "trailing", "key must be", "control character")
 """How messages of the JSON parser start about a text that is not the start of JSON. Other messages are about
 texts that end too early, or about limits of this parser that the scorers do not have."""
-
-
-class Outlook(Enum):
-    """The score of an output that was cut off, whatever follows."""
-
-    PASSES = "passes"
-    FAILS = "fails"
-    OPEN = "open"
-    """It passes with one continuation, and fails with another, or this is not known."""
-
-    @property
-    def opposite(self) -> "Outlook":
-        """The outlook of the opposite expectation."""
-        opposites = {Outlook.PASSES: Outlook.FAILS, Outlook.FAILS: Outlook.PASSES}
-        return opposites.get(self, self)
 
 
 def _certain(passes: bool) -> Outlook:
@@ -57,7 +41,7 @@ def _unless(fails: bool) -> Outlook:
     return Outlook.FAILS if fails else Outlook.OPEN
 
 
-def _equals(sample: Sample) -> Outlook:
+def equals_outlook(sample: Sample) -> Outlook:
     expected: ExpectedText = sample.reference
     if expected.extract or expected.ignore:
         return Outlook.OPEN
@@ -80,18 +64,18 @@ def _overlap(start: str, text: str) -> int:
     return next((size for size in range(longest, 0, -1) if start.endswith(text[:size])), 0)
 
 
-def _label(sample: Sample) -> Outlook:
+def label_outlook(sample: Sample) -> Outlook:
     expected: ExpectedLabel = sample.reference
     return _unless(not _may_become(expected.label, sample.output, LABEL_FORMS))
 
 
-def _exact_match(sample: Sample) -> Outlook:
+def exact_match_outlook(sample: Sample) -> Outlook:
     if isinstance(sample.case, Row) and sample.case.tool_calls:
-        return _tool_calls_equal(replace(sample, reference=sample.reference.text))
-    return _equals(sample)
+        return tool_calls_equal_outlook(replace(sample, reference=sample.reference.text))
+    return equals_outlook(sample)
 
 
-def _starts_with(sample: Sample) -> Outlook:
+def starts_with_outlook(sample: Sample) -> Outlook:
     expected: ExpectedText = sample.reference
     wanted = without_differences(expected.text, expected.normalize)
     known = _settled(sample.output, expected.normalize)
@@ -102,14 +86,14 @@ def _starts_with(sample: Sample) -> Outlook:
     return _unless(not (wanted.startswith(known) or known.startswith(wanted)))
 
 
-def _contains(sample: Sample) -> Outlook:
+def contains_outlook(sample: Sample) -> Outlook:
     expected: ExpectedText = sample.reference
     wanted = without_differences(expected.text, expected.normalize)
     return Outlook.PASSES if wanted in _settled(sample.output, expected.normalize) else Outlook.OPEN
 
 
-def _not_contains(sample: Sample) -> Outlook:
-    return _contains(sample).opposite
+def not_contains_outlook(sample: Sample) -> Outlook:
+    return contains_outlook(sample).opposite
 
 
 def _may_become(wanted: str, start: str, forms: Collection[ComparedForm], *, trim: bool = True) -> bool:
@@ -152,7 +136,7 @@ def _last_combination(text: str) -> int:
     return 0
 
 
-def _numeric(sample: Sample) -> Outlook:
+def numeric_outlook(sample: Sample) -> Outlook:
     # What follows can change a number only if no other character is between.
     known = sample.output.rstrip(NUMBER_CHARACTERS)
     if not numbers_of(known) or not numbers_of(sample.reference.answer):
@@ -160,11 +144,11 @@ def _numeric(sample: Sample) -> Outlook:
     return _certain(numeric(replace(sample, output=known)) is None)
 
 
-def _rouge_l(sample: Sample) -> Outlook:
+def rouge_l_outlook(sample: Sample) -> Outlook:
     return _overlaps(sample, LCSseq.similarity)
 
 
-def _word_f1(sample: Sample) -> Outlook:
+def word_f1_outlook(sample: Sample) -> Outlook:
     return _overlaps(sample, lambda output, text: (Counter(output) & Counter(text)).total())
 
 
@@ -180,7 +164,7 @@ def _overlaps(sample: Sample, common: Callable[[list[str], list[str]], int]) -> 
     return _unless(highest < expected.min)
 
 
-def _length(sample: Sample) -> Outlook:
+def length_outlook(sample: Sample) -> Outlook:
     expected: LengthExpectation = sample.reference
     least = counted_length(sample.output, expected.unit)
     if expected.max is not None:
@@ -188,7 +172,7 @@ def _length(sample: Sample) -> Outlook:
     return Outlook.PASSES if expected.min is not None and least >= expected.min else Outlook.OPEN
 
 
-def _refusal(sample: Sample) -> Outlook:
+def refusal_outlook(sample: Sample) -> Outlook:
     text = sample.output.strip()
     if len(text) < HEAD:
         return Outlook.OPEN
@@ -197,7 +181,7 @@ def _refusal(sample: Sample) -> Outlook:
     return _certain(found.pop()) if len(found) == 1 else Outlook.OPEN
 
 
-def _json(sample: Sample) -> Outlook:
+def json_outlook(sample: Sample) -> Outlook:
     try:
         from_json(sample.output)
     except ValueError as error:
@@ -207,30 +191,6 @@ def _json(sample: Sample) -> Outlook:
     return Outlook.OPEN
 
 
-def _tool_calls_equal(sample: Sample) -> Outlook:
+def tool_calls_equal_outlook(sample: Sample) -> Outlook:
     wanted: str = sample.reference
     return _unless(not start_of_calls(wanted, whole=True).startswith(start_of_calls(sample.output)))
-
-
-OUTLOOKS: Mapping[str, Callable[[Sample], Outlook]] = {
-    "equals": _equals,
-    "starts_with": _starts_with,
-    "contains": _contains,
-    "not_contains": _not_contains,
-    "label": _label,
-    "word_f1": _word_f1,
-    "length": _length,
-    "refusal": _refusal,
-    "json_schema": _json,
-    "json_equals": _json,
-    "tool_calls_equal": _tool_calls_equal,
-    "exact_match": _exact_match,
-    "rouge_l": _rouge_l,
-    "numeric": _numeric,
-}
-"""The outlook of a sample by the type of an expectation, or by the name of a task metric."""
-
-
-def always_open(_sample: Sample) -> Outlook:
-    """Return the outlook of a sample whose scorer is not known."""
-    return Outlook.OPEN

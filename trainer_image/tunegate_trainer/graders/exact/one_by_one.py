@@ -7,7 +7,7 @@ from itertools import accumulate
 
 from tunegate_api.verdict.outcomes import FAIL, PASS
 from tunegate_trainer.graders.exact.time_limit import time_limit
-from tunegate_trainer.graders.grader import Reads, Sample, Score, not_scored
+from tunegate_trainer.graders.grader import Outlook, Reads, Sample, Score, always_open, not_scored
 
 SCORE_SECONDS = 5.0
 """Maximum CPU time in seconds for scoring one output by one expectation. Scoring usually takes a thousandth
@@ -25,6 +25,7 @@ class OneByOne:
     """Returns the score of one sample. If it raises an exception, the sample is an error."""
     seconds: float = SCORE_SECONDS
     """Maximum CPU time for one sample in seconds."""
+    outlook: Callable[[Sample], Outlook] = always_open
     reads: Reads = Reads.WHOLE
 
     def score(self, samples: Sequence[Sample]) -> list[Score]:
@@ -49,7 +50,11 @@ class OneByOne:
             return not_scored(error)
 
 
-def matcher(problem: Callable[[Sample], str | None], reads: Reads = Reads.WHOLE) -> OneByOne:
+def matcher(
+    problem: Callable[[Sample], str | None],
+    outlook: Callable[[Sample], Outlook] = always_open,
+    reads: Reads = Reads.WHOLE,
+) -> OneByOne:
     """Return a scorer that calls ``problem`` for each sample. The output passes if ``problem`` returns None.
     Otherwise the output fails, and the text that ``problem`` returns is the explanation."""
 
@@ -57,7 +62,7 @@ def matcher(problem: Callable[[Sample], str | None], reads: Reads = Reads.WHOLE)
         found = problem(sample)
         return Score(PASS) if found is None else Score(FAIL, found)
 
-    return OneByOne(judge, reads=reads)
+    return OneByOne(judge, outlook=outlook, reads=reads)
 
 
 def _nesting(text: str) -> int:
