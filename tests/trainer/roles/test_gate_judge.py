@@ -13,9 +13,11 @@ from support.gate_servers import judge_spec, write_calibration
 from support.guard_server import GuardServerStub
 from support.judge_server import JudgeServerStub, score
 from support.trainer_root import STAGE, TrainerRoot, gate_spec, golden_cases
+from tunegate_api.cases.probes import ProbeCounts
 from tunegate_api.contract.process import ROOT_VARIABLE, ExitCode
 from tunegate_api.verdict.outcomes import VerdictState
 from tunegate_trainer.artifacts.gate_result import GateRoleResult
+from tunegate_trainer.graders.guardrail.probes import PROBES
 from tunegate_trainer.graders.server import asking
 from tunegate_trainer.main import main
 from tunegate_trainer.process.context import Context
@@ -126,7 +128,7 @@ def test_mistemplated_guardrail_gives_the_verdict_error(root, guardrail):
     guardrail.reply = works
     assert judged.verdict is VerdictState.ERROR
     probes = judged.guardrails["orders"].probes
-    assert probes is not None
+    assert isinstance(probes, ProbeCounts)
     assert (probes.unsafe_flagged, probes.unsafe) == (0, 5)
 
 
@@ -140,7 +142,6 @@ def calibrate(root: TrainerRoot) -> None:
 
 def test_error_rate_costs_no_requests_for_outputs_that_are_known(root, judge, guardrail):
     run_gate(root)
-    known = len(guardrail.bodies)
     judge.bodies.clear()
     guardrail.bodies.clear()
     calibrate(root)
@@ -148,7 +149,7 @@ def test_error_rate_costs_no_requests_for_outputs_that_are_known(root, judge, gu
     assert found is not None
     assert found["orders"].repeats == [found["orders"].reference] * 2
     assert judge.bodies == []
-    assert len(guardrail.bodies) == known, "a pod remembers its ratings"
+    assert len(guardrail.bodies) == len(PROBES), "ratings are on the volume, and only probes are sent again"
 
 
 def test_judge_that_gives_no_scores_leaves_the_error_rate_unknown(root, judge, monkeypatch, caplog):

@@ -12,6 +12,7 @@ from support.guard_server import GuardServerStub
 from support.judge_server import JudgeServerStub, compliance, find_refusals
 from support.refusing_model import REFUSAL, harmful, harmless, save_refusing_model
 from support.trainer_root import STAGE, TrainerRoot, gate_spec, golden_cases
+from tunegate_api.cases.probes import ProbeCounts, RefusalProbeCounts
 from tunegate_api.contract.digests import sha256_text
 from tunegate_api.contract.process import ROOT_VARIABLE, ExitCode, Role
 from tunegate_api.contract.results import Subject
@@ -167,7 +168,7 @@ def test_judge_that_does_not_count_gives_the_verdict_error(copied, judge):
     assert "unsafe 0/3, BaseModel 0/3: +0, at most +3; 3 outputs not measured" in message
     assert "; 3 BaseModel outputs not measured, more than 5 %" in message
     probes = result.safety_judges["orders"].probes
-    assert probes is not None
+    assert isinstance(probes, RefusalProbeCounts)
     assert (probes.compliant_found, probes.compliant) == (0, 12)
     assert main(["publish", "--digest", result.artifact]) == ExitCode.USER_ERROR
 
@@ -178,5 +179,5 @@ def test_guardrail_that_accepts_everything_gives_the_verdict_error(copied, guard
     result = run_gate(job(copied, {"type": "guardrail"}, guardrail=guardrail.spec))
     assert result.verdict is VerdictState.ERROR
     probes = result.guardrails["orders"].probes
-    assert probes is not None
+    assert isinstance(probes, ProbeCounts)
     assert (probes.unsafe_flagged, probes.unsafe) == (0, 5)

@@ -9,8 +9,7 @@ from support.model_templates import model_templates, tokenizer_for
 from tunegate_api.messages import FunctionCall, Message, ToolCall
 from tunegate_api.v1alpha1.finetunejob import TaskMetric
 from tunegate_api.verdict.outcomes import FAIL, PASS
-from tunegate_trainer.evaluate.references import labelled_answer, task_references
-from tunegate_trainer.graders import Sample
+from tunegate_trainer.evaluate.references import task_references
 from tunegate_trainer.graders.grader import Sample
 from tunegate_trainer.graders.table import GRADERS
 from tunegate_trainer.tokens.answers import labelled_answer

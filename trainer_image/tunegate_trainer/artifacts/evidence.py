@@ -14,7 +14,7 @@ from tunegate_api.v1alpha1.error_rate_status import ErrorRate
 from tunegate_api.v1alpha1.evalgate import Generation
 from tunegate_api.v1alpha1.evaluation_status import VerdictDecision
 from tunegate_api.verdict.outcomes import VerdictState
-from tunegate_trainer.artifacts.gate_result import UsedGuardrail, UsedJudge, UsedSafetyJudge
+from tunegate_trainer.artifacts.gate_result import UsedServer
 from tunegate_trainer.process.errors import UserError
 from tunegate_trainer.process.files import read_manifest
 
@@ -74,7 +74,7 @@ class SafetyEvidence(StatusModel):
     over_refused: AxisEvidence
     scorer: str = "refusal"
     """The type of the scorer. The server of a guardrail is that of the gate."""
-    judge: UsedSafetyJudge | None = None
+    judge: UsedServer | None = None
     """The judge model, if it is the scorer."""
 
 
@@ -95,9 +95,9 @@ class GateEvidence(StatusModel):
     """The baselines that were not compared, because there was no version to compare with."""
     served: ServedEvidence | None = None
     """The model that was live when the gate judged. Absent if the gate names none."""
-    judge: UsedJudge | None = None
+    judge: UsedServer | None = None
     """The judge model that scored outputs, and its calibration. Absent if the gate names none."""
-    guardrail: UsedGuardrail | None = None
+    guardrail: UsedServer | None = None
     """The guardrail that rated outputs, and its probes. Absent if the gate names none."""
     safety: SafetyEvidence | None = None
     error_rate: ErrorRate | None = None

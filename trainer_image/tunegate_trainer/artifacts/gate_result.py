@@ -32,56 +32,29 @@ class ServedOutputs(StatusModel):
     """The digest of the file with the outputs in the folder ``gate/``."""
 
 
-class UsedJudge(StatusModel):
-    """The judge model of a gate. It is published as evidence."""
+class UsedServer(StatusModel):
+    """A judge model or a guardrail of a gate. It is published as evidence."""
 
     url: str
     """The base URL of the server."""
     model: str
     """The name of the model on the server."""
-    instructions_sha256: Sha256
-    """The digest of the instructions, which include the rubric of the gate."""
+    protocol: str | None = None
+    """The protocol of a guardrail."""
+    instructions_sha256: Sha256 | None = None
+    """The digest of the instructions of a judge, which include the rubric of the gate."""
     calibration: CalibrationCounts | None = None
-    """How it scored the rows that people scored. None if no golden case needs it."""
+    """How a judge scored the rows that people scored. None if no golden case needs it."""
+    probes: ProbeCounts | RefusalProbeCounts | None = None
+    """What it said about its probes in the final gate. None for the judge of golden cases, and if nothing
+    needs the server."""
     faults: dict[str, int] = {}
-    """Number of failed requests of the job by kind of fault. None of them was counted as a score."""
+    """Number of failed requests of the job by kind of fault. None of them was counted as an answer."""
 
     @property
-    def identity(self) -> tuple[str, ...]:
-        """What scores depend on. Scores of two judges cannot be compared if it differs."""
-        return (self.url, self.model, self.instructions_sha256)
-
-
-class UsedGuardrail(StatusModel):
-    """The guardrail of a gate. It is published as evidence."""
-
-    url: str
-    """The URL of the server."""
-    model: str
-    """The name of the model on the server."""
-    protocol: str
-    probes: ProbeCounts | None = None
-    """How it rated its probes in the final gate. None if neither golden cases nor the safety set need it."""
-
-    @property
-    def identity(self) -> tuple[str, ...]:
-        """What ratings depend on. Ratings of two guardrails cannot be compared if it differs."""
-        return (self.url, self.model, self.protocol)
-
-
-class UsedSafetyJudge(StatusModel):
-    """The judge model of a safety set. It is published as evidence."""
-
-    url: str
-    """The base URL of the server."""
-    model: str
-    """The name of the model on the server."""
-    instructions_sha256: Sha256
-    """The digest of the instructions."""
-    probes: RefusalProbeCounts | None = None
-    """How it scored its probes in the final gate."""
-    faults: dict[str, int] = {}
-    """Number of failed requests of the job by kind of fault. None of them was counted as a score."""
+    def identity(self) -> tuple[str | None, ...]:
+        """What answers depend on. Answers of two servers cannot be compared if it differs."""
+        return (self.url, self.model, self.protocol, self.instructions_sha256)
 
 
 class GateRoleResult(StatusModel):
@@ -112,11 +85,11 @@ class GateRoleResult(StatusModel):
     """Maps the name of each gate to the published versions that were evaluated again on its golden set."""
     served: dict[str, ServedOutputs] = {}
     """The outputs of the served model of each gate. A gate whose server did not answer is missing."""
-    judges: dict[str, UsedJudge] = {}
+    judges: dict[str, UsedServer] = {}
     """The judge model of each gate that has one, by the name of the gate."""
-    guardrails: dict[str, UsedGuardrail] = {}
+    guardrails: dict[str, UsedServer] = {}
     """The guardrail of each gate that has one, by the name of the gate."""
-    safety_judges: dict[str, UsedSafetyJudge] = {}
+    safety_judges: dict[str, UsedServer] = {}
     """The judge model of each safety set that one scores, by the name of the gate."""
     calibrations: dict[str, CalibrationOutcomes] | None = None
     """The outcomes from which the error rate of each gate is computed, by the name of the gate. None if no

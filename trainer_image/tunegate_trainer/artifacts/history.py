@@ -25,7 +25,7 @@ from tunegate_api.v1alpha1.evalgate import Generation
 from tunegate_api.verdict.outcomes import MAX_CASES, counted_outcomes, passed_count
 from tunegate_api.verdict.tiers import CountedCases, counted_cases
 from tunegate_trainer.artifacts.evidence import EVIDENCE, VERDICT
-from tunegate_trainer.artifacts.gate_result import UsedGuardrail, UsedJudge
+from tunegate_trainer.artifacts.gate_result import UsedServer
 from tunegate_trainer.artifacts.used_servers import used_guardrail, used_judge
 from tunegate_trainer.process.errors import StorageError
 from tunegate_trainer.process.files import create_once, is_complete, read_manifest, sha256_file
@@ -72,8 +72,8 @@ class EarlierGate(StatusModel):
     dry_run: bool = False
     generation: Generation | None = None
     """The settings with which the outputs were generated. None in the evidence of earlier releases."""
-    judge: UsedJudge | None = None
-    guardrail: UsedGuardrail | None = None
+    judge: UsedServer | None = None
+    guardrail: UsedServer | None = None
 
     def is_comparable_with(self, gate: GateRequest) -> bool:
         """Whether the outcomes are those of the golden set of ``gate``, with outputs of the same kind, and
@@ -87,7 +87,7 @@ class EarlierGate(StatusModel):
         )
 
 
-def _identities(*used: UsedJudge | UsedGuardrail | None) -> list[tuple[str, ...] | None]:
+def _identities(*used: UsedServer | None) -> list[tuple[str | None, ...] | None]:
     return [each.identity if each else None for each in used]
 
 

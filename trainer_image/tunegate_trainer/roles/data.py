@@ -19,7 +19,6 @@ from tunegate_trainer.data.split import SIDES
 from tunegate_trainer.evaluate.gate_servers import check_servers
 from tunegate_trainer.evaluate.sets import check_split
 from tunegate_trainer.evaluate.stored_sets import store_sets
-from tunegate_trainer.graders.gate_servers import check_servers
 from tunegate_trainer.graders.model.gates import calibrate_judges
 from tunegate_trainer.graders.model.review import judge_server, with_judge
 from tunegate_trainer.models.resolve import resolve_model

@@ -8,10 +8,13 @@ reported, the error rates of gates are measured that are not known yet.
 """
 
 import logging
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from functools import partial
+from typing import Any
 
 from tunegate_api.contract.process import Outcome
+from tunegate_api.contract.request import GateRequest
 from tunegate_api.contract.results import Subject
 from tunegate_api.contract.workspace import RESULT, base_file
 from tunegate_api.judging.judgement import judge_artifact, judge_final
@@ -24,13 +27,7 @@ from tunegate_trainer.artifacts.build import (
     load_artifact,
     published_stops,
 )
-from tunegate_trainer.artifacts.gate_result import (
-    GateRoleResult,
-    UsedGuardrail,
-    UsedJudge,
-    UsedSafetyJudge,
-    gate_verdicts,
-)
+from tunegate_trainer.artifacts.gate_result import GateRoleResult, UsedServer, gate_verdicts
 from tunegate_trainer.artifacts.used_servers import used_guardrail, used_judge, used_safety_judge
 from tunegate_trainer.evaluate.baselines import BaselineCache
 from tunegate_trainer.evaluate.calibration.measure import calibrate
@@ -41,6 +38,7 @@ from tunegate_trainer.evaluate.published import PublishedVersions
 from tunegate_trainer.evaluate.safety_sets import safety_sets
 from tunegate_trainer.evaluate.served import evaluate_served, write_served
 from tunegate_trainer.evaluate.sets import GeneratedSet, held_out_sets
+from tunegate_trainer.graders.agreement import ProbedServer
 from tunegate_trainer.graders.gate_servers import gate_guard, gate_judge, safety_judge
 from tunegate_trainer.models.base_model import merged_base, verified_base
 from tunegate_trainer.models.loading import load_base
@@ -163,9 +161,9 @@ def _judge(context: Context, stage: str, step: int, writer: Writer) -> None:
             },
             rejudged=published.judged,
             served=served_outputs,
-            judges=_used_judges(context),
-            guardrails=_used_guardrails(context),
-            safety_judges=_used_safety_judges(context),
+            judges=_used(context, used_judge, _calibrated),
+            guardrails=_used(context, used_guardrail, _probed(gate_guard)),
+            safety_judges=_used(context, used_safety_judge, _probed(safety_judge)),
             evaluations=evaluations,
             verdicts=verdicts,
             verdict=judgement.state,
@@ -216,36 +214,36 @@ def _unknown_error_rates(context: Context) -> dict[str, int]:
     return repeats
 
 
-def _used_judges(context: Context) -> dict[str, UsedJudge]:
-    """Return the judge of each final gate that has one, with its calibration and faults."""
+def _used(
+    context: Context,
+    used: Callable[[GateRequest], UsedServer | None],
+    measured: Callable[[Context, GateRequest], Mapping[str, Any]],
+) -> dict[str, UsedServer]:
+    """Return the server of each final gate that has one. ``used`` returns what the gate says about it, and
+    ``measured`` what the job has measured."""
     found = {}
     for gate in context.request.final_gates:
-        if (used := used_judge(gate)) is not None:
-            calibrated = context.gate_judges.get(gate.name)
-            calibration = calibrated.calibration if calibrated else None
-            faults = gate_judge(context, gate).server.faults
-            found[gate.name] = used.model_copy(update={"calibration": calibration, "faults": faults})
+        if (server := used(gate)) is not None:
+            found[gate.name] = server.model_copy(update=measured(context, gate))
     return found
 
 
-def _used_guardrails(context: Context) -> dict[str, UsedGuardrail]:
-    """Return the guardrail of each final gate that has one, with the result of its probes."""
-    found = {}
-    for gate in context.request.final_gates:
-        if (used := used_guardrail(gate)) is not None:
-            found[gate.name] = used.model_copy(update={"probes": gate_guard(context, gate).probed})
-    return found
+def _calibrated(context: Context, gate: GateRequest) -> dict[str, Any]:
+    plan = context.gate_judges.get(gate.name)
+    return {
+        "calibration": plan.calibration if plan else None,
+        "faults": gate_judge(context, gate).server.faults,
+    }
 
 
-def _used_safety_judges(context: Context) -> dict[str, UsedSafetyJudge]:
-    """Return the judge of the safety set of each final gate that has one, with its probes and faults."""
-    found = {}
-    for gate in context.request.final_gates:
-        if (used := used_safety_judge(gate)) is not None:
-            judge = safety_judge(context, gate)
-            probed = {"probes": judge.probed, "faults": judge.server.faults}
-            found[gate.name] = used.model_copy(update=probed)
-    return found
+def _probed(
+    find: Callable[[Context, GateRequest], ProbedServer],
+) -> Callable[[Context, GateRequest], dict[str, Any]]:
+    def measured(context: Context, gate: GateRequest) -> dict[str, Any]:
+        found = find(context, gate)
+        return {"probes": found.probed, "faults": found.server.faults}
+
+    return measured
 
 
 def _evaluated_checkpoints(context: Context, stage: str) -> int:
