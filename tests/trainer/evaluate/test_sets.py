@@ -291,7 +291,7 @@ def test_tool_calls_of_each_template_are_found_in_outputs(make_root, template):
 
 
 def test_custom_metric_is_scored_by_its_entry_point(make_root, tokenizer, monkeypatch):
-    point = EntryPoint("characters", "support.dummy_scorer:scorer", custom.GROUP)
+    point = EntryPoint("characters", "support.dummy_grader:scorer", custom.GROUP)
     monkeypatch.setattr(custom, "entry_points", lambda group: EntryPoints([point]).select(group=group))
     metric = {"name": "custom", "entryPoint": "characters", "min": "0.5"}
     (rows,) = held_out_sets(make_root(spec={"taskMetrics": [metric]}).context(), tokenizer, "dev")

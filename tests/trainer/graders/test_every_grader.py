@@ -9,7 +9,7 @@ from typing import Any, get_args
 
 import pytest
 
-from support.dummy_scorer import common_characters
+from support.dummy_grader import common_characters
 from support.gate_servers import judge_spec, write_calibration
 from support.guard_server import GuardServerStub
 from support.judge_server import JudgeServerStub, find_refusals

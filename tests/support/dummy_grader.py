@@ -1,5 +1,5 @@
-"""An example of a new scorer: this module, and a line for ``OneByOne(common_characters)`` in the table of
-scorers."""
+"""An example of a new grader: this module, and a line for ``OneByOne(common_characters)`` in the table of
+graders."""
 
 from collections import Counter
 
