@@ -1,6 +1,5 @@
 """Ask the models that are live now for their outputs on today's golden sets, and judge them."""
 
-import asyncio
 import json
 import logging
 import time
@@ -119,7 +118,7 @@ class _Served:
         ]
         questions = [question for each in by_case for question in each]
         with self._interruption.deferred():
-            asyncio.run(self._ask(questions))
+            self._ask(questions)
         self._interruption.check()
         if not any(question.completion for question in questions):
             raise UnreachableError(
@@ -130,17 +129,16 @@ class _Served:
         logger.info("%s: %d/%d passed", self._name, passed, len(cases))
         return SetResult(cases=cases, seconds=round(time.monotonic() - start, 3))
 
-    async def _ask(self, questions: list["_CaseQuestion"]) -> None:
-        async with self._server:
-            asking = Asking(
-                self._server,
-                self._interruption,
-                name=self._name,
-                noun="cases",
-                done="answered",
-                seconds=DEADLINE_SECONDS,
-            )
-            await asking.ask_all(questions, "requests")
+    def _ask(self, questions: list["_CaseQuestion"]) -> None:
+        asking = Asking(
+            self._server,
+            self._interruption,
+            name=self._name,
+            noun="cases",
+            done="answered",
+            seconds=DEADLINE_SECONDS,
+        )
+        asking.ask_all(questions, "requests")
 
 
 class _CaseQuestion:

@@ -34,16 +34,14 @@ class ServerKind:
     """The words for a kind of server in logs and errors."""
 
     name: str
-    answer: str
-    """What the server gives."""
-    done: str
-    """The word for an output with an answer."""
     verb: str
-    """What it does with an output."""
+    """What the server does with an output."""
+    answer: str
+    """What the output gets."""
 
 
-JUDGE = ServerKind("judge", "score", "scored", "score")
-GUARDRAIL = ServerKind("guardrail", "rating", "rated", "rate")
+JUDGE = ServerKind("judge", "score", "score")
+GUARDRAIL = ServerKind("guardrail", "rate", "rating")
 
 
 class Request(Protocol):
@@ -153,29 +151,24 @@ class GradingServer:
         """Send the requests without an answer. Answers are in the journal as soon as they arrive."""
         missing = [each for key, each in batch.questions.items() if batch.answer(key) is None]
         known = sum(batch.answer(key) is not None for key in batch.keys)
-        name, done = self.kind.name, self.kind.done
+        name, done = self.kind.name, f"{self.kind.verb}d"
         if known:
             logger.info("%s: %d of %d %s are %s already", name, known, len(batch.keys), what, done)
         if not missing:
             return
-
-        async def ask() -> int:
-            async with batch.server:
-                asking = Asking(
-                    batch.server,
-                    self.context.interruption,
-                    name=name,
-                    noun=noun,
-                    done=done,
-                    seconds=seconds,
-                    sleep=self.sleep,
-                    has_answered=bool(batch.journal.answers),
-                    after_retry=f"; {noun} that are {done} are not sent again",
-                    outages=outages,
-                )
-                return await asking.ask_all(missing, what)
-
-        self._not_sent += asyncio.run(ask())
+        asking = Asking(
+            batch.server,
+            self.context.interruption,
+            name=name,
+            noun=noun,
+            done=done,
+            seconds=seconds,
+            sleep=self.sleep,
+            has_answered=bool(batch.journal.answers),
+            after_retry=f"; {noun} that are {done} are not sent again",
+            outages=outages,
+        )
+        self._not_sent += asking.ask_all(missing, what)
 
 
 class _Batch:

@@ -1,6 +1,5 @@
 """A guardrail is probed before its ratings count, and faults of its server are never ratings."""
 
-import asyncio
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 
@@ -224,23 +223,19 @@ def test_server_is_not_asked_for_as_long_as_it_did_not_answer(make_guard):
         def note(self, error: FaultError) -> None:
             pass
 
-    async def ask() -> None:
-        async with guarding.server.open() as server:
-            asking_it = asking.Asking(
-                server,
-                guarding.server.context.interruption,
-                name="guardrail",
-                noun="answers",
-                done="rated",
-                seconds=10_000,
-                outages=outages.Outages.of(guarding.server.context),
-                clock=lambda: now,
-            )
-            await asking_it.ask_all([Answered(), *[Down() for _ in range(asking.MAX_UNANSWERED)]], "answers")
-
+    asking_it = asking.Asking(
+        guarding.server.open(),
+        guarding.server.context.interruption,
+        name="guardrail",
+        noun="answers",
+        done="rated",
+        seconds=10_000,
+        outages=outages.Outages.of(guarding.server.context),
+        clock=lambda: now,
+    )
     start = datetime.now(UTC)
     with pytest.raises(UnreachableError, match="connection refused"):
-        asyncio.run(ask())
+        asking_it.ask_all([Answered(), *[Down() for _ in range(asking.MAX_UNANSWERED)]], "answers")
     (outage,) = outages.Outages.of(guarding.server.context).known.values()
     requests = asking.MAX_UNANSWERED * (1 + MAX_RETRIES[Fault.UNREACHABLE])
     assert outage.ends - start <= timedelta(seconds=10 * requests) + (datetime.now(UTC) - start)

@@ -47,7 +47,7 @@ class Question(Protocol):
 
 
 class Asking:
-    """Asks a server questions. All calls of :meth:`ask_all` share a deadline."""
+    """Asks a server questions. Its deadline begins when it is made."""
 
     def __init__(
         self,
@@ -85,8 +85,9 @@ class Asking:
         self._refused = 0
         self._answered_at = clock()
 
-    async def ask_all(self, questions: Sequence[Question], what: str) -> int:
-        """Ask the questions until the deadline. Returns how many were not finished by then.
+    def ask_all(self, questions: Sequence[Question], what: str) -> int:
+        """Ask the questions until the deadline, in an event loop of their own, and close the server. Returns
+        how many were not finished by then.
 
         Raises :class:`UnreachableError` if the server is down, :class:`UserError` if it refuses all
         questions, the errors of :meth:`ChatServer.complete`, and :class:`Interrupted` after SIGTERM.
@@ -94,7 +95,7 @@ class Asking:
         self._outages.check(self._server)
         self._answered_at = self._clock()
         try:
-            return await self._ask_all(questions, what)
+            return asyncio.run(self._ask_all(questions, what))
         except UnreachableError as error:
             lost = timedelta(seconds=self._clock() - self._answered_at)
             self._outages.add(self._server, str(error.__cause__), lost)
@@ -102,10 +103,11 @@ class Asking:
 
     async def _ask_all(self, questions: Sequence[Question], what: str) -> int:
         progress = _AskingProgress(len(questions), what, self._name, self._done)
-        # The first request runs alone, so that a wrong key or model costs one request.
-        await self._run([self._work(iter(questions[:1]), progress)], progress)
-        left = iter(questions[1:])
-        await self._run([self._work(left, progress) for _ in range(AT_ONCE)], progress)
+        async with self._server:
+            # The first request runs alone, so that a wrong key or model costs one request.
+            await self._run([self._work(iter(questions[:1]), progress)], progress)
+            left = iter(questions[1:])
+            await self._run([self._work(left, progress) for _ in range(AT_ONCE)], progress)
         logger.info("%s: %s", self._name, progress)
         if progress.left:
             logger.warning("%s: the deadline of %s has passed", self._name, duration_text(self._seconds))
