@@ -163,7 +163,7 @@ def _needed(context: Context, gate: GateRequest, cases: Sequence[GoldenCase]) ->
     gate does not name one."""
 
     def is_counting(cases: Sequence[GoldenCase]) -> bool:
-        return not gate.spec.dry_run and bool(counting(gate.spec.thresholds, cases))
+        return not gate.spec.dry_run and bool(counting(gate.bar, cases))
 
     of_safety = gate.spec.safety.scorer.type if gate.spec.safety else None
     if gate not in context.request.safety_gates:

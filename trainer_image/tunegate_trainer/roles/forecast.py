@@ -75,7 +75,7 @@ def forecast(root: Path, job: FineTuneJob, gates: list[EvalGate]) -> Forecast:
     except TrainerError as error:
         known = known.model_copy(update={"failure": error.failure})
     try:
-        return _without_rows(context, known, job, folder, shape, longest)
+        return _without_rows(context, known, job, folder, shape=shape, longest=longest)
     except TrainerError as error:  # the same error as above, or targets that do not work
         return known.model_copy(update={"failure": known.failure or error.failure})
 
@@ -141,7 +141,7 @@ def _with_rows(
 
 
 def _without_rows(
-    context: Context, known: Forecast, job: FineTuneJob, folder: Path, shape: ModelShape, longest: int
+    context: Context, known: Forecast, job: FineTuneJob, folder: Path, *, shape: ModelShape, longest: int
 ) -> Forecast:
     """Return the forecast for a job whose rows are unknown. Memory is estimated for a pass with one example
     or pair of the maximum length, with labels on all tokens."""
