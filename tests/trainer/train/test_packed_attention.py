@@ -185,6 +185,31 @@ def test_shared_prefix_is_read_by_both_examples(tmp_path):
         assert torch.dist(one, other) <= 1e-4 * other.norm()
 
 
+def without_gradient_of_shared_keys(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *more: Any, **settings: Any
+) -> torch.Tensor:
+    """Let the backward pass forget the keys of a prefix where another segment reads them."""
+    edges, edges_of_keys, *_ = more
+    is_shared = torch.zeros(len(key), 1, 1, dtype=torch.bool)
+    for (start, end), (first, last) in zip(
+        pairwise(edges.tolist()), pairwise(edges_of_keys.tolist()), strict=True
+    ):
+        is_shared[first : last - (end - start)] = True
+    return example_by_example(query, torch.where(is_shared, key.detach(), key), value, *more, **settings)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("kernel", "shares"), [(in_float32, True), (without_gradient_of_shared_keys, False)])
+def test_prefixes_are_shared_only_by_a_kernel_with_exact_gradients(
+    tmp_path, monkeypatch, dtype, kernel, shares
+):
+    monkeypatch.setattr(attention, "varlen_attn", wraps(example_by_example)(kernel))
+    model = mistral(tmp_path, dtype=dtype, num_hidden_layers=8, initializer_range=0.2)
+    assert try_packed_attention(model, ROWS)
+    assert can_share(model, ROWS) is shares
+    assert model.config._attn_implementation == PACKED
+
+
 @pytest.mark.usefixtures("kernel")
 @pytest.mark.parametrize("window", [None, 8])
 def test_no_mask_of_packed_examples_is_made(tmp_path, monkeypatch, window):

@@ -44,7 +44,8 @@ def attend_by_example(
     plain ``sdpa``.
 
     For each segment of the row, ``shared_prefixes`` has the indices of the segments that are its prefix, see
-    :mod:`tunegate_trainer.tokens.shared_prefix`.
+    :mod:`tunegate_trainer.tokens.shared_prefix`. If there is a function ``on_attention``, it is called with
+    the layer and its window.
     """
     boundaries = kwargs.get("cu_seq_lens_q")
     if boundaries is None:
@@ -52,17 +53,22 @@ def attend_by_example(
             module, query, key, value, attention_mask, **kwargs
         )
         return whole
+    if "on_attention" in kwargs:
+        kwargs["on_attention"](module, kwargs.get("sliding_window"))
     edges = boundaries.tolist()
     sizes = [end - start for start, end in pairwise(edges)]
-    prefixes = kwargs.pop("shared_prefixes", None) or [()] * len(sizes)
+    prefixes = kwargs.pop("shared_prefixes", None)
+    if prefixes:
+        key, value = _with_exact_sums(key), _with_exact_sums(value)
+    prefixes = prefixes or [()] * len(sizes)
     queries, keys, values = (torch.split(states, sizes, dim=2) for states in (query, key, value))
     with sdpa_kernel(_SHORT_KERNELS if kwargs["max_length_q"] <= _SHORT else _LONG_KERNELS):
         outputs = [
             sdpa_attention_forward(
                 module,
                 queries[i],
-                _concatenated(keys, (*prefix, i)),
-                _concatenated(values, (*prefix, i)),
+                _concatenated(keys, (*prefix, i), query.dtype),
+                _concatenated(values, (*prefix, i), query.dtype),
                 _mask(attention_mask, slice(*edges[i : i + 2]), sum(sizes[n] for n in prefix)),
                 **kwargs,
             )[0]
@@ -71,9 +77,18 @@ def attend_by_example(
     return torch.cat(outputs, dim=1), None
 
 
-def _concatenated(segments: Sequence[torch.Tensor], indices: Sequence[int]) -> torch.Tensor:
+def _with_exact_sums(states: torch.Tensor) -> torch.Tensor:
+    """Return keys or values in float32, because several segments read those of a shared prefix. The backward
+    pass adds up the gradients of these segments, and would round each sum in bfloat16."""
+    return states.float()
+
+
+def _concatenated(
+    segments: Sequence[torch.Tensor], indices: Sequence[int], dtype: torch.dtype
+) -> torch.Tensor:
     """Return the keys or values of a segment and its prefix."""
-    return segments[indices[0]] if len(indices) == 1 else torch.cat([segments[n] for n in indices], dim=2)
+    one, *more = (segments[n] for n in indices)
+    return (torch.cat([one, *more], dim=2) if more else one).to(dtype)
 
 
 def _mask(whole: torch.Tensor | None, own: slice, shared: int) -> torch.Tensor | None:
@@ -109,8 +124,7 @@ def attend_packed(
     On the whole row, sdpa would need a mask with an entry for each pair of tokens, and its kernels for masks
     are slower and repeat the keys and values for each query head. Arguments are those of
     :func:`attend_by_example`. ``shared_keys`` has the indices of the keys that all segments read, one segment
-    after another; without it, each example reads its own keys. If there is a function ``on_attention``, it is
-    called with the layer and its window.
+    after another; without it, each example reads its own keys.
 
     Raises ValueError for what the kernels do not compute, such as dropout, and RuntimeError for a device, a
     data type or a head size that they do not support.
@@ -130,7 +144,7 @@ def attend_packed(
     if "on_attention" in kwargs:
         kwargs["on_attention"](module, window)
     if read is not None:
-        key, value = key[:, :, read], value[:, :, read]
+        key, value = (_with_exact_sums(states)[:, :, read] for states in (key, value))
     device = query.device.type
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else query.dtype
     query, key, value = (states[0].transpose(0, 1).to(dtype) for states in (query, key, value))

@@ -25,14 +25,35 @@ _MOST = 1.5
 """Maximum error of a faster way, in multiples of the error of the usual way in the same data type."""
 _REFERENCE_ROUNDING = 32 * torch.finfo(torch.float32).eps
 """Error of the float32 reference itself, relative to the mean magnitude of its numbers."""
-_USUAL = "sdpa"
+USUAL = "sdpa"
 
 
-class _Call(NamedTuple):
+class Call(NamedTuple):
     """The arguments of one call of a layer."""
 
     arguments: tuple[Any, ...]
     named: dict[str, Any]
+
+    @property
+    def hidden(self) -> torch.Tensor:
+        """The input of the layer, of the shape (1, tokens, hidden size)."""
+        found: torch.Tensor = self.named.get("hidden_states", *self.arguments[:1])
+        return found
+
+    def with_hidden(self, hidden: torch.Tensor) -> "Call":
+        """Return the call with another input."""
+        if "hidden_states" in self.named:
+            return self._replace(named={**self.named, "hidden_states": hidden})
+        return self._replace(arguments=(hidden, *self.arguments[1:]))
+
+
+class Tokens(NamedTuple):
+    """How the tokens of a row are those of a shorter row, in which shared tokens are only once."""
+
+    kept: torch.Tensor
+    """For each token of the shorter row, its index in the row."""
+    into: torch.Tensor
+    """For each token of the row, its index in the shorter row."""
 
 
 def attention_fault(layers: Sequence[Any], compute: Callable[[], object], name: str) -> str | None:
@@ -44,13 +65,27 @@ def attention_fault(layers: Sequence[Any], compute: Callable[[], object], name: 
     float32 by at most ``_MOST`` times the difference of ``sdpa``. A layer is compared while the pass computes
     it, because the weights of a sharded model are complete only then.
     """
+
+    def faults_of(layer: Any, call: Call) -> Iterator[str]:
+        exact = layer_results(layer, call, USUAL, exact=True)
+        usual, found = (layer_results(layer, call, each) for each in (USUAL, name))
+        return inexact_results(type(layer).__name__, exact, usual, found)
+
+    return first_fault(layers, compute, faults_of)
+
+
+def first_fault(
+    layers: Sequence[Any], compute: Callable[[], object], faults_of: Callable[[Any, Call], Iterator[str]]
+) -> str | None:
+    """Return the first fault of ``layers`` in the forward pass ``compute``, or None. ``faults_of`` compares a
+    layer, and may compute gradients."""
     faults: list[str] = []
     hooks: dict[Any, Any] = {}
 
     def compare(layer: Any, arguments: tuple[Any, ...], named: dict[str, Any], _output: object) -> None:
         hooks[layer].remove()  # because the comparison calls the layer
         with torch.inference_mode(False), torch.enable_grad():
-            faults.extend(_faults(layer, _Call(arguments, named), name))
+            faults.extend(faults_of(layer, Call(arguments, named)))
 
     hooks |= {layer: layer.register_forward_hook(compare, with_kwargs=True) for layer in layers}
     try:
@@ -59,12 +94,6 @@ def attention_fault(layers: Sequence[Any], compute: Callable[[], object], name: 
         for hook in hooks.values():
             hook.remove()
     return faults[0] if faults else None
-
-
-def _faults(layer: Any, call: _Call, name: str) -> Iterator[str]:
-    exact = _results(layer, call, _USUAL, exact=True)
-    usual, found = (_results(layer, call, each) for each in (_USUAL, name))
-    return inexact_results(type(layer).__name__, exact, usual, found)
 
 
 def inexact_results(layer: str, exact: Results, usual: Results, found: Results) -> Iterator[str]:
@@ -83,9 +112,12 @@ def direction_of(output: torch.Tensor) -> torch.Tensor:
     return numbers.view_as(output).to(output.dtype)
 
 
-def _results(layer: Any, call: _Call, name: str, *, exact: bool = False) -> Results:
+def layer_results(
+    layer: Any, call: Call, name: str, *, exact: bool = False, tokens: Tokens | None = None
+) -> Results:
     """Return the output of a layer with the attention ``name``, the gradient of its input, and those of its
-    matrices, for some gradient of the output. If ``exact``, everything is computed in float32."""
+    matrices, for some gradient of the output. If ``exact``, everything is computed in float32. With
+    ``tokens``, the results are those that the shorter row must have."""
 
     def own(value: Any) -> Any:
         """Copy a tensor, because autograd cannot save tensors of inference mode."""
@@ -96,7 +128,7 @@ def _results(layer: Any, call: _Call, name: str, *, exact: bool = False) -> Resu
 
     arguments, named = pytree.tree_map(own, (call.arguments, call.named))
     weights = {key: own(value) for key, value in layer.named_parameters() if value.is_floating_point()}
-    hidden = named["hidden_states"] if "hidden_states" in named else arguments[0]
+    hidden = Call(arguments, named).hidden
     matrices = {f"gradient of {key}": value for key, value in weights.items() if value.ndim == 2}
     inputs = {"gradient of the input": hidden, **matrices}
     for value in inputs.values():
@@ -104,12 +136,17 @@ def _results(layer: Any, call: _Call, name: str, *, exact: bool = False) -> Resu
     with _attention(layer, name), _float32(layer) if exact else nullcontext():
         output = functional_call(layer, weights, arguments, named)
         output = output if isinstance(output, torch.Tensor) else output[0]
+        output = output[:, tokens.kept] if tokens else output
         gradients = torch.autograd.grad(
             output, list(inputs.values()), direction_of(output), allow_unused=True
         )
     found = {"output": output.detach()}
     for (what, value), gradient in zip(inputs.items(), gradients, strict=True):
         found[what] = torch.zeros_like(value) if gradient is None else gradient
+    if tokens:
+        of_input = found["gradient of the input"]
+        joined = torch.zeros_like(of_input[:, tokens.kept])
+        found["gradient of the input"] = joined.index_add(1, tokens.into, of_input)
     return {what: value.float() for what, value in found.items()}
 
 

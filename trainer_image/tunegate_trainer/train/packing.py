@@ -28,6 +28,7 @@ from tunegate_trainer.tokens.shared_prefix import share_prefixes
 from tunegate_trainer.train.attention import BY_EXAMPLE, PACKED
 from tunegate_trainer.train.head_error import head_fault
 from tunegate_trainer.train.kernel_error import attention_fault
+from tunegate_trainer.train.sharing_error import shared_tokens, sharing_fault
 
 logger = logging.getLogger(__name__)
 
@@ -199,7 +200,8 @@ def isolates_examples(model: Any, rows: Rows) -> bool:
 def can_share(
     model: Any, rows: Rows, share: Callable[[dict[str, Any]], dict[str, Any]] = share_prefixes
 ) -> bool:
-    """Return whether the losses stay the same if a shared prefix of two examples is computed only once.
+    """Return whether losses and gradients stay as exact if a shared prefix of two examples is computed only
+    once, see :mod:`tunegate_trainer.train.sharing_error`.
 
     False for models with sliding windows, and for models with dropout, which is random for each example.
     ``share`` is the function that replaces shared prefixes in training.
@@ -209,15 +211,38 @@ def can_share(
         return False
     prompt, answer = list(islice(cycle(rows[0]), 2 * _TOKENS)), rows[1][:_TOKENS]
     inputs = _on_device(model, [example(prompt, each) for each in (answer, _changed(model, answer))])
-    with _state_preserved(model):
-        model.train()
-        apart = token_losses(model, dict(inputs)).losses
-        try:
-            shared = token_losses(model, share(inputs)).losses
-        except (RuntimeError, TypeError, ValueError) as error:
-            logger.info("shared prefixes are not used: %s", error)
-            return False
-    return bool((apart - shared).abs().mean() <= _rounding_tolerance(model))
+    try:
+        shared = share(inputs)
+        tokens = shared_tokens(inputs, shared)  # here, because autograd saves no tensors of inference mode
+        with _state_preserved(model):
+            if _is_random(model.train(), inputs):
+                return False
+            model.eval()
+            reason = sharing_fault(
+                model,
+                lambda **more: token_losses(model, inputs | more),
+                lambda: token_losses(model, dict(shared)),
+                tokens,
+            )
+    except (RuntimeError, TypeError, ValueError, LookupError, AttributeError) as error:
+        if is_out_of_memory(error):
+            raise
+        reason = f"{type(error).__name__}: {error}".partition("\n")[0]
+    if reason:
+        logger.info("shared prefixes are not used: %s", reason)
+    return not reason
+
+
+def _is_random(model: Any, inputs: dict[str, Any]) -> bool:
+    """Return whether a forward pass of ``model`` draws random numbers, as with dropout."""
+
+    def state() -> torch.Tensor:
+        on_gpu = model.device.type == "cuda"
+        return torch.cuda.get_rng_state(model.device) if on_gpu else torch.get_rng_state()
+
+    before = state()
+    token_losses(model, dict(inputs))
+    return not state().equal(before)
 
 
 @contextmanager
