@@ -23,7 +23,8 @@ KEPT_FREE = f"{KEPT_FREE_BYTES // GIB} GiB and {100 * KEPT_FREE_SHARE:.0f} %"
 CARDS = (16, 24, 40, 80)
 """Common sizes of GPU memory, in GB of 10^9 bytes."""
 LARGEST_GPU = 288 * 10**9
-"""Memory in bytes of the largest GPU from NVIDIA (B300)."""
+"""Memory in bytes of the largest GPU from NVIDIA. B300 and GB300 have 288 GB, see the support matrix of
+NVIDIA's NIM for vision language models, version 2.0.11."""
 ENOUGH_TOKENS = 2048
 """Number of tokens in a usual pass from which larger passes are hardly faster on a GPU, so that recomputing
 activations for a larger pass is not worth its time: it takes a third to half as much time again. A pass of
