@@ -102,7 +102,10 @@ def separate_passes_reason(config: Any, *, on_gpu: bool) -> str | None:
     if is_recurrent and find_spec("causal_conv1d") is None:
         return "its layers with convolutions or recurrence need causal_conv1d, which is not installed"
     if text.model_type in _ONE_START or (on_gpu and text.model_type in _ONE_START_ON_GPU):
-        return "its attention in transformers does not notice where a packed example starts"
+        return (
+            "its attention mask in transformers does not separate packed examples, until a version of "
+            "transformers gives their positions to the mask"
+        )
     return None
 
 
