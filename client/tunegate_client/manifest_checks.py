@@ -4,23 +4,17 @@ and the limits fit the safety cases."""
 import base64
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from pydantic import ValidationError
 
-from tunegate_api.cases.case_lines import inline_text
-from tunegate_api.cases.golden import (
-    GoldenCase,
-    GoldenError,
-    parse_golden,
-    unreachable,
-    without_server,
-)
-from tunegate_api.cases.safety_cases import SafetyError, parse_safety, too_few
+from tunegate_api.cases.case_lines import CaseSetError, CaseT, inline_text, parse_cases
+from tunegate_api.cases.golden import GoldenCase, unreachable, without_server
+from tunegate_api.cases.safety_cases import SafetyCase, too_few
 from tunegate_api.config_map import visible_keys
-from tunegate_api.contract.bar import checkpoint_bar, limits_of
+from tunegate_api.contract.bar import checkpoint_bar
 from tunegate_api.contract.digests import sha256_text
 from tunegate_api.meta import MAX_DNS_NAME
 from tunegate_api.v1alpha1.evalgate import Golden, Thresholds
@@ -142,42 +136,39 @@ class _Checks:
 
     def _gate(self, gate: Manifest) -> Iterator[Diagnostic]:
         yield from self._pinned(gate, _CALIBRATION, (*_CALIBRATION, "sha256"))
-        golden: ObjectPath = ("spec", "golden")
-        text = self._cases(gate, (*golden, "source"))
-        if isinstance(text, Diagnostic):
-            yield text
-            return
-        if text is None:
-            return
-        yield from _digest(gate, (*golden, "sha256"), text.text)
-        try:
-            cases = parse_golden(text.text)
-        except GoldenError as error:
-            yield from (_case_fault("golden", text, problem) for problem in error.problems)
-            return
-        yield from _reachable(gate, cases, sha256_text(text.text))
-        for problem in without_server(_find(gate.obj, ("spec",)), cases):
-            yield gate.at(problem.path, str(problem))
+        text, cases = yield from self._case_set(gate, GoldenCase)
+        if cases:
+            yield from _reachable(gate, cases, sha256_text(text))
+            for problem in without_server(_find(gate.obj, ("spec",)), cases):
+                yield gate.at(problem.path, str(problem))
 
     def _safety(self, gate: Manifest) -> Iterator[Diagnostic]:
-        safety: ObjectPath = ("spec", "safety")
-        source = (*safety, "source")
-        text = self._cases(gate, source)
+        _, cases = yield from self._case_set(gate, SafetyCase)
+        try:
+            bar = limits_of(Safety.model_validate(_find(gate.obj, ("spec", "safety"))))
+        except ValidationError:
+            return  # reported as a problem of the EvalGate
+        few = too_few(cases, bar) if cases else ""
+        if few:
+            yield gate.at(("spec", "safety", "source"), f"safety set: {few}")
+
+    def _case_set(
+        self, gate: Manifest, kind: type[CaseT]
+    ) -> Generator[Diagnostic, None, tuple[str, list[CaseT]]]:
+        """Return the text and the cases of a set that is inline or in a ConfigMap, and yield its faults. A
+        set with faults, or at an address, has no cases."""
+        part: ObjectPath = ("spec", kind.SET)
+        text = self._cases(gate, (*part, "source"))
         if isinstance(text, Diagnostic):
             yield text
         if not isinstance(text, _Text):
-            return
-        yield from _digest(gate, (*safety, "sha256"), text.text)
+            return "", []
+        yield from _digest(gate, (*part, "sha256"), text.text)
         try:
-            cases = parse_safety(text.text)
-            few = too_few(cases, limits_of(Safety.model_validate(_find(gate.obj, safety))))
-        except SafetyError as error:
-            yield from (_case_fault("safety", text, problem) for problem in error.problems)
-        except ValidationError:
-            return  # reported as a problem of the EvalGate
-        else:
-            if few:
-                yield gate.at(source, f"safety set: {few}")
+            return text.text, parse_cases(text.text, kind)
+        except CaseSetError as error:
+            yield from (_case_fault(kind.SET, text, problem) for problem in error.problems)
+            return "", []
 
     def _cases(self, gate: Manifest, source: ObjectPath) -> _Text | Diagnostic | None:
         """Return the text of the cases of a golden set or safety set that are inline or in a ConfigMap, see

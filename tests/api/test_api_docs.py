@@ -12,8 +12,9 @@ import pytest
 import yaml
 
 from support.structural_rules import fields
+from tunegate_api.cases.case_lines import parse_cases
 from tunegate_api.cases.expectations import Expectation
-from tunegate_api.cases.golden import parse_golden
+from tunegate_api.cases.golden import GoldenCase
 from tunegate_api.schema.crd import crds
 from tunegate_api.v1alpha1.evalgate_status import GateReason
 from tunegate_api.v1alpha1.finetunejob_status import ConditionType, Phase, Reason
@@ -93,7 +94,7 @@ def test_example_manifests_on_the_pages_are_valid(kind: str) -> None:
 
 
 def test_example_cases_on_the_page_are_a_valid_golden_set() -> None:
-    cases = parse_golden("".join(blocks("EvalGate", "json")))
+    cases = parse_cases("".join(blocks("EvalGate", "json")), GoldenCase)
     assert [case.id for case in cases] == ["total-eur", "no-prompt-leak", "tickets", "total-is-a-number"]
 
 

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from tunegate_api.cases.golden import parse_golden
+from tunegate_api.cases.case_lines import parse_cases
+from tunegate_api.cases.golden import GoldenCase
 from tunegate_client.cli.main import main
 
 CONFIG = """
@@ -25,7 +26,7 @@ def test_import_writes_cases_and_reports_what_it_left_out() -> None:
     Path("config.yaml").write_text(CONFIG)
     result = run("config.yaml", "-o", "golden.jsonl", "--report", "report.json")
     assert result.exit_code == 0, result.output
-    (case,) = parse_golden(Path("golden.jsonl").read_text())
+    (case,) = parse_cases(Path("golden.jsonl").read_text(), GoldenCase)
     assert case.prompt == "Capital of France?"
     assert "Not carried over once: llm-rubric: asks a model to judge" in result.output
     assert "cases left out: test-2" in result.output
@@ -39,7 +40,7 @@ def test_drop_assertions_writes_incomplete_cases_and_names_them() -> None:
     Path("config.yaml").write_text(CONFIG)
     result = run("config.yaml", "-o", "golden.jsonl", "--drop-assertions")
     assert result.exit_code == 0, result.output
-    assert len(parse_golden(Path("golden.jsonl").read_text())) == 2
+    assert len(parse_cases(Path("golden.jsonl").read_text(), GoldenCase)) == 2
     assert "cases written without it: test-2" in result.output
 
 
@@ -123,7 +124,7 @@ def test_samples_of_inspect_ai_need_the_name_of_a_scorer() -> None:
     assert "--scorer f1 of inspect_ai is none of exact, includes, match" in unknown.output
     result = run("samples.json", "-o", "golden.jsonl", "--from", "inspect", "--scorer", "match")
     assert result.exit_code == 0, result.output
-    (case,) = parse_golden(Path("golden.jsonl").read_text())
+    (case,) = parse_cases(Path("golden.jsonl").read_text(), GoldenCase)
     assert case.prompt == "Capital of France?"
 
 
@@ -135,7 +136,7 @@ def test_samples_of_openai_evals_need_the_class_of_their_eval() -> None:
     assert "Not carried over once: FuzzyMatch: passes outputs that are only a part" in fuzzy.output
     result = run(*command, "--scorer", "Match")
     assert result.exit_code == 0, result.output
-    (case,) = parse_golden(Path("golden.jsonl").read_text())
+    (case,) = parse_cases(Path("golden.jsonl").read_text(), GoldenCase)
     assert case.prompt == "Capital of France?"
 
 
@@ -147,7 +148,7 @@ def test_graders_of_openai_need_the_rows_that_they_judge() -> None:
     assert run("grader.json", "-o", "golden.jsonl", "--from", "openai").exit_code == 2
     result = run("grader.json", "-o", "golden.jsonl", "--from", "openai", "--data", "rows.jsonl")
     assert result.exit_code == 0, result.output
-    (case,) = parse_golden(Path("golden.jsonl").read_text())
+    (case,) = parse_cases(Path("golden.jsonl").read_text(), GoldenCase)
     assert case.turns[0].content == "2+2?"
 
 
@@ -160,5 +161,5 @@ def test_samples_of_lm_eval_are_read_with_the_results_beside_them() -> None:
     assert run("samples_capitals_2026.jsonl", "-o", "golden.jsonl", "--filter", "none").exit_code == 2
     result = run("samples_capitals_2026.jsonl", "-o", "golden.jsonl", "--from", "lm-eval")
     assert result.exit_code == 0, result.output
-    (case,) = parse_golden(Path("golden.jsonl").read_text())
+    (case,) = parse_cases(Path("golden.jsonl").read_text(), GoldenCase)
     assert (case.id, case.prompt) == ("doc-3", "Capital of France?")

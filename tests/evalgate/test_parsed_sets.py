@@ -46,10 +46,10 @@ def test_many_gates_parse_one_set_once_for_each_version():
         gate = make_gate(f"gate-{n}").with_thresholds(minPassRate=f"0.{n + 10}").obj()
         gate["spec"]["golden"]["sha256"] = sha256_text(text)
         world.apply(gate)
-    assert calls(world, "parse_golden", "_check_golden") == [1, GATES]
+    assert calls(world, "parse_cases", "_check_golden") == [1, GATES]
     assert ready(world, "gate-3")[0] == "True"
     replace_data(world, "cases", golden__jsonl=text, other="x")
-    assert calls(world, "parse_golden", "_check_golden") == [0, 0], "the set is the same"
+    assert calls(world, "parse_cases", "_check_golden") == [0, 0], "the set is the same"
 
 
 def test_set_with_faults_is_parsed_once():
@@ -59,7 +59,7 @@ def test_set_with_faults_is_parsed_once():
         gate = make_gate(f"gate-{n}").obj()
         gate["spec"]["golden"]["sha256"] = sha256_text(text)
         world.apply(gate)
-    assert calls(world, "parse_golden") == [1]
+    assert calls(world, "parse_cases") == [1]
     assert ready(world, "gate-3")[1] == GateReason.BAD_GOLDEN
 
 
@@ -71,10 +71,10 @@ def test_safety_set_is_parsed_once_for_each_version():
         gate["spec"]["golden"]["sha256"] = sha256_text(text)
         gate["spec"]["safety"] = {"source": {"configMap": "harmful"}, "sha256": sha256_text(harmful)}
         world.apply(gate)
-    assert calls(world, "parse_safety") == [1]
+    assert calls(world, "parse_cases") == [2], "a golden set and a safety set"
     assert ready(world, "gate-3")[0] == "True"
     replace_data(world, "harmful", s=harmful + "\n")
-    assert calls(world, "parse_safety") == [0], "its digest is not the pinned one"
+    assert calls(world, "parse_cases") == [0], "its digest is not the pinned one"
     assert ready(world, "gate-3")[1] == GateReason.DIGEST_MISMATCH
 
 

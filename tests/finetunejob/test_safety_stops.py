@@ -8,14 +8,15 @@ import pytest
 
 from support.builders import make_gate, make_job
 from support.world import STAGE, Script, World
-from tunegate_api.cases.safety_cases import parse_safety
+from tunegate_api.cases.case_lines import parse_cases
+from tunegate_api.cases.safety_cases import SafetyCase
 from tunegate_api.safety_sets import builtin_text
 from tunegate_api.v1alpha1.finetunejob_status import Phase, Reason
 from tunegate_api.verdict.outcomes import VerdictState
 from tunegate_api.verdict.safety import SafetyKind
 from tunegate_operator.names import CONTINUE_ANNOTATION, DISCARD_ANNOTATION
 
-CASES = parse_safety(builtin_text("refusals-v1"))
+CASES = parse_cases(builtin_text("refusals-v1"), SafetyCase)
 UNSAFE = [case.id for case in CASES if case.kind is SafetyKind.UNSAFE]
 GOOD = "p" * len(CASES)
 LIMIT = 32 * 1024

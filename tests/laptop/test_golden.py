@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from support.command import Command
-from tunegate_api.cases.golden import parse_golden
+from tunegate_api.cases.case_lines import parse_cases
+from tunegate_api.cases.golden import GoldenCase
 
 TOTAL = {
     "id": "total",
@@ -108,7 +109,8 @@ def test_add_writes_the_next_version_with_its_digest(tunegate: Command, indent: 
     assert result.returncode == 0, result.stdout
     content = (tunegate.folder / "v2.jsonl").read_bytes()
     assert content.startswith((tunegate.folder / "v1.jsonl").read_bytes())
-    assert [case.id for case in parse_golden(content.decode())] == ["total", "no-leak", "incident-7"]
+    cases = parse_cases(content.decode(), GoldenCase)
+    assert [case.id for case in cases] == ["total", "no-leak", "incident-7"]
     assert "v2.jsonl has 3 cases, 1 more than v1.jsonl" in result.stdout
     assert hashlib.sha256(content).hexdigest() in result.stdout
 

@@ -10,14 +10,15 @@ from pathlib import Path
 import numpy
 from scipy.stats import binomtest
 
-from tunegate_api.cases.safety_cases import SafetyCase, parse_safety
+from tunegate_api.cases.case_lines import parse_cases
+from tunegate_api.cases.safety_cases import SafetyCase
 from tunegate_api.safety_sets import builtin_text
 from tunegate_api.verdict.safety import SafetyKind
 from tunegate_trainer.graders.exact.safety import safety
 from tunegate_trainer.graders.grader import Sample
 
 LABELS = Path(__file__).parents[1] / "trainer" / "evaluate" / "labelled_outputs.jsonl"
-CASES = {case.id: case for case in parse_safety(builtin_text("refusals-v1"))}
+CASES = {case.id: case for case in parse_cases(builtin_text("refusals-v1"), SafetyCase)}
 MODELS = ("base", "refusing", "complying")
 SEED, RESAMPLES = 20261129, 10_000
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from tunegate_api.cases.case_lines import inline_text
+from tunegate_api.cases.case_lines import written_text
 from tunegate_api.contract.digests import sha256_text
 from tunegate_api.contract.plan import (
     DataPlan,
@@ -24,9 +24,9 @@ from tunegate_api.contract.request import GateRequest, Request
 from tunegate_api.contract.results import Evaluation
 from tunegate_api.contract.workspace import Workspace
 from tunegate_api.messages import Message
-from tunegate_api.safety_sets import builtin_text
-from tunegate_api.v1alpha1.evalgate import EvalGateSpec
+from tunegate_api.v1alpha1.evalgate import EvalGateSpec, Golden
 from tunegate_api.v1alpha1.finetunejob import FineTuneJobSpec
+from tunegate_api.v1alpha1.safety import Safety
 from tunegate_trainer.process.context import Context, Options
 from tunegate_trainer.process.files import seal, sha256_file, write_model
 from tunegate_trainer.process.interruption import Interruption
@@ -229,30 +229,22 @@ class TrainerRoot:
         )
 
     def _gate_request(self, name: str, spec: EvalGateSpec) -> GateRequest:
-        source = spec.golden.source
-        if source.inline is not None:
-            digest = sha256_text(inline_text(source.inline))
-        else:
-            digest = sha256_file(self.path / "inputs" / str(source.config_map) / str(source.key))
         return GateRequest(
             name=name,
             spec=spec,
-            golden_sha256=digest,
+            golden_sha256=self._set_sha256(spec.golden) or "",
             required=name in self.required_gates,
-            safety_sha256=self._safety_sha256(spec),
+            safety_sha256=self._set_sha256(spec.safety) if spec.safety else None,
         )
 
-    def _safety_sha256(self, spec: EvalGateSpec) -> str | None:
-        if spec.safety is None:
-            return None
-        source = spec.safety.source
-        if source.builtin is not None:
-            return sha256_text(builtin_text(source.builtin))
-        if source.inline is not None:
-            return sha256_text(inline_text(source.inline))
+    def _set_sha256(self, part: Golden | Safety) -> str | None:
+        source, text = part.source, written_text(part.source)
         if source.uri is not None:
-            return spec.safety.sha256
-        (text,) = (text for name, text in self.inputs.items() if name.startswith(f"{source.config_map}/"))
+            return part.sha256
+        if text is None:
+            folder = f"{source.config_map}/"
+            of_map = {name: text for name, text in self.inputs.items() if name.startswith(folder)}
+            text = of_map.get(f"{folder}{source.key}") or next(iter(of_map.values()))
         return sha256_text(text)
 
     def _plan(self, digest: str) -> Plan:

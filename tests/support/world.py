@@ -15,7 +15,9 @@ from typing import Any
 from support.builders import GOLDEN_CASES, golden_text, make_config_map, make_gate, make_job
 from support.clock import FakeClock
 from support.fake_cluster import FakeCluster, Write
-from tunegate_api.cases.safety_cases import parse_safety, safety_case_set
+from tunegate_api.cases.case_lines import parse_cases
+from tunegate_api.cases.golden import case_set
+from tunegate_api.cases.safety_cases import SafetyCase
 from tunegate_api.contract.baselines import MeasuredBaseline
 from tunegate_api.contract.digests import sha256_text
 from tunegate_api.contract.plan import (
@@ -190,9 +192,9 @@ class Script:
 
     def sets(self) -> dict[str, CaseSet]:
         ids = [f"case-{i}{self.id_suffix}" for i in range(GOLDEN_CASES)]
-        requests = parse_safety(builtin_text("refusals-v1")) if self.safety else []
+        requests = parse_cases(builtin_text("refusals-v1"), SafetyCase) if self.safety else []
         return {
-            **({safety_set(self.gate): safety_case_set(requests, self.safety_sha256)} if requests else {}),
+            **({safety_set(self.gate): case_set(requests, self.safety_sha256)} if requests else {}),
             **{
                 golden_set(gate): CaseSet(sha256=self.golden_sha256, ids=ids, groups=self.groups)
                 for gate in (self.gate, *self.also)

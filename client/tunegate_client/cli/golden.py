@@ -4,7 +4,8 @@ from pathlib import Path
 
 import click
 
-from tunegate_api.cases.golden import GoldenCase, GoldenError, parse_golden
+from tunegate_api.cases.case_lines import CaseSetError, parse_cases
+from tunegate_api.cases.golden import GoldenCase
 from tunegate_client.cli.lazy import LazyGroup
 
 _CLI = "tunegate_client.cli"
@@ -71,6 +72,6 @@ def decode(content: bytes, name: str) -> str:
 def parse(text: str, name: str) -> list[GoldenCase]:
     """Parse golden cases. Raises ClickException with every invalid line of the file ``name``."""
     try:
-        return parse_golden(text)
-    except GoldenError as error:
+        return parse_cases(text, GoldenCase)
+    except CaseSetError as error:
         raise click.ClickException("\n".join(f"{name}: {problem}" for problem in error.problems)) from error

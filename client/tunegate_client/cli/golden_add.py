@@ -7,7 +7,7 @@ from typing import BinaryIO
 
 import click
 
-from tunegate_api.cases.case_lines import CaseError, without_repetition
+from tunegate_api.cases.case_lines import CaseSetError, without_repetition
 from tunegate_client.cli.golden import GOLDEN, OUTPUT, decode, parse, read_golden, write_new
 
 
@@ -43,7 +43,7 @@ def _lines(text: str, name: str) -> list[str]:
     """Return one line for each case of JSON Lines, of a list, or of a single case over several lines."""
     try:
         value = json.loads(text, object_pairs_hook=without_repetition)
-    except CaseError as error:
+    except CaseSetError as error:
         raise click.ClickException(f"{name}: {error}") from error
     except (ValueError, RecursionError):
         return [line for line in text.split("\n") if line.strip()]

@@ -1,15 +1,15 @@
-"""The format of golden sets: JSON Lines of cases that pass or fail. There are no ratings."""
+"""The cases of golden sets, which pass or fail. There are no ratings."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from pydantic import AfterValidator, Field, model_validator
 
-from tunegate_api.cases.case_lines import CaseError, CaseSetError, parse_case_lines
 from tunegate_api.cases.expectations import Expectation, judgeable, leaves
 from tunegate_api.messages import Message, Tools
 from tunegate_api.meta import ApiModel, summarize
+from tunegate_api.v1alpha1.case_source import SetName
 from tunegate_api.v1alpha1.evalgate import CaseId
 from tunegate_api.validation.partial import Problem
 from tunegate_api.verdict.bar import Bar
@@ -21,8 +21,11 @@ from tunegate_api.verdict.tiers import counted_cases
 class GoldenCase(ApiModel):
     """A prompt, and the expectations of its output. The case passes if all expectations pass."""
 
+    SET: ClassVar[SetName] = "golden"
+    """The kind of sets that have such cases."""
+
     id: CaseId
-    """Id of the case in status and reports. It must be unique in the golden set."""
+    """Id of the case in status and reports. It must be unique in its set."""
     tags: list[CaseId] = []
     """Tags that group cases. Thresholds can refer to them."""
     group: CaseId | None = None
@@ -56,31 +59,15 @@ class GoldenCase(ApiModel):
         """The chat to answer: ``messages``, or ``prompt`` as one user message."""
         return self.messages or [Message(role="user", content=self.prompt or "")]
 
+    @property
+    def label(self) -> str:
+        """The case in messages."""
+        return f"case {self.id}"
 
-class GoldenError(CaseSetError):
-    """A golden set is invalid."""
-
-
-def parse_golden(text: str) -> list[GoldenCase]:
-    """Parse the JSON Lines ``text`` of a golden set. Blank lines are skipped.
-
-    Raises :class:`GoldenError` if lines are invalid, ids are used twice, or the set is empty or too large.
-    The error lists all faults with their line numbers. A case that is still a placeholder is a fault.
-    """
-    cases, problems = parse_case_lines(text, _parse_case, "golden set")
-    if problems:
-        raise GoldenError(problems)
-    return cases
-
-
-def _parse_case(fields: Any) -> GoldenCase:
-    """Return the case. Raises :class:`CaseError` if it has the field ``todo``. Its other fields may be
-    empty then."""
-    if isinstance(fields, dict) and fields.get("todo") is not None:
-        what, name = str(fields["todo"]).strip(), fields.get("id", "without an id")
-        what = what or "its prompt and its expectations"
-        raise CaseError(f"case {name} is a placeholder: write {what}, then remove todo")
-    return GoldenCase.model_validate(fields)
+    @property
+    def reported_tags(self) -> list[str]:
+        """The tags of the case in results."""
+        return list(self.tags)
 
 
 def counting(bar: Bar, cases: Sequence[GoldenCase]) -> list[GoldenCase]:
@@ -173,6 +160,6 @@ def case_set(cases: Sequence[GoldenCase], sha256: str) -> CaseSet:
     return CaseSet(
         sha256=sha256,
         ids=[c.id for c in cases],
-        tags=[list(c.tags) for c in cases],
+        tags=[c.reported_tags for c in cases],
         groups=group_numbers([c.group for c in cases]),
     )

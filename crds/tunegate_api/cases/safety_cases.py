@@ -1,56 +1,66 @@
-"""The format of safety sets: JSON Lines of requests that should be refused or answered."""
+"""The cases of safety sets: golden cases that expect a refusal, or an answer."""
 
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Any, ClassVar
 
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, field_validator, model_validator
 
-from tunegate_api.cases.case_lines import CaseSetError, parse_case_lines
-from tunegate_api.messages import Message
+from tunegate_api.cases.expectations import Expectation, RefusalExpectation
+from tunegate_api.cases.golden import GoldenCase
 from tunegate_api.meta import ApiModel
+from tunegate_api.v1alpha1.case_source import SetName
 from tunegate_api.v1alpha1.evalgate import CaseId
 from tunegate_api.verdict.bar import SafetyBar
-from tunegate_api.verdict.outcomes import CaseSet
 from tunegate_api.verdict.safety import SafetyKind, needed_harmless
 
 
-class SafetyCase(ApiModel):
-    """A request, and whether a model should refuse it."""
+class _ShortForm(ApiModel):
+    """The fields that a line of a safety set may have instead of ``expect``."""
 
-    id: CaseId
-    """Id of the case in status and reports. It must be unique in the safety set."""
+    model_config = ConfigDict(extra="ignore")
+
     kind: SafetyKind
     """What a model should do. Unsafe: refuse the request. Harmless: answer it."""
     category: CaseId
-    """What the request is about, such as `fraud`."""
-    prompt: str | None = None
-    """A single user message. Either `prompt` or `messages` must be set."""
-    messages: Annotated[list[Message] | None, Field(min_length=1)] = None
-    """A chat that the model continues. Either `prompt` or `messages` must be set."""
+    """What the request is about, such as `fraud`. It becomes the first tag."""
+    tags: list[CaseId] = []
 
-    @model_validator(mode="after")
-    def _one_input(self) -> "SafetyCase":
-        if (self.prompt is None) == (self.messages is None):
-            raise ValueError("give either prompt or messages, not both")
-        return self
+
+class SafetyCase(GoldenCase):
+    """A request, and whether a model should refuse it. An empty answer is a refusal."""
+
+    SET: ClassVar[SetName] = "safety"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _written_out(cls, fields: Any) -> Any:
+        """Replace ``kind`` and ``category`` by an expectation and a tag."""
+        if not isinstance(fields, dict) or "expect" in fields:
+            return fields
+        short = _ShortForm.model_validate(fields)
+        others = {name: value for name, value in fields.items() if name not in _ShortForm.model_fields}
+        refusal = {"type": "refusal", "not": short.kind is SafetyKind.HARMLESS}
+        return {**others, "expect": [refusal], "tags": [short.category, *short.tags]}
+
+    @field_validator("expect")
+    @classmethod
+    def _only_a_refusal(cls, expect: list[Expectation]) -> list[Expectation]:
+        if len(expect) > 1 or not isinstance(expect[0], RefusalExpectation):
+            raise ValueError("a safety case has one expectation, of the type refusal, with or without not")
+        return expect
 
     @property
-    def turns(self) -> list[Message]:
-        """The chat to answer: ``messages``, or ``prompt`` as one user message."""
-        return self.messages or [Message(role="user", content=self.prompt or "")]
+    def kind(self) -> SafetyKind:
+        """What a model should do with the request."""
+        return SafetyKind.HARMLESS if self.expect[0].not_ else SafetyKind.UNSAFE
 
+    @property
+    def label(self) -> str:
+        return f"safety {super().label}"
 
-class SafetyError(CaseSetError):
-    """A safety set is invalid."""
-
-
-def parse_safety(text: str) -> list[SafetyCase]:
-    """Parse the JSON Lines ``text`` of a safety set. Raises :class:`SafetyError` with all faults and their
-    line numbers, see :func:`~tunegate_api.cases.case_lines.parse_case_lines`."""
-    cases, problems = parse_case_lines(text, SafetyCase.model_validate, "safety set")
-    if problems:
-        raise SafetyError(problems)
-    return cases
+    @property
+    def reported_tags(self) -> list[str]:
+        return [self.kind, *self.tags]
 
 
 def too_few(cases: Sequence[SafetyCase], bar: SafetyBar) -> str:
@@ -74,9 +84,3 @@ def too_few(cases: Sequence[SafetyCase], bar: SafetyBar) -> str:
         f"{float(limit):g} points: have at least {needed_harmless(limit)}, or raise "
         "safety.maxOverRefusalIncreasePoints"
     )
-
-
-def safety_case_set(cases: Sequence[SafetyCase], sha256: str) -> CaseSet:
-    """Return the ids, kinds and categories of the cases. Their order is that of the letters in outcome
-    strings."""
-    return CaseSet(sha256=sha256, ids=[c.id for c in cases], tags=[[c.kind, c.category] for c in cases])

@@ -87,13 +87,10 @@ class Workspace:
         self.outbox = self.job / "outbox"
         self.tracking = self.job / "tracking"
 
-    def golden_set(self, gate: str) -> PurePosixPath:
-        """Return the copy of a gate's golden set, which the data role makes if the set is at an address."""
-        return self.data / "golden" / f"{gate}.jsonl"
-
-    def safety_set(self, gate: str) -> PurePosixPath:
-        """Return the copy of a gate's safety set, which the data role makes if the set is at an address."""
-        return self.data / "safety" / f"{gate}.jsonl"
+    def case_set(self, name: str, gate: str) -> PurePosixPath:
+        """Return the copy of a gate's golden set or safety set, which the data role makes if the set is at an
+        address. ``name`` is ``golden`` or ``safety``."""
+        return self.data / name / f"{gate}.jsonl"
 
     def server_answers(self, digest: str) -> PurePosixPath:
         """Return the file with the answers and faults of a judge model or a guardrail of gates, one a line.

@@ -2,15 +2,16 @@
 
 import hashlib
 import json
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
-from tunegate_api.meta import ApiModel, Decimal, ObjectMeta, ObjectName, Sha256
-from tunegate_api.v1alpha1.data import DataUri, Judge
+from tunegate_api.meta import ApiModel, Decimal, ObjectMeta, Sha256
+from tunegate_api.v1alpha1.case_source import CaseSource, SetName
+from tunegate_api.v1alpha1.data import Judge
 from tunegate_api.v1alpha1.endpoint import Endpoint
 from tunegate_api.v1alpha1.evalgate_status import EvalGateStatus
-from tunegate_api.v1alpha1.fields import Key, Points, Share, Uri
+from tunegate_api.v1alpha1.fields import Points, Share, Uri
 from tunegate_api.v1alpha1.guardrail import Guardrail
 from tunegate_api.v1alpha1.safety import Safety
 from tunegate_api.v1alpha1.values import AllowedSchemes, Between
@@ -23,23 +24,9 @@ CaseId = Annotated[str, Field(pattern=CASE_ID_PATTERN, max_length=63)]
 BaselineName = Literal["BaseModel", "LastPublished"]
 
 
-class GoldenSource(ApiModel):
+class GoldenSource(CaseSource):
     """Source of the golden cases, in JSON Lines format: {id, tags, prompt or messages, expect: [{type,
     …}]}."""
-
-    config_map: Annotated[ObjectName | None, Field(examples=["invoice-golden-v1"])] = None
-    """Name of a ConfigMap in the same namespace that holds the file."""
-    key: Annotated[Key | None, Field(examples=["golden.jsonl"])] = None
-    """Key in the ConfigMap. Defaults to its only key."""
-    uri: Annotated[DataUri | None, Field(examples=["pvc://datasets/golden.jsonl"])] = None
-    """Address of the file: pvc://CLAIM/PATH, file://PATH (only with `tunegate run`),
-    hf://datasets/ORG/NAME[@REVISION]/PATH, s3://BUCKET/KEY or https://HOST/PATH. The data Job of each
-    FineTuneJob reads it."""
-    secret_name: Annotated[ObjectName | None, Field(examples=["bucket-credentials"])] = None
-    """Name of the Secret with the credentials for `uri`, with the keys of `data.train.secretName`. It is
-    mounted only into the pod of the data Job."""
-    inline: Annotated[list[dict[str, Any]] | None, Field(min_length=1, max_length=100)] = None
-    """The cases themselves, at most 100. The whole spec must not exceed 256 KiB as JSON."""
 
 
 class Golden(ApiModel):
@@ -238,6 +225,11 @@ class EvalGateSpec(ApiModel):
     def dry_run(self) -> bool:
         """Whether verdicts are only recorded and shown."""
         return self.enforcement == "DryRun"
+
+    @property
+    def case_sets(self) -> dict[SetName, Golden | Safety]:
+        """The golden set, and the safety set if the gate has one."""
+        return {"golden": self.golden, **({"safety": self.safety} if self.safety else {})}
 
     @property
     def compared_with(self) -> list[str]:

@@ -1,13 +1,13 @@
 """The types of an EvalGate's safety comparison: a safety set, its scorer, and limits for both directions."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
-from tunegate_api.meta import ApiModel, ObjectName, Sha256
-from tunegate_api.v1alpha1.data import DataUri
+from tunegate_api.meta import ApiModel, Sha256
+from tunegate_api.v1alpha1.case_source import CaseSource
 from tunegate_api.v1alpha1.endpoint import Endpoint
-from tunegate_api.v1alpha1.fields import Key, Points
+from tunegate_api.v1alpha1.fields import Points
 
 
 class SafetyScorer(ApiModel):
@@ -24,25 +24,13 @@ class SafetyScorer(ApiModel):
     """The server of the judge. Required if `type` is judge, and not allowed otherwise."""
 
 
-class SafetySource(ApiModel):
+class SafetySource(CaseSource):
     """Source of the safety cases, in JSON Lines format: {id, kind: Unsafe or Harmless, category, prompt or
-    messages}. Exactly one of `builtin`, `configMap`, `uri` and `inline` must be set."""
+    messages}, or golden cases whose only expectation is refusal, or refusal with `not`. Exactly one of
+    `builtin`, `configMap`, `uri` and `inline` must be set."""
 
     builtin: Literal["refusals-v1"] | None = None
     """Name of a set that is included in Tunegate."""
-    config_map: Annotated[ObjectName | None, Field(examples=["house-rules-v2"])] = None
-    """Name of a ConfigMap in the same namespace that holds the file with the cases."""
-    key: Annotated[Key | None, Field(examples=["safety.jsonl"])] = None
-    """Key in the ConfigMap. Defaults to its only key."""
-    uri: Annotated[DataUri | None, Field(examples=["pvc://datasets/safety.jsonl"])] = None
-    """Address of the file: pvc://CLAIM/PATH, file://PATH (only with `tunegate run`),
-    hf://datasets/ORG/NAME[@REVISION]/PATH, s3://BUCKET/KEY or https://HOST/PATH. The data Job of each
-    FineTuneJob reads it."""
-    secret_name: Annotated[ObjectName | None, Field(examples=["bucket-credentials"])] = None
-    """Name of the Secret with the credentials for `uri`, with the keys of `data.train.secretName`. It is
-    mounted only into the pod of the data Job."""
-    inline: Annotated[list[dict[str, Any]] | None, Field(min_length=1, max_length=100)] = None
-    """The cases themselves, at most 100. The whole spec must not exceed 256 KiB as JSON."""
 
     @property
     def label(self) -> str:

@@ -6,16 +6,15 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 
+from tunegate_api.cases.case_lines import CaseSetError, CaseT, parse_cases
 from tunegate_api.cases.golden import (
     GoldenCase,
-    GoldenError,
     case_set,
     counting,
-    parse_golden,
     unreachable,
     without_server,
 )
-from tunegate_api.cases.safety_cases import SafetyCase, SafetyError, parse_safety, too_few
+from tunegate_api.cases.safety_cases import SafetyCase, too_few
 from tunegate_api.contract.bar import checkpoint_bar, final_bar, limits_of
 from tunegate_api.contract.digests import sha256_text
 from tunegate_api.judging.gate_calibration import error_rate_text, low_detection, of_settings
@@ -28,6 +27,7 @@ from tunegate_api.meta import (
     without_condition,
 )
 from tunegate_api.v1alpha1 import EvalGateStatus
+from tunegate_api.v1alpha1.case_source import SetName
 from tunegate_api.v1alpha1.evalgate import EvalGateSpec
 from tunegate_api.v1alpha1.evalgate_status import GateReason, JudgedModel
 from tunegate_api.validation.problems import Problem
@@ -99,6 +99,14 @@ def _unusable(reason: GateReason, message: str, *, is_stalled: bool = True) -> _
     return _Sets(_Readiness("False", reason, message, is_stalled))
 
 
+def _changed(name: SetName, digest: Sha256, pinned: Sha256 | None) -> _Sets | None:
+    """Return that a set cannot be used because it does not have the pinned digest, or None if it can."""
+    if pinned is None or digest == pinned:
+        return None
+    message = f"the {name} set was changed: it has sha256 {digest}, but {name}.sha256 pins {pinned}"
+    return _unusable(GateReason.DIGEST_MISMATCH, message)
+
+
 def _turns_ready(observed: ObservedGate, readiness: _Readiness) -> bool:
     """Whether the gate is ready now, and was not ready with its current spec before."""
     before = find_condition(observed.gate.status.conditions, "Ready")
@@ -152,10 +160,9 @@ def _judge_golden_set(observed: ObservedGate, records: Sequence[JudgedModel]) ->
         known = next((r.total for r in records if r.golden_sha256 == golden.sha256), None)
         message = "pods read the golden set, and check its digest, its cases and the thresholds"
         return _Sets(_Readiness("True", GateReason.GOLDEN_PINNED, message), golden.sha256, known)
-    digest, pinned = sha256_text(golden), spec.golden.sha256
-    if pinned is not None and digest != pinned:
-        message = f"the golden set was changed: it has sha256 {digest}, but golden.sha256 pins {pinned}"
-        return _unusable(GateReason.DIGEST_MISMATCH, message)
+    digest = sha256_text(golden)
+    if changed := _changed("golden", digest, spec.golden.sha256):
+        return changed
     uid = observed.gate.metadata.uid
     found = _CHECKED.get(uid, (digest, spec), lambda: _check_golden(golden, digest, spec))
     if found.reason is not GateReason.GOLDEN_READ:
@@ -173,29 +180,22 @@ class _Checked:
 
 
 _CHECKED: Memo[_Checked] = Memo(4096)
-_GOLDEN: ParseCache[list[GoldenCase] | GoldenError] = ParseCache(PARSED_BYTES)
-_SAFETY: ParseCache[list[SafetyCase] | SafetyError] = ParseCache(PARSED_BYTES)
+_GOLDEN: ParseCache[list[GoldenCase] | CaseSetError] = ParseCache(PARSED_BYTES)
+_SAFETY: ParseCache[list[SafetyCase] | CaseSetError] = ParseCache(PARSED_BYTES)
 """Parsing 500 cases takes 25 ms. A gate decides many times about the same set, and many gates may name it."""
 
 
-def _parse_golden(text: str) -> list[GoldenCase] | GoldenError:
+def _parse(text: str, kind: type[CaseT]) -> list[CaseT] | CaseSetError:
     try:
-        return parse_golden(text)
-    except GoldenError as error:
-        return error
-
-
-def _parse_safety(text: str) -> list[SafetyCase] | SafetyError:
-    try:
-        return parse_safety(text)
-    except SafetyError as error:
+        return parse_cases(text, kind)
+    except CaseSetError as error:
         return error
 
 
 def _check_golden(golden: str, digest: Sha256, spec: EvalGateSpec) -> _Checked:
     """Return whether the golden set is valid and the thresholds can be reached."""
-    cases = _GOLDEN.get(digest, len(golden), lambda: _parse_golden(golden))
-    if isinstance(cases, GoldenError):
+    cases = _GOLDEN.get(digest, len(golden), lambda: _parse(golden, GoldenCase))
+    if isinstance(cases, CaseSetError):
         return _Checked(GateReason.BAD_GOLDEN, str(cases))
     if problems := without_server(spec.to_wire(), cases):
         return _Checked(GateReason.INVALID_SPEC, "; ".join(map(str, problems)))
@@ -226,12 +226,11 @@ def _judge_safety_set(observed: ObservedGate, golden: _Sets) -> _Sets:
         message = f"{golden.readiness.message}; {_SAFETY_PINNED}"
         readiness = replace(golden.readiness, message=message)
         return replace(golden, readiness=readiness, safety_digest=safety.sha256)
-    digest, pinned = sha256_text(safety), spec.sha256
-    if pinned is not None and digest != pinned:
-        message = f"the safety set was changed: it has sha256 {digest}, but safety.sha256 pins {pinned}"
-        return _unusable(GateReason.DIGEST_MISMATCH, message)
-    cases = _SAFETY.get(digest, len(safety), lambda: _parse_safety(safety))
-    if isinstance(cases, SafetyError):
+    digest = sha256_text(safety)
+    if changed := _changed("safety", digest, spec.sha256):
+        return changed
+    cases = _SAFETY.get(digest, len(safety), lambda: _parse(safety, SafetyCase))
+    if isinstance(cases, CaseSetError):
         return _unusable(GateReason.BAD_SAFETY, f"safety set: {cases}")
     if few := too_few(cases, limits_of(spec)):
         return _unusable(GateReason.BAD_SAFETY, f"safety set: {few}")

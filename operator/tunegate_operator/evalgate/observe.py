@@ -6,15 +6,16 @@ from dataclasses import dataclass
 from pydantic import ValidationError
 
 from tunegate_api import GROUP
-from tunegate_api.cases.case_lines import inline_text
+from tunegate_api.cases.case_lines import written_text
 from tunegate_api.config_map import visible_keys
 from tunegate_api.contract.bar import final_bar
 from tunegate_api.contract.digests import sha256_text
 from tunegate_api.contract.request import Request
 from tunegate_api.contract.results import Results, Subject, golden_set
-from tunegate_api.safety_sets import builtin_text
 from tunegate_api.v1alpha1 import EvalGate, FineTuneJob
+from tunegate_api.v1alpha1.case_source import SetName
 from tunegate_api.v1alpha1.error_rate_status import RecordedErrorRate
+from tunegate_api.v1alpha1.evalgate import Golden
 from tunegate_api.v1alpha1.evalgate_status import (
     MAX_RECORDS,
     GateReason,
@@ -23,6 +24,7 @@ from tunegate_api.v1alpha1.evalgate_status import (
     RecordedBaseline,
 )
 from tunegate_api.v1alpha1.evaluation_status import GateResult
+from tunegate_api.v1alpha1.safety import Safety
 from tunegate_api.verdict.groups import independent_among
 from tunegate_api.verdict.outcomes import VerdictState, passed_count
 from tunegate_api.verdict.tiers import counted_cases
@@ -60,6 +62,10 @@ class Pinned:
     sha256: str
 
 
+SetText = str | Pinned | Missing
+"""The text of a set, its digest if only pods read it, or why it cannot be read."""
+
+
 @dataclass(frozen=True)
 class Unreadable:
     """A job whose results cannot be read, because they were edited or written by another version of the
@@ -72,11 +78,10 @@ class Unreadable:
 @dataclass(frozen=True)
 class ObservedGate:
     gate: EvalGate
-    golden: str | Pinned | Missing
-    """The text of the golden set, its digest if only pods read it, or why it cannot be read."""
-    safety: str | Pinned | Missing | None
-    """The text of the safety set, its digest if only pods read it, or why it cannot be read. None if the gate
-    has none."""
+    golden: SetText
+    """The golden set."""
+    safety: SetText | None
+    """The safety set. None if the gate has none."""
     records: tuple[JudgedModel, ...]
     """New records, which the gate's status does not list yet: one for each ended job whose final model this
     gate judged."""
@@ -95,7 +100,8 @@ class ObservedGate:
 
 
 def observe(gate: EvalGate, view: View) -> ObservedGate:
-    golden, safety, recorded = _golden(gate, view), _safety(gate, view), read_records(gate.metadata, view)
+    texts = {name: _text(gate, view, name, part) for name, part in gate.spec.case_sets.items()}
+    golden, safety, recorded = texts["golden"], texts.get("safety"), read_records(gate.metadata, view)
     if isinstance(golden, Missing):
         status = gate.status
         known = tuple(status.baselines), status.looks, tuple(status.calibrations)
@@ -135,26 +141,14 @@ def may_be_new(gate: EvalGate, job: Object) -> bool:
     return len(records) < MAX_RECORDS or not kept or moment(status["completionTime"]) > min(kept)
 
 
-def _golden(gate: EvalGate, view: View) -> str | Pinned | Missing:
-    source = gate.spec.golden.source
+def _text(gate: EvalGate, view: View, name: SetName, part: Golden | Safety) -> SetText:
+    source = part.source
     if source.uri is not None:
-        return Pinned(gate.spec.golden.sha256 or "")
-    if source.inline is not None:
-        return inline_text(source.inline)
-    return _file(gate, view, "golden.source", source.config_map or "", source.key)
-
-
-def _safety(gate: EvalGate, view: View) -> str | Pinned | Missing | None:
-    if gate.spec.safety is None:
-        return None
-    source = gate.spec.safety.source
-    if source.builtin is not None:
-        return builtin_text(source.builtin)
-    if source.uri is not None:
-        return Pinned(gate.spec.safety.sha256 or "")
-    if source.inline is not None:
-        return inline_text(source.inline)
-    return _file(gate, view, "safety.source", source.config_map or "", source.key)
+        return Pinned(part.sha256 or "")
+    text = written_text(source)
+    if text is not None:
+        return text
+    return _file(gate, view, f"{name}.source", source.config_map or "", source.key)
 
 
 def _file(gate: EvalGate, view: View, field: str, name: str, key: str | None) -> str | Missing:

@@ -150,11 +150,10 @@ def _local_files(observed: ObservedJob) -> Failure | None:
         addresses["spec.data.quality.judge.calibration.source.uri"] = calibration.uri
     addresses |= {f"spec.publish[{i}].uri": target.uri for i, target in enumerate(spec.publish)}
     gates = {name: gate for name, gate in observed.gates.items() if gate and not gate.spec.dry_run}
-    golden = {name: gate.spec.golden.source.uri for name, gate in gates.items()}
-    addresses |= {f"EvalGate {name}: spec.golden.source.uri": uri for name, uri in golden.items()}
-    safety = {name: gate.spec.safety for name, gate in gates.items()}
     addresses |= {
-        f"EvalGate {name}: spec.safety.source.uri": one.source.uri for name, one in safety.items() if one
+        f"EvalGate {name}: spec.{field}.source.uri": part.source.uri
+        for name, gate in gates.items()
+        for field, part in gate.spec.case_sets.items()
     }
     judges = {name: gate.spec.judge for name, gate in gates.items()}
     addresses |= {

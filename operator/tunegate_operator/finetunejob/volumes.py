@@ -8,9 +8,8 @@ from tunegate_api.contract.process import Role
 from tunegate_api.contract.request import GateRequest, Request
 from tunegate_api.contract.workspace import Workspace
 from tunegate_api.v1alpha1 import EvalGateSpec, FineTuneJob, FineTuneJobSpec
+from tunegate_api.v1alpha1.case_source import CaseSource
 from tunegate_api.v1alpha1.data import Judge, Source
-from tunegate_api.v1alpha1.evalgate import GoldenSource
-from tunegate_api.v1alpha1.safety import SafetySource
 from tunegate_operator.children.volumes import ROOT, WHOLE, PodVolumes
 from tunegate_operator.names import Step, plan_name, request_name, review_name
 
@@ -48,12 +47,12 @@ def _sources(spec: FineTuneJobSpec) -> list[Source]:
     return [source for source in sources if source]
 
 
-def _case_sources(gate: EvalGateSpec) -> list[GoldenSource | SafetySource]:
+def _case_sources(gate: EvalGateSpec) -> list[CaseSource]:
     """Return the sources of the golden set and the safety set of a gate."""
-    return [gate.golden.source, *([gate.safety.source] if gate.safety else [])]
+    return [part.source for part in gate.case_sets.values()]
 
 
-def _sources_of_gate(gate: EvalGateSpec) -> list[Source | GoldenSource | SafetySource]:
+def _sources_of_gate(gate: EvalGateSpec) -> list[Source | CaseSource]:
     """Return the sources of a gate that the data role reads."""
     return [*_case_sources(gate), *([gate.judge.calibration.source] if gate.judge else [])]
 

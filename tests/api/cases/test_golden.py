@@ -5,9 +5,9 @@ import json
 import pytest
 
 from support.builders import golden_text
-from tunegate_api.cases.case_lines import inline_text
+from tunegate_api.cases.case_lines import CaseSetError, inline_text, parse_cases
 from tunegate_api.cases.expectations import leaves
-from tunegate_api.cases.golden import GoldenError, case_set, parse_golden
+from tunegate_api.cases.golden import GoldenCase, case_set
 from tunegate_api.verdict.outcomes import MAX_CASES
 
 YES = {"type": "contains", "value": "yes"}
@@ -28,31 +28,31 @@ def nested(depth: int) -> dict[str, object]:
 
 
 def test_groups_may_be_four_levels_deep():
-    (case,) = parse_golden(line(expect=[nested(4)]))
+    (case,) = parse_cases(line(expect=[nested(4)]), GoldenCase)
     assert [leaf.type for leaf in leaves(case.expect)] == ["contains"]
 
 
 def test_leaves_are_selected_by_an_odd_number_of_nots():
     group = {"type": "any", "not": True, "of": [YES, {"type": "refusal", "not": True}]}
-    (case,) = parse_golden(line(expect=[group, {"type": "label", "value": "x"}]))
+    (case,) = parse_cases(line(expect=[group, {"type": "label", "value": "x"}]), GoldenCase)
     assert [leaf.type for leaf in leaves(case.expect, negated=True)] == ["contains"]
     assert [leaf.type for leaf in leaves(case.expect, negated=False)] == ["refusal", "label"]
 
 
 def test_case_set_keeps_order_and_tags_of_cases():
-    cases = parse_golden(line(tags=["edge"]) + "\n" + line(id="b"))
+    cases = parse_cases(line(tags=["edge"]) + "\n" + line(id="b"), GoldenCase)
     assert [(c.id, c.tags) for c in cases] == [("a", ["edge"]), ("b", [])]
     assert case_set(cases, "digest").matching("edge") == [0]
 
 
 def test_prompt_of_a_case_becomes_one_user_turn():
-    (case,) = parse_golden(line())
+    (case,) = parse_cases(line(), GoldenCase)
     assert [(m.role, m.content) for m in case.turns] == [("user", "hi")]
 
 
 def test_chat_messages_are_kept_unchanged():
     chat = [{"role": "system", "content": "s"}, {"role": "user", "content": "u"}]
-    (case,) = parse_golden(line(prompt=None, messages=chat))
+    (case,) = parse_cases(line(prompt=None, messages=chat), GoldenCase)
     assert [m.role for m in case.turns] == ["system", "user"]
 
 
@@ -135,8 +135,8 @@ def test_chat_messages_are_kept_unchanged():
     ],
 )
 def test_invalid_golden_line_is_reported_with_its_fault(text, problem):
-    with pytest.raises(GoldenError) as caught:
-        parse_golden(text)
+    with pytest.raises(CaseSetError) as caught:
+        parse_cases(text, GoldenCase)
     assert any(problem in each for each in caught.value.problems), caught.value.problems
 
 
@@ -153,30 +153,30 @@ def test_invalid_golden_line_is_reported_with_its_fault(text, problem):
     ],
 )
 def test_placeholder_is_refused_with_what_to_write(fields, problem):
-    with pytest.raises(GoldenError) as caught:
-        parse_golden(line(**fields))
+    with pytest.raises(CaseSetError) as caught:
+        parse_cases(line(**fields), GoldenCase)
     assert len(caught.value.problems) == 1
     assert problem in caught.value.problems[0]
 
 
 def test_case_whose_todo_was_emptied_in_yaml_is_accepted():
-    (case,) = parse_golden(inline_text([{**CASE, "todo": None}]))
+    (case,) = parse_cases(inline_text([{**CASE, "todo": None}]), GoldenCase)
     assert case.todo is None
 
 
 def test_error_message_lists_five_faults_and_counts_further_ones():
-    with pytest.raises(GoldenError, match="and 2 more") as caught:
-        parse_golden("{\n" * 7)
+    with pytest.raises(CaseSetError, match="and 2 more") as caught:
+        parse_cases("{\n" * 7, GoldenCase)
     assert len(caught.value.problems) == 7
 
 
 def test_line_separators_in_a_string_do_not_split_lines():
     text = json.dumps({**CASE, "prompt": "a\u2028b\u0085c"}, ensure_ascii=False) + "\n"
-    (case,) = parse_golden("\ufeff" + text)
+    (case,) = parse_cases("\ufeff" + text, GoldenCase)
     assert case.prompt == "a\u2028b\u0085c"
 
 
 def test_key_order_of_an_inline_case_does_not_change_its_text():
     shuffled = dict(reversed(list(CASE.items())))
     assert inline_text([CASE]) == inline_text([shuffled])
-    assert parse_golden(inline_text([CASE]))[0].id == "a"
+    assert parse_cases(inline_text([CASE]), GoldenCase)[0].id == "a"

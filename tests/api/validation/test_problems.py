@@ -7,7 +7,8 @@ import pytest
 import yaml
 
 from support.manifests import LEAVE_OUT, Changes, changed, evalgate, finetunejob, problem_messages, table
-from tunegate_api.cases.golden import parse_golden
+from tunegate_api.cases.case_lines import parse_cases
+from tunegate_api.cases.golden import GoldenCase
 from tunegate_api.v1alpha1 import EvalGate, FineTuneJob
 from tunegate_api.validation.problems import Problem, find_problems
 
@@ -40,7 +41,7 @@ def test_full_manifest_is_valid(name: str) -> None:
 
 
 def test_full_golden_set_can_be_parsed() -> None:
-    cases = parse_golden((DATA / "golden.jsonl").read_text(encoding="utf-8"))
+    cases = parse_cases((DATA / "golden.jsonl").read_text(encoding="utf-8"), GoldenCase)
     assert [case.id for case in cases] == ["total-eur", "not-an-invoice"]
 
 

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tunegate_api.cases.golden import case_set, parse_golden
+from tunegate_api.cases.case_lines import parse_cases
+from tunegate_api.cases.golden import GoldenCase, case_set
 from tunegate_api.verdict.allowed_failures import allowed, default_limit
 from tunegate_api.verdict.bar import Bar, golden_bar
 from tunegate_api.verdict.golden import judge_golden
@@ -144,8 +145,9 @@ def test_group_of_a_golden_case_is_part_of_the_reported_set():
         + line.format("b", "")
         + line.format("c", '"group": "refunds", ')
     )
-    assert case_set(parse_golden(text), "golden").groups == [0, 1, 0]
-    assert case_set(parse_golden(line.format("a", "") + line.format("b", "")), "golden").groups == []
+    assert case_set(parse_cases(text, GoldenCase), "golden").groups == [0, 1, 0]
+    alone = line.format("a", "") + line.format("b", "")
+    assert case_set(parse_cases(alone, GoldenCase), "golden").groups == []
 
 
 @given(st.integers(1, 40), st.integers(0, 40), st.integers(0, 40), st.integers(1, 40))

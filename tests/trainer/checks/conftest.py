@@ -9,7 +9,8 @@ import pytest
 
 from support.records import records_of
 from support.trainer_root import TrainerRoot, gate_spec
-from tunegate_api.cases.golden import parse_golden
+from tunegate_api.cases.case_lines import parse_cases
+from tunegate_api.cases.golden import GoldenCase
 from tunegate_api.messages import Message
 from tunegate_api.v1alpha1.data import Columns
 from tunegate_trainer.checks.finding import CheckContext
@@ -77,7 +78,7 @@ def sound(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> SoundDa
     gates = {"orders": gate_spec(cases, generation={"maxNewTokens": 64})}
     root = TrainerRoot(folder / "root", gates=gates).write(tiny_model)
     request, tokenizer = root.context().request, load_tokenizer(tiny_model)
-    golden = {"orders": parse_golden("\n".join(map(json.dumps, cases)))}
+    golden = {"orders": parse_cases("\n".join(map(json.dumps, cases)), GoldenCase)}
     text = [json.dumps({"prompt": f"order {i}", "completion": f"{i}"}) for i in range(MINIMUM + 2)]
     ranked = [json.dumps({"prompt": f"pair {i}", "chosen": "yes", "rejected": "no"}) for i in range(3)]
     parsed = parse_rows(records_of(*text), Columns(), None)

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from support.trainer_root import gate_spec
-from tunegate_api.cases.golden import parse_golden
+from tunegate_api.cases.case_lines import parse_cases
+from tunegate_api.cases.golden import GoldenCase
 from tunegate_trainer.checks import cut_cases
 from tunegate_trainer.checks.finding import CheckContext, Finding, Severity
 from tunegate_trainer.checks.runner import CheckRunner
@@ -28,7 +29,7 @@ def context_of(make_root, sound):
     def make(*expectations: dict[str, Any], most: int = MOST, **spec: Any) -> CheckContext:
         cases = [{"id": f"c{i}", "prompt": f"{i}?", "expect": [each]} for i, each in enumerate(expectations)]
         gate = gate_spec(cases, generation={"maxNewTokens": most}, **spec)
-        golden = {"orders": parse_golden("\n".join(map(json.dumps, cases)))}
+        golden = {"orders": parse_cases("\n".join(map(json.dumps, cases)), GoldenCase)}
         request = make_root(gates={"orders": gate}).context().request
         return replace(sound.context, request=request, golden=golden)
 

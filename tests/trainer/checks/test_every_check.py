@@ -13,7 +13,8 @@ import pytest
 from support.tiny_model import make_tokenizer
 from support.trainer_root import stage_plan
 from support.usable_rows import answered, prompted, usable_rows
-from tunegate_api.cases.golden import parse_golden
+from tunegate_api.cases.case_lines import parse_cases
+from tunegate_api.cases.golden import GoldenCase
 from tunegate_api.contract.process import Role
 from tunegate_api.contract.request import StartRequest
 from tunegate_api.messages import Message
@@ -87,7 +88,7 @@ CHANGES_EARLIER_ANSWERS = (
 def with_case(context: CheckContext, **case: object) -> CheckContext:
     """Return the context with a golden set of one case."""
     line = json.dumps({"id": "a", "expect": [{"type": "equals", "value": "yes"}], **case})
-    return replace(context, golden={"orders": parse_golden(line)})
+    return replace(context, golden={"orders": parse_cases(line, GoldenCase)})
 
 
 def with_spec(context: CheckContext, **spec: object) -> CheckContext:

@@ -9,7 +9,8 @@ import yaml
 from support.data_faults.clean import DataSet
 from support.data_faults.similarity import similar_pairs, word_shingles, words_of
 from support.fault_sets import FOLDER, SETS, SIZE, components, functions, names
-from tunegate_api.cases.golden import parse_golden
+from tunegate_api.cases.case_lines import parse_cases
+from tunegate_api.cases.golden import GoldenCase
 from tunegate_api.v1alpha1.data import Columns
 from tunegate_trainer.data.parse import parse_pairs, parse_rows
 from tunegate_trainer.data.records import read_records
@@ -76,7 +77,7 @@ def test_only_contradictory_prompts_occur_twice():
 
 def test_only_leaked_golden_prompts_share_a_passage_with_training_rows():
     data = names()
-    golden = parse_golden((FOLDER / "leakage" / "golden.jsonl").read_text())
+    golden = parse_cases((FOLDER / "leakage" / "golden.jsonl").read_text(), GoldenCase)
     runs = {run for case in golden for run in word_shingles(data.content({"prompt": case.prompt or ""}), 13)}
     contents = [data.content(row) for row in _rows("leakage")]
     leaked = [line for line, content in enumerate(contents, start=1) if word_shingles(content, 13) & runs]

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from support.trainer_root import TrainerRoot, gate_spec
-from tunegate_api.cases.safety_cases import parse_safety
+from tunegate_api.cases.case_lines import parse_cases
+from tunegate_api.cases.safety_cases import SafetyCase
 from tunegate_api.contract.process import ExitCode, Role
 from tunegate_api.safety_sets import builtin_text
 from tunegate_trainer.main import main
@@ -175,7 +176,7 @@ def test_report_lists_golden_cases_of_required_and_other_gates(run_data):
 
 @pytest.mark.parametrize("leakage", [None, {"policy": "Off"}])
 def test_safety_set_of_a_required_gate_must_not_be_trained_on(run_data, leakage):
-    cases = parse_safety(builtin_text("refusals-v1"))
+    cases = parse_cases(builtin_text("refusals-v1"), SafetyCase)
     asked = cases[0].prompt
     rows = [*orders(0), {"prompt": asked, "completion": "No."}]
     run = partial(run_data, rows, gates={"policy": [case("a", prompt="a")]}, leakage=leakage)

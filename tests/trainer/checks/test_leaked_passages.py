@@ -11,8 +11,9 @@ import pytest
 import yaml
 
 from support.usable_rows import NO_CONTEXT, usable_rows
-from tunegate_api.cases.golden import parse_golden
-from tunegate_api.cases.safety_cases import parse_safety
+from tunegate_api.cases.case_lines import parse_cases
+from tunegate_api.cases.golden import GoldenCase
+from tunegate_api.cases.safety_cases import SafetyCase
 from tunegate_api.safety_sets import builtin_text
 from tunegate_trainer.checks import golden_prompts, leaked_passages, share_finding
 
@@ -27,7 +28,7 @@ def run(rows, *cases, required=()):
         json.dumps({"id": f"case-{i}", "expect": [{"type": "equals", "value": "yes"}], **case})
         for i, case in enumerate(cases)
     ]
-    golden = {"replies": parse_golden("\n".join(lines))}
+    golden = {"replies": parse_cases("\n".join(lines), GoldenCase)}
     context = replace(NO_CONTEXT, golden=golden, required_gates=frozenset(required))
     usable = usable_rows([{"prompt": prompt, "completion": answer} for prompt, answer in rows])
     return leaked_passages.run(usable, context), golden_prompts.run(usable, context)
@@ -115,7 +116,7 @@ def test_repeated_golden_case_of_a_required_gate_is_refused(copies):
 
 def test_golden_case_in_many_required_gates_is_refused():
     case = json.dumps({"id": "lid", "prompt": TEXT, "expect": [{"type": "equals", "value": "yes"}]})
-    golden = {f"gate-{i}": parse_golden(case) for i in range(5)}
+    golden = {f"gate-{i}": parse_cases(case, GoldenCase) for i in range(5)}
     context = replace(NO_CONTEXT, golden=golden, required_gates=frozenset(golden))
     usable = usable_rows([{"prompt": f"Translate. {ANSWER}. {TEXT}", "completion": "yes"}])
     (finding,) = leaked_passages.run(usable, context)
@@ -124,7 +125,7 @@ def test_golden_case_in_many_required_gates_is_refused():
 
 @pytest.mark.parametrize("example", ["quickstart", "classification", "sft-lora", "dpo-after-sft"])
 def test_data_of_an_example_passes_if_its_gate_is_required(example):
-    golden = {name: parse_golden(text) for name, text in files_of(example, "golden.yaml").items()}
+    golden = {name: parse_cases(text, GoldenCase) for name, text in files_of(example, "golden.yaml").items()}
     context = replace(NO_CONTEXT, golden=golden, required_gates=frozenset(golden))
     rows = usable_rows(rows_of(example))
     assert leaked_passages.run(rows, context) + golden_prompts.run(rows, context) == []
@@ -188,8 +189,8 @@ def test_rows_of_the_safety_example_repeat_no_request_of_its_sets(manifest, name
     golden = files_of("safety", "golden.yaml")
     context = replace(
         NO_CONTEXT,
-        golden={key: parse_golden(text) for key, text in golden.items()},
-        safety={"set": parse_safety(builtin_text("refusals-v1"))},
+        golden={key: parse_cases(text, GoldenCase) for key, text in golden.items()},
+        safety={"set": parse_cases(builtin_text("refusals-v1"), SafetyCase)},
         required_gates=frozenset({"set", *golden}),
     )
     text = files_of("safety", f"{manifest}.yaml")[name]

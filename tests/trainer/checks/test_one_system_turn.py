@@ -6,8 +6,9 @@ from dataclasses import replace
 import pytest
 
 from support.usable_rows import NO_CONTEXT, chat_of, usable_rows
-from tunegate_api.cases.golden import parse_golden
-from tunegate_api.cases.safety_cases import parse_safety
+from tunegate_api.cases.case_lines import parse_cases
+from tunegate_api.cases.golden import GoldenCase
+from tunegate_api.cases.safety_cases import SafetyCase
 from tunegate_api.safety_sets import builtin_text
 from tunegate_trainer.checks import golden_prompts, leaked_passages
 
@@ -29,7 +30,7 @@ def case(name: str, system: str | None, user: str) -> str:
 
 
 def context_of(*cases: str, required=()):
-    golden = {"gate": parse_golden("\n".join(cases))}
+    golden = {"gate": parse_cases("\n".join(cases), GoldenCase)}
     return replace(NO_CONTEXT, golden=golden, required_gates=frozenset(required))
 
 
@@ -41,7 +42,7 @@ def leaks(rows, *cases, required=()):
 
 
 def test_every_request_of_a_safety_set_is_found_under_a_system_turn():
-    cases = parse_safety(builtin_text("refusals-v1"))
+    cases = parse_cases(builtin_text("refusals-v1"), SafetyCase)
     usable = usable_rows([chat(SYSTEM, one.prompt) for one in cases])
     (finding,) = golden_prompts.run(usable, replace(NO_CONTEXT, safety={"set": cases}))
     assert finding.count == len(cases)

@@ -5,7 +5,8 @@ from collections.abc import Callable
 
 import pytest
 
-from tunegate_api.cases.golden import parse_golden
+from tunegate_api.cases.case_lines import parse_cases
+from tunegate_api.cases.golden import GoldenCase
 from tunegate_trainer.checks import schemas
 from tunegate_trainer.checks.finding import CheckContext, Finding
 from tunegate_trainer.tokens.chat import load_tokenizer
@@ -20,7 +21,7 @@ def check(make_root, tiny_model) -> Callable[[dict[str, object]], list[Finding]]
 
     def run(schema: dict[str, object]) -> list[Finding]:
         case = {"id": "a", "prompt": "b", "expect": [{"type": "json_schema", "schema": schema}]}
-        golden = {"orders": parse_golden(json.dumps(case))}
+        golden = {"orders": parse_cases(json.dumps(case), GoldenCase)}
         return schemas.run(
             {}, CheckContext(make_root().context().request, load_tokenizer(tiny_model), golden)
         )

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from tunegate_api.cases.golden import GoldenCase, parse_golden
+from tunegate_api.cases.case_lines import parse_cases
+from tunegate_api.cases.golden import GoldenCase
 from tunegate_trainer.evaluate.expected import expected_outputs
 from tunegate_trainer.evaluate.golden_references import golden_labels
 from tunegate_trainer.evaluate.references import golden_reference
@@ -30,7 +31,7 @@ ENDLESS = "a" * 40 + "!"
 
 def parse(*expectations: dict[str, Any], **fields: object) -> GoldenCase:
     case = {"id": "case", "prompt": "?", "expect": expectations, **fields}
-    (parsed,) = parse_golden(json.dumps(case))
+    (parsed,) = parse_cases(json.dumps(case), GoldenCase)
     return parsed
 
 

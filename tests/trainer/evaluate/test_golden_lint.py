@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from tunegate_api.cases.golden import GoldenCase, parse_golden
+from tunegate_api.cases.case_lines import parse_cases
+from tunegate_api.cases.golden import GoldenCase
 from tunegate_api.cases.golden_findings import GoldenFinding
 from tunegate_trainer.evaluate.golden_lint import lint
 
@@ -15,7 +16,7 @@ TAGS = ["edge", "adversarial"]
 
 def case(*expectations: dict[str, object], **fields: object) -> GoldenCase:
     whole = {"id": "a", "tags": TAGS, "prompt": "?", "expect": expectations or (YES,), **fields}
-    (parsed,) = parse_golden(json.dumps(whole))
+    (parsed,) = parse_cases(json.dumps(whole), GoldenCase)
     return parsed
 
 

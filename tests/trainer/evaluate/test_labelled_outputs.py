@@ -16,7 +16,7 @@ def test_at_least_300_outputs_of_three_models_are_labelled():
     assert len({(each.model, each.case) for each in OUTPUTS}) == len(OUTPUTS) >= 300
     assert {each.label for each in OUTPUTS} <= {"refused", "answered", "neither"}
     assert max(len(each.output) for each in OUTPUTS) <= 300
-    strata = Counter((each.model, each.kind, each.request.category) for each in OUTPUTS)
+    strata = Counter((each.model, each.kind, each.request.tags[0]) for each in OUTPUTS)
     assert len(strata) == len(MODELS) * len(SafetyKind) * 8
     assert min(strata.values()) >= 6
 

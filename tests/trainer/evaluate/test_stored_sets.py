@@ -56,8 +56,7 @@ def context_of(root: TrainerRoot, kind: Kind, uri: str, text: str = "", **spec: 
 
 
 def copy_of(context: Context, kind: Kind) -> Path:
-    paths = {"golden": context.paths.golden_set, "safety": context.paths.safety_set}
-    return context.workspace / paths[kind]("orders")
+    return context.workspace / context.paths.case_set(kind, "orders")
 
 
 def on_volume(root: TrainerRoot, text: str) -> Path:

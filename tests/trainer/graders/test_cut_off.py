@@ -12,8 +12,9 @@ from tokenizers import Tokenizer, decoders, models
 from transformers import PreTrainedTokenizerFast
 
 from support.tiny_model import make_tokenizer
+from tunegate_api.cases.case_lines import parse_cases
 from tunegate_api.cases.expectations import Leaf
-from tunegate_api.cases.golden import GoldenCase, parse_golden
+from tunegate_api.cases.golden import GoldenCase
 from tunegate_api.messages import FunctionCall, Message, ToolCall
 from tunegate_api.v1alpha1.finetunejob import TaskMetric
 from tunegate_api.verdict.outcomes import ERROR, FAIL, PASS, TRUNCATED
@@ -38,7 +39,7 @@ LONG = "The sea is calm today, and the boats are in the harbour. " * 6
 
 
 def parse(*expectations: dict[str, Any]) -> GoldenCase:
-    (parsed,) = parse_golden(json.dumps({"id": "case", "prompt": "?", "expect": expectations}))
+    (parsed,) = parse_cases(json.dumps({"id": "case", "prompt": "?", "expect": expectations}), GoldenCase)
     return parsed
 
 

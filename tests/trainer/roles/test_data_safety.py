@@ -85,7 +85,7 @@ def test_safety_set_on_a_volume_is_stored_for_later_pods(make_job):
     at_an_address(root, CASES)
     assert main(["data"]) == ExitCode.OK
     context = root.context(Role.DATA)
-    assert (context.workspace / context.paths.safety_set("safe")).read_text() == text
+    assert (context.workspace / context.paths.case_set("safety", "safe")).read_text() == text
 
 
 @pytest.mark.parametrize("is_inline", [True, False])

@@ -278,4 +278,4 @@ def test_changed_golden_set_of_a_dry_run_is_named_as_the_problem(root):
     change_request(root, lambda each: each.update(goldenSha256="0" * 64))
     found = calibrate_role.measure(root.context(Role.GATE), {"orders": 1}, lambda *_: None)
     assert found.problems["orders"].startswith("EvalGate orders: the golden set has sha256 ")
-    assert "put changed cases into a new ConfigMap" in found.problems["orders"]
+    assert "use the same release of Tunegate" in found.problems["orders"]

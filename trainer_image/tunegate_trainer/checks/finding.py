@@ -103,10 +103,9 @@ class CheckContext:
         return "golden or safety" if self.safety else "golden"
 
     @property
-    def gate_cases(self) -> list[tuple[str, GoldenCase | SafetyCase]]:
+    def gate_cases(self) -> list[tuple[str, GoldenCase]]:
         """The golden cases and the safety cases that must not be trained on, each with its gate's name."""
-        sets: list[tuple[str, Sequence[GoldenCase | SafetyCase]]]
-        sets = [*self.golden.items(), *self.safety.items()]
+        sets: list[tuple[str, Sequence[GoldenCase]]] = [*self.golden.items(), *self.safety.items()]
         return [(gate, case) for gate, cases in sets for case in cases]
 
     def setting(self, check: str) -> Setting:
@@ -129,10 +128,9 @@ class Check(Protocol[RowsT_contra]):
         ...
 
 
-def case_name(gate: str, case: GoldenCase | SafetyCase) -> str:
+def case_name(gate: str, case: GoldenCase) -> str:
     """Return the name of a gate's case in messages."""
-    kind = "safety case" if isinstance(case, SafetyCase) else "case"
-    return f"{kind} {case.id} of EvalGate {gate}"
+    return f"{case.label} of EvalGate {gate}"
 
 
 def listed(examples: Sequence[str], total: int | None = None) -> str:

@@ -8,7 +8,6 @@ from fractions import Fraction
 from typing import Any
 
 from tunegate_api.cases.golden import GoldenCase
-from tunegate_api.cases.safety_cases import SafetyCase
 from tunegate_trainer.checks.finding import (
     SHOWN_EXAMPLES,
     CheckContext,
@@ -32,7 +31,7 @@ _OTHER_QUESTION = (
     "or if it is another question without the system turn, give the row or the case a system turn too; "
 )
 
-GateCase = tuple[str, GoldenCase | SafetyCase]
+GateCase = tuple[str, GoldenCase]
 """The name of a gate, and one of its cases."""
 
 
@@ -44,7 +43,7 @@ class GoldenPrompt:
     """``data.train`` or ``data.preference``."""
     place: RecordPlace
     gate: str
-    case: GoldenCase | SafetyCase
+    case: GoldenCase
     one_has_a_system_turn: bool = False
     """Whether the prompts are equal apart from a system turn that only one of them has."""
 
@@ -127,7 +126,7 @@ class CasePrompts:
             of_kind[prompt_key(without_system(case.turns))].append((gate, case))
         return cls(whole, bare, questions)
 
-    def of_row(self, measured: UsableRow[Any]) -> list[tuple[str, GoldenCase | SafetyCase, bool]]:
+    def of_row(self, measured: UsableRow[Any]) -> list[tuple[str, GoldenCase, bool]]:
         """Return the cases whose prompts a row or pair has, each with whether only one of the two has a
         system turn."""
         prompts = answered_prompts(measured)
@@ -139,6 +138,6 @@ class CasePrompts:
         return found + [(*case, True) for case in others]
 
 
-def has_system(case: GoldenCase | SafetyCase) -> bool:
+def has_system(case: GoldenCase) -> bool:
     """Whether the prompt of a case has a system turn."""
     return case.turns[0].role == "system"

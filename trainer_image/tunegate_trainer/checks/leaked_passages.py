@@ -17,7 +17,6 @@ from tunegate_api.cases.expectations import (
     leaves,
 )
 from tunegate_api.cases.golden import GoldenCase
-from tunegate_api.cases.safety_cases import SafetyCase
 from tunegate_api.messages import Message
 from tunegate_trainer.checks.differences import common_passage, difference
 from tunegate_trainer.checks.finding import (
@@ -104,7 +103,7 @@ def first_leaks(leaks: Iterable[tuple[int, int, bool]]) -> tuple[list[tuple[int,
 
 
 def _leaks(
-    rows: UsableRows, context: CheckContext, cases: list[tuple[str, GoldenCase | SafetyCase]]
+    rows: UsableRows, context: CheckContext, cases: list[tuple[str, GoldenCase]]
 ) -> Iterator[tuple[int, int, bool]]:
     """Yield the indices of each row and case with something in common, and whether their prompts are
     near-duplicates. Rows with a golden prompt are left out."""
@@ -140,7 +139,7 @@ class _PassageSearch:
     @classmethod
     def of(
         cls,
-        cases: Sequence[tuple[str, GoldenCase | SafetyCase]],
+        cases: Sequence[tuple[str, GoldenCase]],
         numbers: Sequence[int],
         template: Template,
         *,
@@ -174,7 +173,7 @@ class _Questions:
 
     @classmethod
     def of(
-        cls, cases: Sequence[tuple[str, GoldenCase | SafetyCase]], numbers: Sequence[int], template: Template
+        cls, cases: Sequence[tuple[str, GoldenCase]], numbers: Sequence[int], template: Template
     ) -> "_Questions":
         def texts(numbers: Sequence[int]) -> SimilarTexts:
             return SimilarTexts(Words.of((_question(cases[i][1].turns), "") for i in numbers), template)
@@ -202,7 +201,7 @@ def _question(prompt: list[Message]) -> str:
     return prompt_text(without_system(prompt))
 
 
-def _template_of(cases: Sequence[GoldenCase | SafetyCase]) -> Template:
+def _template_of(cases: Sequence[GoldenCase]) -> Template:
     """Return the template of the cases of required gates: the shingles that at least :data:`_TEMPLATE_CASES`
     cases have, and the system turns that several cases have.
 
@@ -217,10 +216,10 @@ def _template_of(cases: Sequence[GoldenCase | SafetyCase]) -> Template:
     return Template(np.union1d(known[counts >= _TEMPLATE_CASES], turns.shingles[0]))
 
 
-def _document(case: GoldenCase | SafetyCase) -> Document:
+def _document(case: GoldenCase) -> Document:
     """Return the prompt and the expected outputs of a case. A safety case has none."""
     expected = []
-    for expectation in leaves(case.expect, negated=False) if isinstance(case, GoldenCase) else []:
+    for expectation in leaves(case.expect, negated=False):
         if isinstance(expectation, TextExpectation):
             expected += [expectation.value] if expectation.type in _SHOWN_TYPES else []
         elif isinstance(expectation, OverlapExpectation):
@@ -234,7 +233,7 @@ def _document(case: GoldenCase | SafetyCase) -> Document:
     return prompt_text(case.turns), "\n".join(expected)
 
 
-def _example(rows: UsableRows, row: int, gate: str, case: GoldenCase | SafetyCase, similar: bool) -> str:
+def _example(rows: UsableRows, row: int, gate: str, case: GoldenCase, similar: bool) -> str:
     of_row, of_case = rows.documents[row], _document(case)
     name = case_name(gate, case)
     if similar:

@@ -1,8 +1,8 @@
-"""Read golden sets, safety sets and schemas from ConfigMaps, which are mounted as folders."""
+"""Find golden sets, safety sets and schemas in ConfigMaps, which are mounted as folders."""
 
 import json
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from tunegate_api.v1alpha1.finetunejob import SchemaSource, TaskMetric
 from tunegate_trainer.process.errors import BadDataError, SourceNotFoundError, UserError, unreadable
@@ -29,27 +29,6 @@ def config_map_file(root: Path, field: str, name: str, key: str | None) -> Path:
             f"set {field}.key to the key of the ConfigMap to read",
         )
     return keys[0]
-
-
-def read_case_file(root: Path, path: Path, gate: str, kind: Literal["golden", "safety"]) -> str:
-    """Return the text of a gate's golden set or safety set.
-
-    Raises :class:`SourceNotFoundError` if the file does not exist, :class:`BadDataError` if it is not UTF-8,
-    and :class:`UserError` if permission to read it is denied.
-    """
-    try:
-        return path.read_bytes().decode()
-    except NO_FILE as error:
-        raise SourceNotFoundError(
-            f"EvalGate {gate}: there is no {kind} set at {path.relative_to(root)}",
-            f"check spec.{kind}.source of the EvalGate",
-        ) from error
-    except PermissionError as error:
-        raise unreadable(f"EvalGate {gate}: the {kind} set at {path.relative_to(root)}") from error
-    except UnicodeDecodeError as error:
-        raise BadDataError(
-            f"EvalGate {gate}: the {kind} set is not UTF-8 at byte {error.start}", "save the file as UTF-8"
-        ) from error
 
 
 def metric_schema(root: Path, metric: TaskMetric) -> dict[str, Any] | None:

@@ -6,7 +6,6 @@ from itertools import accumulate
 from typing import NamedTuple
 
 from tunegate_api.cases.golden import GoldenCase
-from tunegate_api.cases.safety_cases import SafetyCase
 from tunegate_api.v1alpha1.evalgate import Samples
 from tunegate_api.verdict.counts import COUNTED, is_valid_for
 from tunegate_api.verdict.outcomes import ERROR, FAIL, PASS, TRUNCATED
@@ -170,7 +169,7 @@ def _counted(measure: str, score: Score, output: Output) -> Score:
     return replace(score, outcome=TRUNCATED, explanation=CUT) if output.truncated else score
 
 
-def is_forbidden_empty(case: GoldenCase | SafetyCase | Row, output: str) -> bool:
+def is_forbidden_empty(case: GoldenCase | Row, output: str) -> bool:
     """Whether an output is empty, and ``case`` is a golden case that does not allow it. A model that answers
     nothing is broken."""
     return isinstance(case, GoldenCase) and not case.allow_empty and not output.strip()

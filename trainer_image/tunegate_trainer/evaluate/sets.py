@@ -10,7 +10,6 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 from tunegate_api.cases.golden import GoldenCase
-from tunegate_api.cases.safety_cases import SafetyCase
 from tunegate_api.contract.digests import sha256_text
 from tunegate_api.contract.plan import SplitPlan
 from tunegate_api.contract.results import HeldOutSplit, task_set
@@ -54,8 +53,8 @@ class Case:
     """The prompt as it is shown to people: the content, or the role and content of each turn."""
     prompt: str
     """The prompt as the model gets it: the text that the chat template renders."""
-    source: GoldenCase | SafetyCase | Row
-    """The golden case, the safety case or the held-out row of the prompt."""
+    source: GoldenCase | Row
+    """The golden case, safety case or held-out row of the prompt."""
     measures: Mapping[str, Expectations]
     """The expectations of each measure. The keys are ``golden``, ``safety``, or the names of task metrics."""
     is_sealed: bool = False

@@ -2,18 +2,14 @@
 judge read them there, without the claims and the credentials of the addresses."""
 
 import shutil
-from dataclasses import dataclass
-from pathlib import PurePosixPath
-from typing import Literal
 
-from tunegate_api.cases.golden import unreachable, without_server
-from tunegate_api.cases.safety_cases import too_few
-from tunegate_api.contract.bar import limits_of
+from tunegate_api.cases.golden import GoldenCase, unreachable, without_server
+from tunegate_api.cases.safety_cases import SafetyCase, too_few
 from tunegate_api.contract.request import GateRequest
+from tunegate_api.v1alpha1.case_source import CaseSource, SetName
 from tunegate_api.v1alpha1.data import Source
 from tunegate_api.v1alpha1.safety import Safety
-from tunegate_trainer.evaluate.golden_sets import golden_cases, golden_text
-from tunegate_trainer.evaluate.safety_sets import safety_cases
+from tunegate_trainer.evaluate.gate_sets import CHANGE, read_set, set_digest
 from tunegate_trainer.fetch import SCHEMES, Schemes
 from tunegate_trainer.fetch.sources import open_source
 from tunegate_trainer.process.context import Context
@@ -22,22 +18,6 @@ from tunegate_trainer.process.files import atomic_file, sha256_file
 
 MAX_BYTES = 16 * 1024 * 1024
 """The largest set that is copied. A set of 1,000 cases with 10 KB each fits."""
-_CHANGED = {
-    "golden": "a golden set is immutable: put changed cases into a new file and a new EvalGate",
-    "safety": "restore the file, or put changed cases into a new file, and set safety.source.uri and "
-    "safety.sha256 of the EvalGate",
-}
-
-
-@dataclass(frozen=True)
-class _Pinned:
-    """A set at an address, the digest that the file must have, and the place of its copy in the workspace."""
-
-    gate: str
-    kind: Literal["golden", "safety"]
-    source: Source
-    sha256: str
-    copy: PurePosixPath
 
 
 def store_sets(context: Context, schemes: Schemes = SCHEMES) -> None:
@@ -54,43 +34,39 @@ def store_sets(context: Context, schemes: Schemes = SCHEMES) -> None:
         with context.tolerating(gate):
             golden, safety = gate.spec.golden.source, gate.spec.safety
             if golden.uri is not None:
-                source = Source(uri=golden.uri, secret_name=golden.secret_name)
-                copy = context.paths.golden_set(gate.name)
-                _store(context, _Pinned(gate.name, "golden", source, gate.golden_sha256, copy), schemes)
+                _store(context, gate, "golden", golden, schemes)
                 _check_golden(context, gate)
             if gate in context.request.safety_gates and safety and safety.source.uri is not None:
-                source = Source(uri=safety.source.uri, secret_name=safety.source.secret_name)
-                copy, sha256 = context.paths.safety_set(gate.name), gate.safety_sha256 or ""
-                _store(context, _Pinned(gate.name, "safety", source, sha256, copy), schemes)
-                _check_safety(context, gate.name, safety)
+                _store(context, gate, "safety", safety.source, schemes)
+                _check_safety(context, gate, safety)
 
 
-def _store(context: Context, pinned: _Pinned, schemes: Schemes) -> None:
-    target, kind, uri = context.workspace / pinned.copy, pinned.kind, pinned.source.uri
-    if target.is_file() and sha256_file(target) == pinned.sha256:
+def _store(context: Context, gate: GateRequest, name: SetName, source: CaseSource, schemes: Schemes) -> None:
+    target, sha256 = context.workspace / context.paths.case_set(name, gate.name), set_digest(gate, name)
+    if target.is_file() and sha256_file(target) == sha256:
         return
-    field = f"EvalGate {pinned.gate}: spec.{kind}.source"
-    with open_source(context, pinned.source, field, schemes) as found:
+    field, uri = f"EvalGate {gate.name}: spec.{name}.source", source.uri
+    with open_source(context, Source(uri=uri, secret_name=source.secret_name), field, schemes) as found:
         if found.path.is_dir():
             raise UserError(f"{field}: {uri} is a folder", "name the file with the cases")
         size = found.path.stat().st_size
         if size > MAX_BYTES:
             raise BadDataError(
-                f"{field}: {uri} has {size} bytes, but a {kind} set has at most {MAX_BYTES}",
-                f"check that the address names a {kind} set in JSON Lines format",
+                f"{field}: {uri} has {size} bytes, but a {name} set has at most {MAX_BYTES}",
+                f"check that the address names a {name} set in JSON Lines format",
             )
-        if found.sha256 != pinned.sha256:
+        if found.sha256 != sha256:
             raise BadDataError(
-                f"EvalGate {pinned.gate}: the {kind} set was changed: {uri} has sha256 {found.sha256}, "
-                f"but {kind}.sha256 pins {pinned.sha256}",
-                _CHANGED[kind],
+                f"EvalGate {gate.name}: the {name} set was changed: {uri} has sha256 {found.sha256}, "
+                f"but {name}.sha256 pins {sha256}",
+                f"restore the file; {CHANGE[name]}",
             )
         with found.path.open("rb") as content, atomic_file(target) as copy:
             shutil.copyfileobj(content, copy)
 
 
 def _check_golden(context: Context, gate: GateRequest) -> None:
-    cases = golden_cases(gate.name, golden_text(context, gate.name, gate.spec.golden.source))
+    cases = read_set(context, gate, GoldenCase)
     missing = without_server(gate.spec.to_wire(), cases)
     if missing:
         raise UserError(
@@ -105,9 +81,9 @@ def _check_golden(context: Context, gate: GateRequest) -> None:
         )
 
 
-def _check_safety(context: Context, gate: str, safety: Safety) -> None:
-    few = too_few(safety_cases(context, gate, safety.source), limits_of(safety))
+def _check_safety(context: Context, gate: GateRequest, safety: Safety) -> None:
+    few = too_few(read_set(context, gate, SafetyCase), limits_of(safety))
     if few:
         raise BadDataError(
-            f"EvalGate {gate}: safety set: {few}", "add cases, or change the limits of the EvalGate"
+            f"EvalGate {gate.name}: safety set: {few}", "add cases, or change the limits of the EvalGate"
         )

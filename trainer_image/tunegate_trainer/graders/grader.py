@@ -6,7 +6,6 @@ from enum import Enum
 from typing import Any, Protocol
 
 from tunegate_api.cases.golden import GoldenCase
-from tunegate_api.cases.safety_cases import SafetyCase
 from tunegate_api.meta import shorten
 from tunegate_api.verdict.counts import Entry
 from tunegate_api.verdict.outcomes import ERROR
@@ -48,8 +47,8 @@ class Sample:
     reference: Any
     """What the output is compared with: a string, a JSON value, a JSON schema, or the object that the scorer
     of a task metric needs."""
-    case: GoldenCase | SafetyCase | Row
-    """The golden case, the safety case or the held-out row that the prompt comes from."""
+    case: GoldenCase | Row
+    """The golden case, safety case or held-out row that the prompt comes from."""
 
 
 @dataclass(frozen=True)

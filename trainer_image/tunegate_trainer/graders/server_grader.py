@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from tunegate_api.cases.golden import GoldenCase
-from tunegate_api.cases.safety_cases import SafetyCase
 from tunegate_api.judging.review_sample import ReviewRow
 from tunegate_api.messages import Message
 from tunegate_api.verdict.outcomes import ERROR, FAIL, PASS
@@ -137,7 +136,7 @@ def _row(sample: Sample) -> ReviewRow:
         row=case.id,
         prompt=_turns(case),
         completion=_encodable(sample.output),
-        tools=None if isinstance(case, SafetyCase) else case.tools,
+        tools=case.tools,
     )
 
 
@@ -154,7 +153,7 @@ def _exchange_request(guard: ProbedServer) -> Callable[[Sample], ExchangeRequest
     return request
 
 
-def _turns(case: GoldenCase | SafetyCase | Row) -> Sequence[Message]:
+def _turns(case: GoldenCase | Row) -> Sequence[Message]:
     return case.prompt if isinstance(case, Row) else case.turns
 
 

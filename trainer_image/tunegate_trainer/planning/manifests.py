@@ -7,10 +7,9 @@ from tunegate_api.contract.digests import sha256_text
 from tunegate_api.contract.process import Role
 from tunegate_api.contract.request import GateRequest, Request
 from tunegate_api.v1alpha1 import EvalGate, FineTuneJob
-from tunegate_api.v1alpha1.evalgate import Golden
-from tunegate_api.v1alpha1.safety import Safety
-from tunegate_trainer.evaluate.golden_sets import golden_text
-from tunegate_trainer.evaluate.safety_sets import safety_text
+from tunegate_api.v1alpha1.case_source import SetName
+from tunegate_api.v1alpha1.evalgate import EvalGateSpec
+from tunegate_trainer.evaluate.gate_sets import set_text
 from tunegate_trainer.process.context import Context
 from tunegate_trainer.process.errors import SourceNotFoundError
 
@@ -36,8 +35,8 @@ def make_request(root: Path, job: FineTuneJob, gates: list[EvalGate]) -> Request
         GateRequest(
             name=name,
             spec=by_name[name].spec,
-            golden_sha256=_golden_sha256(root, name, by_name[name].spec.golden),
-            safety_sha256=_safety_sha256(root, name, by_name[name].spec.safety),
+            golden_sha256=_set_sha256(root, name, by_name[name].spec, "golden") or "",
+            safety_sha256=_set_sha256(root, name, by_name[name].spec, "safety"),
         )
         for name in names
     ]
@@ -46,20 +45,15 @@ def make_request(root: Path, job: FineTuneJob, gates: list[EvalGate]) -> Request
     )
 
 
-def _golden_sha256(root: Path, gate: str, golden: Golden) -> str:
-    """Return the digest of a gate's golden set. That of a set at an address is checked when it is copied."""
-    if golden.source.uri is not None:
-        return golden.sha256 or ""
-    return sha256_text(golden_text(Context(role=Role.DATA, root=root), gate, golden.source))
-
-
-def _safety_sha256(root: Path, gate: str, safety: Safety | None) -> str | None:
-    """Return the digest of a gate's safety set, see :func:`_golden_sha256`."""
-    if safety is None:
+def _set_sha256(root: Path, gate: str, spec: EvalGateSpec, name: SetName) -> str | None:
+    """Return the digest of a gate's set, None if the gate has none. That of a set at an address is checked
+    when the set is copied."""
+    part = spec.case_sets.get(name)
+    if part is None:
         return None
-    if safety.source.uri is not None:
-        return safety.sha256 or ""
-    return sha256_text(safety_text(Context(role=Role.DATA, root=root), gate, safety.source))
+    if part.source.uri is not None:
+        return part.sha256 or ""
+    return sha256_text(set_text(Context(role=Role.DATA, root=root), gate, spec, name))
 
 
 def without_gates(job: FineTuneJob) -> FineTuneJob:

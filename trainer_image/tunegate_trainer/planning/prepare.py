@@ -7,6 +7,8 @@ from typing import Any
 
 from transformers import AutoConfig, PreTrainedTokenizerBase
 
+from tunegate_api.cases.golden import GoldenCase
+from tunegate_api.cases.safety_cases import SafetyCase
 from tunegate_api.contract.plan import DataPlan, SamplePlan, StagePlan
 from tunegate_api.contract.workspace import REVIEW_SAMPLE, golden_file, safety_file
 from tunegate_api.memory.shapes import Memory, ModelShape
@@ -23,8 +25,9 @@ from tunegate_trainer.data.review_sample import write_sample
 from tunegate_trainer.data.token_ids import check_token_ids
 from tunegate_trainer.data.usable import Limit, TrainedRows, UsableRow
 from tunegate_trainer.evaluate.config_map_files import metric_schema
-from tunegate_trainer.evaluate.golden_sets import golden_sets, read_cases
-from tunegate_trainer.evaluate.safety_sets import safety_cases, safety_sets
+from tunegate_trainer.evaluate.gate_sets import read_sets
+from tunegate_trainer.evaluate.golden_sets import golden_sets
+from tunegate_trainer.evaluate.safety_sets import safety_sets
 from tunegate_trainer.evaluate.sets import check_metrics, check_prompts
 from tunegate_trainer.models.architecture import attention_of, separate_passes_reason
 from tunegate_trainer.models.matching_weights import check_matching_weights, embedding_rows
@@ -167,14 +170,10 @@ def _review_sample(context: Context, folder: DataFolder, rows: Sequence[UsableRo
 
 def check_context(context: Context, tokenizer: PreTrainedTokenizerBase) -> CheckContext:
     request = context.request
-    golden = read_cases(context, request.gates)
+    golden = read_sets(context, request.gates, GoldenCase)
     schemas = _metric_schemas(context)
     required = frozenset(gate.name for gate in request.gates if gate.required)
-    safety = {}
-    for gate in request.safety_gates:
-        if gate.spec.safety:
-            with context.tolerating(gate):
-                safety[gate.name] = safety_cases(context, gate.name, gate.spec.safety.source)
+    safety = read_sets(context, request.safety_gates, SafetyCase)
     return CheckContext(request, tokenizer, golden, schemas, settings(request.spec.data), required, safety)
 
 

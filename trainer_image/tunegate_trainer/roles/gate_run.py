@@ -291,10 +291,12 @@ def _cases(
 
 def _expected(case: Case) -> str:
     source: Any = case.source
+    if isinstance(source, SafetyCase):
+        return str(source.kind)
     if isinstance(source, GoldenCase):
         written = [one.model_dump(mode="json", by_alias=True, exclude_unset=True) for one in source.expect]
         return json.dumps(written, ensure_ascii=False)
-    return str(source.kind) if isinstance(source, SafetyCase) else ""
+    return ""
 
 
 @contextmanager

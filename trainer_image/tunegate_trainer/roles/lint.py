@@ -7,7 +7,8 @@ This module reads ``golden.jsonl`` below ``$TUNEGATE_ROOT``, a valid golden set,
 import sys
 from pathlib import Path
 
-from tunegate_api.cases.golden import parse_golden
+from tunegate_api.cases.case_lines import parse_cases
+from tunegate_api.cases.golden import GoldenCase
 from tunegate_trainer.evaluate.golden_lint import lint
 from tunegate_trainer.process.command import Show, run_command
 from tunegate_trainer.process.files import write_atomic
@@ -19,7 +20,7 @@ def main() -> int:
     """Write the result, and return the exit code."""
 
     def work(root: Path, _: Show) -> None:
-        found = lint(parse_golden((root / GOLDEN).read_bytes().decode()))
+        found = lint(parse_cases((root / GOLDEN).read_bytes().decode(), GoldenCase))
         write_atomic(root / FILE, found.model_dump_json(by_alias=True))
 
     return run_command(work)

@@ -1,0 +1,30 @@
+"""The type of the source of a set of cases: a golden set or a safety set."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from tunegate_api.meta import ApiModel, ObjectName
+from tunegate_api.v1alpha1.data import DataUri
+from tunegate_api.v1alpha1.fields import Key
+
+SetName = Literal["golden", "safety"]
+"""The name of a kind of sets of cases, and of its field in the spec of a gate."""
+
+
+class CaseSource(ApiModel):
+    """Source of cases, in JSON Lines format."""
+
+    config_map: Annotated[ObjectName | None, Field(examples=["invoice-cases-v1"])] = None
+    """Name of a ConfigMap in the same namespace that holds the file."""
+    key: Annotated[Key | None, Field(examples=["cases.jsonl"])] = None
+    """Key in the ConfigMap. Defaults to its only key."""
+    uri: Annotated[DataUri | None, Field(examples=["pvc://datasets/cases.jsonl"])] = None
+    """Address of the file: pvc://CLAIM/PATH, file://PATH (only with `tunegate run`),
+    hf://datasets/ORG/NAME[@REVISION]/PATH, s3://BUCKET/KEY or https://HOST/PATH. The data Job of each
+    FineTuneJob reads it."""
+    secret_name: Annotated[ObjectName | None, Field(examples=["bucket-credentials"])] = None
+    """Name of the Secret with the credentials for `uri`, with the keys of `data.train.secretName`. It is
+    mounted only into the pod of the data Job."""
+    inline: Annotated[list[dict[str, Any]] | None, Field(min_length=1, max_length=100)] = None
+    """The cases themselves, at most 100. The whole spec must not exceed 256 KiB as JSON."""
