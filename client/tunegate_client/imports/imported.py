@@ -6,8 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from pydantic import ValidationError
-
+from tunegate_api.cases.case_lines import CaseSetError, parse_case
 from tunegate_api.cases.golden import GoldenCase
 from tunegate_api.meta import printable
 
@@ -97,13 +96,9 @@ class Imported:
 def _fault(case: Mapping[str, Any]) -> str | None:
     """Return why a case is no valid golden case, or None if it is."""
     try:
-        json.dumps(case, ensure_ascii=False).encode()
-        GoldenCase.model_validate(case)
-    except UnicodeEncodeError:
-        return "contains an unpaired surrogate, which is not a character"
-    except ValidationError as error:
-        first = error.errors()[0]
-        return f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}"
+        parse_case(json.dumps(case), GoldenCase)
+    except CaseSetError as error:
+        return error.problems[0]
     return None
 
 
