@@ -17,6 +17,7 @@ from tunegate_api.contract.results import Evaluation, Results, Subject, golden_s
 from tunegate_api.v1alpha1.data_status import DataCheckResult
 from tunegate_api.v1alpha1.finetunejob_status import Failure
 from tunegate_api.verdict.outcomes import CaseSet
+from tunegate_api.verdict.safety import safety_set
 from tunegate_trainer.report.collect import collect, read_lines
 
 DASH = "\N{EN DASH}"
@@ -492,6 +493,15 @@ def test_groups_of_golden_cases_are_read_from_the_results(job: JobFolder) -> Non
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
     found = collect(job.workspace, job.request).results.sets[golden_set(GATE)]
     assert found.groups == [i // 2 for i in range(20)]
+
+
+def test_safety_cases_of_a_checkpoint_are_read_from_the_results(tmp_path: Path) -> None:
+    safety = {"source": {"builtin": "refusals-v1"}, "evaluateCheckpoints": True}
+    job = JobFolder(tmp_path, gate_spec={"safety": safety}).write_data()
+    job.write_checkpoint("sft", 20, GOOD, "p" * 10)
+    path = job.workspace / job.paths.evaluation("sft", 20) / f"safety-{GATE}.jsonl"
+    job.write_cases(path, "pf", ids=["bad", "good"], measure="safety")
+    assert collect(job.workspace, job.request).results.sets[safety_set(GATE)].ids == ["bad", "good"]
 
 
 def test_labels_of_the_dev_split_come_from_the_report_of_the_train_pod(tmp_path: Path) -> None:

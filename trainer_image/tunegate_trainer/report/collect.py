@@ -15,11 +15,12 @@ from tunegate_api.contract.process import Role
 from tunegate_api.contract.report import Report
 from tunegate_api.contract.request import Request
 from tunegate_api.contract.results import Evaluation, Results, golden_set, task_set
-from tunegate_api.contract.workspace import RESULT, Workspace, golden_file, pairs_file, rows_file
+from tunegate_api.contract.workspace import RESULT, Workspace, golden_file, pairs_file, rows_file, safety_file
 from tunegate_api.judging.case_comparison import parse_lines
 from tunegate_api.judging.review import ReviewRecord
 from tunegate_api.v1alpha1.evaluation_status import VerdictDecision
 from tunegate_api.verdict.outcomes import CaseSet, group_numbers
+from tunegate_api.verdict.safety import safety_set
 from tunegate_trainer.artifacts.gate_result import GateRoleResult
 from tunegate_trainer.tokens.rows import PREFERENCE
 
@@ -229,10 +230,14 @@ def _evaluated(folder: Path, request: Request, plan: Plan | None, reported: Mapp
 
 
 def _case_sets(folder: Path, request: Request, plan: Plan | None) -> dict[str, CaseSet]:
-    """Return the cases of one evaluation by set: the cases of each golden set, and the dev rows or pairs of
-    each task metric."""
+    """Return the cases of one evaluation by set: the cases of each golden set and safety set, and the dev
+    rows or pairs of each task metric."""
     found = {
         golden_set(gate.name): _case_set(folder / golden_file(gate.name), gate.golden_sha256)
+        for gate in request.gates
+    }
+    found |= {
+        safety_set(gate.name): _case_set(folder / safety_file(gate.name), gate.safety_sha256 or "")
         for gate in request.gates
     }
     preference = plan.data.preference if plan else None
