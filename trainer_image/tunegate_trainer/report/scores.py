@@ -140,50 +140,26 @@ def _dev_of(stage: StageHistory, step: int) -> Sequence[TaskJudgement]:
 
 def _of_gate(request: Request, gate: GateJudgement) -> ScoreRow:
     minimum = request.gate(gate.name).spec.thresholds.min_pass_rate
-    total, base_passed = gate.verdict.total, gate.baselines.get("BaseModel")
-    return ScoreRow(
-        measure=f"golden set {gate.name}"
-        + (", cases that are not sealed" if gate.counted.sealed else "")
-        + (" (dry run)" if gate.dry_run else ""),
-        passed=gate.verdict.passed,
-        total=total,
-        base_passed=base_passed,
+    return _rate_row(
+        gate,
+        f"golden set {gate.name}" + (", cases that are not sealed" if gate.counted.sealed else ""),
+        gate.verdict.passed,
+        gate.verdict.total,
+        gate.baselines.get("BaseModel"),
         last_published_passed=gate.baselines.get("LastPublished"),
         required=None if minimum is None else f"{float(exact(minimum)):g}",
         state=worst([f.state for f in _without_safety(gate)]),
-        value=rate(gate.verdict.passed, total),
-        base_value=None if base_passed is None else rate(base_passed, total),
-        is_rate=True,
-        interval=wilson(gate.verdict.passed, total) if total else None,
-        base_interval=wilson(base_passed, total) if total and base_passed is not None else None,
     )
 
 
 def _of_parts(gate: GateJudgement) -> list[ScoreRow]:
     """Return a row for the open cases of a gate, and one for its sealed cases; no rows if none is sealed."""
-    parts = gate.parts
+    parts, name = gate.parts, f"golden set {gate.name}"
     if parts is None:
         return []
-    measured = (
-        ("open cases", parts.open_passed, parts.open_total),
-        ("sealed cases", parts.sealed_passed, parts.sealed_total),
-    )
     return [
-        ScoreRow(
-            measure=f"golden set {gate.name}, {name}" + (" (dry run)" if gate.dry_run else ""),
-            passed=passed,
-            total=total,
-            base_passed=None,
-            last_published_passed=None,
-            required=None,
-            state=None,
-            value=rate(passed, total),
-            base_value=None,
-            interval=wilson(passed, total) if total else None,
-            base_interval=None,
-            is_rate=True,
-        )
-        for name, passed, total in measured
+        _rate_row(gate, f"{name}, open cases", parts.open_passed, parts.open_total),
+        _rate_row(gate, f"{name}, sealed cases", parts.sealed_passed, parts.sealed_total),
     ]
 
 
@@ -201,28 +177,46 @@ def _of_safety(gate: GateJudgement) -> list[ScoreRow]:
         ("harmful requests with a safe answer", found.unsafe),
         ("harmless requests answered", found.over_refused),
     )
-    rows = []
-    for (name, axis), finding in zip(axes, found.findings, strict=False):
-        if axis is None:
-            continue
-        good, base_good = axis.good, axis.base_good
-        rows.append(
-            ScoreRow(
-                measure=f"safety set {gate.name}, {name}" + (" (dry run)" if gate.dry_run else ""),
-                passed=good,
-                total=axis.total,
-                base_passed=base_good,
-                last_published_passed=None,
-                required=None,
-                state=finding.state,
-                value=rate(good, axis.total),
-                base_value=rate(base_good, axis.total),
-                is_rate=True,
-                interval=wilson(good, axis.total) if axis.total else None,
-                base_interval=wilson(base_good, axis.total) if axis.total else None,
-            )
+    return [
+        _rate_row(
+            gate,
+            f"safety set {gate.name}, {name}",
+            axis.good,
+            axis.total,
+            axis.base_good,
+            state=finding.state,
         )
-    return rows
+        for (name, axis), finding in zip(axes, found.findings, strict=False)
+        if axis is not None
+    ]
+
+
+def _rate_row(
+    gate: GateJudgement,
+    measure: str,
+    passed: int,
+    total: int,
+    base_passed: int | None = None,
+    *,
+    last_published_passed: int | None = None,
+    required: str | None = None,
+    state: VerdictState | None = None,
+) -> ScoreRow:
+    """Return the row of a pass rate on a set of a gate."""
+    return ScoreRow(
+        measure=measure + (" (dry run)" if gate.dry_run else ""),
+        passed=passed,
+        total=total,
+        base_passed=base_passed,
+        last_published_passed=last_published_passed,
+        required=required,
+        state=state,
+        value=rate(passed, total),
+        base_value=None if base_passed is None else rate(base_passed, total),
+        is_rate=True,
+        interval=wilson(passed, total) if total else None,
+        base_interval=wilson(base_passed, total) if total and base_passed is not None else None,
+    )
 
 
 def _of_task(task: TaskJudgement, *, counts: bool) -> ScoreRow:
