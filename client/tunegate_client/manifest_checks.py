@@ -14,7 +14,7 @@ from tunegate_api.cases.case_lines import CaseSetError, CaseT, inline_text, pars
 from tunegate_api.cases.golden import GoldenCase, unreachable, without_server
 from tunegate_api.cases.safety_cases import SafetyCase, too_few
 from tunegate_api.config_map import visible_keys
-from tunegate_api.contract.bar import checkpoint_bar
+from tunegate_api.contract.bar import checkpoint_bar, limits_of
 from tunegate_api.contract.digests import sha256_text
 from tunegate_api.meta import MAX_DNS_NAME
 from tunegate_api.v1alpha1.evalgate import Golden, Thresholds

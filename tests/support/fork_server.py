@@ -239,7 +239,10 @@ def serve(program: str, path: str, owner: int) -> None:
         _prepare_reports_and_models()
     elif program == STAND_IN:
         sys.path.insert(0, str(STAND_IN_PACKAGES))
-        modules = [f"tunegate_api.{name}" for name in ("contract", "verdict.golden", "plan", "v1alpha1")]
+        modules = [
+            f"tunegate_api.{name}"
+            for name in ("contract.results", "contract.request", "verdict.golden", "v1alpha1")
+        ]
     else:
         modules = import_module("tunegate_client.cli.main").COMMANDS.values()
     for name in modules:

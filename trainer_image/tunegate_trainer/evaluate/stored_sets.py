@@ -5,6 +5,7 @@ import shutil
 
 from tunegate_api.cases.golden import GoldenCase, unreachable, without_server
 from tunegate_api.cases.safety_cases import SafetyCase, too_few
+from tunegate_api.contract.bar import limits_of
 from tunegate_api.contract.request import GateRequest
 from tunegate_api.v1alpha1.case_source import CaseSource, SetName
 from tunegate_api.v1alpha1.data import Source
