@@ -2,12 +2,13 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from multiprocessing import get_context
 from multiprocessing.pool import Pool
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import torch
 import torch.distributed as dist
@@ -30,6 +31,7 @@ from tunegate_api.memory.shapes import Memory, Sharding
 from tunegate_trainer.distributed.ranks import Ranks
 from tunegate_trainer.models.loading import Shards
 from tunegate_trainer.models.shape import model_shape
+from tunegate_trainer.train import overrides
 
 RANKS = 2
 
@@ -41,10 +43,13 @@ class Sharded:
     one: Configuration
     in_bfloat16: bool
     """Whether the ranks gather weights in bfloat16."""
+    is_mixed: bool = False
+    """Whether the ranks compute in bfloat16 with copies of weights in float32, as a GPU does."""
 
     @property
     def name(self) -> str:
-        return f"{self.one.name}, {'bfloat16' if self.in_bfloat16 else 'float32'}"
+        weights = "bfloat16" if self.in_bfloat16 else "copies" if self.is_mixed else "float32"
+        return f"{self.one.name}, {weights}"
 
 
 def _configurations() -> Iterator[Configuration]:
@@ -60,7 +65,17 @@ def _configurations() -> Iterator[Configuration]:
     )
 
 
-SHARDED = tuple(Sharded(one, in_bfloat16) for one in _configurations() for in_bfloat16 in (True, False))
+def _sharded() -> Iterator[Sharded]:
+    for one in _configurations():
+        yield Sharded(one, in_bfloat16=True)
+        yield Sharded(one, in_bfloat16=False)
+    # A pass of one long example needs no mask on a CPU either.
+    fused = FULL | {"optim": "adamw_torch_fused"}
+    one = Configuration("one example a pass", fused, {"num_hidden_layers": 6}, LONG, 1)
+    yield Sharded(one, in_bfloat16=False, is_mixed=True)
+
+
+SHARDED = tuple(_sharded())
 
 
 @contextmanager
@@ -90,7 +105,14 @@ def measured_sharded(sharded: Sharded, scratch: Path, pool: Pool) -> tuple[Alloc
     stage = stage_plan("sft", [2], **one.parameters | {"batch_size": RANKS * len(one.lengths)}).parameters
     sharding = Sharding(RANKS, BFLOAT16 if sharded.in_bfloat16 else FLOAT32)
     estimates = [
-        estimate(shape, stage, each, accelerator="CPU", checkpointing=one.checkpointing, sharding=sharding)
+        estimate(
+            shape,
+            stage,
+            each,
+            accelerator="GPU" if sharded.is_mixed else "CPU",
+            checkpointing=one.checkpointing,
+            sharding=sharding,
+        )
         for each in passes(one, stage)
     ]
     allocated = pool.apply(_measure, (sharded, folder, scratch))
@@ -99,13 +121,20 @@ def measured_sharded(sharded: Sharded, scratch: Path, pool: Pool) -> tuple[Alloc
 
 def _measure(sharded: Sharded, folder: Path, scratch: Path) -> Allocated:
     one = sharded.one
-    return measure(
-        folder,
-        scratch,
-        one.lengths,
-        checkpointing=one.checkpointing,
-        pass_tokens=one.pass_tokens,
-        shards=Shards(RANKS, sharded.in_bfloat16),
-        ranks=Ranks(0, RANKS, _control=dist.group.WORLD),
-        **one.parameters,
-    )
+    if sharded.is_mixed:
+        precision: Any = patch.object(
+            overrides, "training_precision", lambda _: torch.autocast("cpu", torch.bfloat16)
+        )
+    else:
+        precision = nullcontext()
+    with precision:
+        return measure(
+            folder,
+            scratch,
+            one.lengths,
+            checkpointing=one.checkpointing,
+            pass_tokens=one.pass_tokens,
+            shards=Shards(RANKS, sharded.in_bfloat16),
+            ranks=Ranks(0, RANKS, _control=dist.group.WORLD),
+            **one.parameters,
+        )
