@@ -187,4 +187,38 @@ PHI_4_MINI = Published(
         "eos_token_id": 0,
     },
 )
+GLM_4_5_AIR = Published(
+    "GLM-4.5-Air",
+    "Glm4MoeConfig",
+    106,
+    {
+        "vocab_size": 151552,
+        "hidden_size": 4096,
+        "intermediate_size": 10944,
+        "moe_intermediate_size": 1408,
+        "num_hidden_layers": 46,
+        "num_attention_heads": 96,
+        "num_key_value_heads": 8,
+        "head_dim": 128,
+        "n_routed_experts": 128,
+        "n_shared_experts": 1,
+        "num_experts_per_tok": 8,
+        "first_k_dense_replace": 1,
+        "max_position_embeddings": 131072,
+        "tie_word_embeddings": False,
+    },
+    (),
+    {
+        **_SMALL,
+        "hidden_size": 512,
+        "intermediate_size": 512,
+        "moe_intermediate_size": 64,
+        "num_key_value_heads": 2,
+        "head_dim": 32,
+        "n_routed_experts": 8,
+        "n_shared_experts": 32,
+        "num_experts_per_tok": 2,
+        "first_k_dense_replace": 0,
+    },
+)
 PUBLISHED_MODELS = (LLAMA_3_8B, QWEN3_30B_A3B, GPT_OSS_20B, MIXTRAL_8X7B, PHI_4_MINI)

@@ -8,7 +8,7 @@ import torch
 import transformers
 from transformers import DynamicCache
 
-from support.published_models import GPT_OSS_20B, PUBLISHED_MODELS, Published
+from support.published_models import GLM_4_5_AIR, GPT_OSS_20B, PUBLISHED_MODELS, Published
 from support.random_models import EXAMPLES
 from support.tensor_memory import measure_generation, model_plan, saved_tensors
 from support.trainer_root import stage_plan
@@ -61,7 +61,19 @@ def test_estimate_is_within_ten_percent_of_kept_activations(small, dtype, names)
     assert shape is not None
     if shape.experts is None:
         names = ()
-    parameters = planned(small, dtype, *names)
+    check_kept_activations(small, planned(small, dtype, *names))
+
+
+@pytest.mark.parametrize("model", [GLM_4_5_AIR], ids=["glm-4.5-air"], indirect=True)
+def test_estimate_has_the_changed_weights_of_shared_experts(small) -> None:
+    parameters = planned(small, "bfloat16")
+    assert any(name.endswith(".weight") for name in parameters.target_modules or [])
+    check_kept_activations(small, parameters)
+
+
+def check_kept_activations(small: Path, parameters: TrainingParameters) -> None:
+    shape = model_shape(small)
+    assert shape is not None
     tuned = load_start(Start(small, "d" * 64), parameters, CPU, EXAMPLES)
     tuned = trainable(tuned, model_plan(), parameters).train()
     one = example([5] * 300, [9, 9])

@@ -106,7 +106,7 @@ class Block:
     def saved(self) -> int:
         """All activations that one block keeps for the backward pass."""
         own = 2 * self._norm + self._query_norms + self._attention + self._gate + self._linear_inputs
-        return own + self._experts + self._trained_experts
+        return own + self._experts + self._trained_experts + self._changed_weights
 
     @property
     def _norm(self) -> int:
@@ -166,30 +166,33 @@ class Block:
 
     @property
     def _trained_experts(self) -> int:
-        """The inputs of the tensors of experts that are trained, for each expert of a token. If they have an
-        adapter, also the sum of each tensor and the product of the adapter's matrices, which is computed with
-        the sum's gradient. The mean over all blocks."""
+        """The inputs of the tensors of experts that are trained, for each expert of a token, as a mean over
+        all blocks."""
         trained = self._targets if self.has_adapter else self._model.linears
-        stacked = [one for one in trained if one.is_stacked]
         per_token = self._model.experts.per_token if self._model.experts else 0
-        kept = self._computed * self._pass.tokens * per_token * sum(one.inputs * one.count for one in stacked)
-        if self.has_adapter:
-            kept += self._stored * sum(one.weights for one in stacked)
-        return kept // self._model.layers
+        inputs = sum(one.inputs * one.count for one in trained if one.is_stacked)
+        return self._computed * self._pass.tokens * per_token * inputs // self._model.layers
+
+    @property
+    def _changed_weights(self) -> int:
+        """The sums of the weights that PEFT changes and the products of the adapter's matrices, as a mean
+        over all blocks."""
+        return self._stored * sum(one.weights for one in self._changed) // self._model.layers
 
     @property
     def _linear_inputs(self) -> int:
         """Inputs of the layers with trained weights, which are needed to compute the gradients of these
         weights."""
         layers = self._model.layers
-        targets = self._targets if self.has_adapter else self._model.linears
-        trained = [one for one in targets if not one.is_stacked]
-        each = sum(one.inputs * one.count for one in trained) // layers
-        shared = sum(inputs for _, inputs in {(one.reads, one.inputs) for one in trained})
+        with_gradient = self._changed if self.has_adapter else self._model.linears
+        whole = [one for one in with_gradient if not one.is_stacked]
+        trained = [one for one in self._targets if one not in self._changed]
         if self._multiplies_copies:
-            return self._pass.tokens * BFLOAT16 * each  # a copy for each layer
+            return self._pass.tokens * BFLOAT16 * _inputs(whole) // layers  # a copy for each layer
+        of_whole = self._computed * _read_once(whole)
         if not self.has_adapter:
-            return self._pass.tokens * self._computed * shared
+            return self._pass.tokens * of_whole
+        each, shared = _inputs(trained) // layers, _read_once(trained)
         of_number = BFLOAT16 if self._on_gpu else FLOAT32
         # The input of the second factor.
         of_adapter = of_number * self._rank * sum(one.count for one in trained) // layers
@@ -197,7 +200,7 @@ class Block:
             inputs = each * (of_number + (1 if self._on_gpu else FLOAT32))
         else:  # on a CPU, if the base has another type than the adapter, a copy for each layer
             inputs = of_number * (shared if self._on_gpu or self._stored == FLOAT32 else each)
-        return self._pass.tokens * (of_adapter + inputs)
+        return self._pass.tokens * (of_adapter + inputs + of_whole)
 
     # Outside the blocks
 
@@ -241,12 +244,8 @@ class Block:
         of_weights = self._dequantized + 2 * self._probabilities
         if experts := self._model.experts:
             inner += self._pass.tokens * experts.per_token * (experts.size + self._model.hidden_size)
-        # The gradient of a changed tensor of experts, and that of its change.
-        of_weights += (
-            2
-            * self._stored
-            * max((one.weights // one.count for one in self._targets if one.is_stacked), default=0)
-        )
+        # The gradient of a changed tensor, and that of its change.
+        of_weights += 2 * self._stored * max((one.weights // one.count for one in self._changed), default=0)
         if self.has_adapter and self._stored < FLOAT32 and not self._on_gpu:
             return (2 * inner + 2 * hidden) * FLOAT32 + of_weights
         return (2 * inner + 2 * hidden) * self._computed + of_weights
@@ -337,5 +336,21 @@ class Block:
     def _targets(self) -> list[LinearShape]:
         return self._model.targets(self._stage.target_modules or []) if self.has_adapter else []
 
+    @cached_property
+    def _changed(self) -> list[LinearShape]:
+        """The targets whose weights PEFT changes in each pass, instead of adding the output of an adapter."""
+        return self._model.changed(self._stage.target_modules or []) if self.has_adapter else []
+
     def _hidden(self, bytes_each: int) -> int:
         return self._pass.tokens * self._model.hidden_size * bytes_each
+
+
+def _inputs(linears: list[LinearShape]) -> int:
+    """Return the number of values per token that layers read, if each layer has a copy of its input."""
+    return sum(one.inputs * one.count for one in linears)
+
+
+def _read_once(linears: list[LinearShape]) -> int:
+    """Return the number of values per token that the layers of a block read, if layers with the same input
+    share it."""
+    return sum(inputs for _, inputs in {(one.reads, one.inputs) for one in linears})

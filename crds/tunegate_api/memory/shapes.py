@@ -9,6 +9,9 @@ from tunegate_api.meta import Listed, StatusModel
 
 Accelerator = Literal["GPU", "CPU"]
 
+_WEIGHT = ".weight"
+"""The end of a target module that is the name of a weight instead of a layer."""
+
 
 class LinearShape(StatusModel):
     """The linear layers of a model, or the tensors with the weights of experts, that have the same name and
@@ -48,7 +51,7 @@ class ExpertsShape(StatusModel):
     experts: int
     """Number of experts in a layer."""
     per_token: int
-    """Number of experts that compute each token."""
+    """Number of experts that compute each token. In some architectures, all experts do."""
     size: int
     """Intermediate size of an expert."""
     kept_values: int = 3
@@ -119,11 +122,21 @@ class ModelShape(StatusModel):
         return [one for one in self.linears if any(self._is_target(one, name) for name in modules)]
 
     def _is_target(self, one: LinearShape, module: str) -> bool:
-        name = module.removesuffix(".weight")
+        name = module.removesuffix(_WEIGHT)
         if not _ends_with(one.name, name):
             return False
         is_layer = any(_ends_with(each.name, name) for each in self.linears if not each.is_stacked)
         return not (one.is_stacked and is_layer)
+
+    def changed(self, modules: Sequence[str]) -> list[LinearShape]:
+        """Return the targets whose weights PEFT changes itself in each pass, by adding the product of an
+        adapter's matrices: the tensors of experts, and the layers of which ``modules`` names the weight."""
+        weights = [name for name in modules if name.endswith(_WEIGHT)]
+        return [
+            one
+            for one in self.targets(modules)
+            if one.is_stacked or any(self._is_target(one, name) for name in weights)
+        ]
 
     def adapter_weights(self, modules: Sequence[str], rank: int) -> int:
         """Return the number of weights of a LoRA adapter: two matrices of rank ``rank`` per target module
