@@ -31,7 +31,8 @@ def sharing_fault(model: Any, apart: Compute, shared: Compute, tokens: Tokens) -
 
     ``apart`` and ``shared`` compute the row without and with shared prefixes, and ``tokens`` compares them.
     """
-    name, layers = model.config._attn_implementation, []
+    name = model.config._attn_implementation
+    layers: list[Any] = []
     apart(on_attention=lambda layer, _window: layers.append(layer))
     if len(layers) != len(windows_of(model.config)):
         return "not all layers use this attention"
@@ -57,7 +58,7 @@ def sharing_fault(model: Any, apart: Compute, shared: Compute, tokens: Tokens) -
 def _is_close(found: torch.Tensor, expected: torch.Tensor) -> bool:
     """Return whether two inputs differ only by rounding."""
     change = (found - expected).abs().mean().item()
-    return change <= torch.finfo(expected.dtype).eps * expected.abs().mean().item()
+    return bool(change <= torch.finfo(expected.dtype).eps * expected.abs().mean().item())
 
 
 @contextmanager
