@@ -173,7 +173,7 @@ def _judge(context: Context, stage: str, step: int, writer: Writer) -> None:
 
 
 def _measure_error_rates(context: Context, stage: str, step: int, writer: Writer) -> None:
-    """Measure the error rates of gates that have ``calibration``, and for which they are not known for this
+    """Measure the error rates of gates that have ``errorRate``, and for which they are not known for this
     base model. Then judge the artifact again, because a gate that finds too few regressions does not pass
     it."""
     path = context.workspace / context.paths.gate / RESULT
