@@ -15,7 +15,7 @@ from support.tiny_model import save_rambling_model
 from tunegate_api.contract.digests import sha256_text
 
 LABELS = ("mug", "lamp", "chair", "Paris", "Berlin", "city")
-TRAINING = {"maxSteps": 60, "learningRate": "0.01", "batchSize": 8, "maxLength": 128, "seed": 1}
+TRAINING = {"maxSteps": 180, "learningRate": "0.01", "batchSize": 8, "maxLength": 128, "seed": 1}
 ROWS = 300
 
 

@@ -62,7 +62,7 @@ def train_faster(path: Path) -> None:
     """Set training parameters for a model with random weights, which learns nothing with the defaults."""
     job: dict[str, Any] = yaml.safe_load(path.read_text())
     job["spec"]["stages"][0]["training"] = {
-        "maxSteps": 100,
+        "maxSteps": 300,
         "learningRate": "0.01",
         "batchSize": 8,
         "maxLength": 256,
