@@ -1,6 +1,8 @@
 """Reports in outboxes reach the report store, even if the store was full at first."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 from tunegate_api.contract.workspace import Workspace
@@ -37,3 +39,18 @@ def test_report_refused_by_a_full_store_is_read_again(tmp_path: Path, caplog) ->
     store.forget("first")
     outboxes.poll([])  # its pod has ended
     assert [report["jobUid"] for report in store.latest("second")] == ["second"]
+
+
+def test_outbox_that_a_cleanup_pod_removes_meanwhile_is_empty(tmp_path: Path) -> None:
+    outbox = tmp_path / Workspace("orders").outbox
+    outbox.parent.mkdir(parents=True)
+    make_and_remove = "import os, sys\nwhile True: os.mkdir(sys.argv[1]); os.rmdir(sys.argv[1])"
+    other = subprocess.Popen([sys.executable, "-S", "-c", make_and_remove, str(outbox)])
+    outboxes = Outboxes(lambda _claim: tmp_path)
+    try:
+        for _ in range(3_000):
+            outboxes.poll([pod_of("orders")])
+        assert other.poll() is None
+    finally:
+        other.kill()
+        other.wait()

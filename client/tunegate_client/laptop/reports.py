@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -36,7 +37,7 @@ class Outboxes:
         """Call the listeners with each report in the outboxes of ``pods`` that changed since the last
         call."""
         folders = {folder for pod in pods for folder in self._outboxes(pod)}
-        found = {path for folder in folders for path in folder.glob("*.json")}
+        found = {path for folder in folders for path in _reports_in(folder)}
         for path in sorted(found | self._deferred):
             self._read(path)
 
@@ -80,3 +81,11 @@ class Outboxes:
                 self._seen.pop(path, None)
             except (KeyError, TypeError) as error:
                 logger.warning("%s is not a valid report: %r", path, error)
+
+
+def _reports_in(folder: Path) -> list[Path]:
+    """Return the files in an outbox. ``Path.glob`` fails if a cleanup pod removes the folder meanwhile."""
+    try:
+        return [folder / name for name in os.listdir(folder) if name.endswith(".json")]
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        return []
