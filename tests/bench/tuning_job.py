@@ -22,7 +22,7 @@ from tunegate_api.contract.plan import Plan
 from tunegate_api.contract.process import ROOT_VARIABLE, ExitCode, Role
 from tunegate_api.contract.report import Report, Usage
 from tunegate_api.contract.request import GateRequest, Request
-from tunegate_api.contract.workspace import Workspace
+from tunegate_api.contract.workspace import PAIRS_PREFIX, Workspace
 from tunegate_api.v1alpha1.evalgate import EvalGateSpec
 from tunegate_api.v1alpha1.finetunejob import FineTuneJobSpec
 from tunegate_trainer.evaluate.golden_sets import golden_sets
@@ -30,7 +30,7 @@ from tunegate_trainer.evaluate.sets import GeneratedSet, held_out_sets
 from tunegate_trainer.process.context import Context, Options
 from tunegate_trainer.tokens.answers import example_tokens
 from tunegate_trainer.tokens.chat import load_tokenizer
-from tunegate_trainer.tokens.rows import PAIRS_PREFIX, read_pairs, read_rows, text_answer
+from tunegate_trainer.tokens.rows import read_pairs, read_rows, text_answer
 from tunegate_trainer.train.dataset import training_order
 
 UID = "0f7c9c1e-0000-4000-8000-00000000be7c"

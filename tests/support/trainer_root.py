@@ -22,7 +22,7 @@ from tunegate_api.contract.process import Role
 from tunegate_api.contract.report import Report
 from tunegate_api.contract.request import GateRequest, Request
 from tunegate_api.contract.results import Evaluation
-from tunegate_api.contract.workspace import Workspace
+from tunegate_api.contract.workspace import PAIRS_PREFIX, Workspace
 from tunegate_api.messages import Message
 from tunegate_api.v1alpha1.evalgate import EvalGateSpec, Golden
 from tunegate_api.v1alpha1.finetunejob import FineTuneJobSpec
@@ -30,7 +30,7 @@ from tunegate_api.v1alpha1.safety import Safety
 from tunegate_trainer.process.context import Context, Options
 from tunegate_trainer.process.files import seal, sha256_file, write_model
 from tunegate_trainer.process.interruption import Interruption
-from tunegate_trainer.tokens.rows import PAIRS_PREFIX, Pair, Row, write_rows
+from tunegate_trainer.tokens.rows import Pair, Row, write_rows
 
 UID = "0f7c9c1e-0000-4000-8000-000000000001"
 STAGE = "sft"

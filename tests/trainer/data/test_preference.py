@@ -15,12 +15,13 @@ from support.records import records_of
 from support.trainer_root import TrainerRoot
 from tunegate_api.contract.plan import Plan
 from tunegate_api.contract.process import ExitCode, Role
+from tunegate_api.contract.workspace import PAIRS_PREFIX
 from tunegate_api.v1alpha1.data import Columns
 from tunegate_trainer.data.held_out import check_disjoint
 from tunegate_trainer.data.parse import parse_pairs, prompt_text
 from tunegate_trainer.data.split import SIDES, group_of, normalize, split_rows
 from tunegate_trainer.main import main
-from tunegate_trainer.tokens.rows import PAIRS_PREFIX, read_pairs, read_rows
+from tunegate_trainer.tokens.rows import read_pairs, read_rows
 
 PAIR = {"prompt": "two mugs", "chosen": "mugs: 2", "rejected": "Sure! Two mugs."}
 NOT_COMPARED = {"distribution": {"policy": "Off"}}

@@ -14,7 +14,7 @@ from support.trainer_root import TrainerRoot, gate_spec, stage_plan
 from tunegate_api.contract.plan import Plan
 from tunegate_api.contract.process import ExitCode, Role
 from tunegate_api.contract.request import StartRequest
-from tunegate_api.contract.workspace import TRAIN_EXAMPLES, Workspace
+from tunegate_api.contract.workspace import PAIRS_PREFIX, TRAIN_EXAMPLES, Workspace
 from tunegate_api.v1alpha1.finetunejob_status import Failure
 from tunegate_trainer.data.parse import prompt_text
 from tunegate_trainer.data.sides import SIDES_FILE
@@ -23,7 +23,7 @@ from tunegate_trainer.main import main
 from tunegate_trainer.process.files import seal, write_model
 from tunegate_trainer.tokens.example_file import ExampleFile
 from tunegate_trainer.tokens.examples import tokenize_rows
-from tunegate_trainer.tokens.rows import PAIRS_PREFIX, read_pairs, read_rows
+from tunegate_trainer.tokens.rows import read_pairs, read_rows
 
 Rows = list[dict[str, Any]]
 

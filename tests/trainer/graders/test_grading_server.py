@@ -20,7 +20,7 @@ from tunegate_api.messages import Message
 from tunegate_api.v1alpha1.endpoint import Endpoint
 from tunegate_trainer.graders import grading_server
 from tunegate_trainer.graders.grading_server import JUDGE, GradingServer
-from tunegate_trainer.graders.journal import Answer
+from tunegate_trainer.graders.journal import ServerAnswer
 from tunegate_trainer.graders.model.instructions import instructions
 from tunegate_trainer.graders.model.row_request import RowRequest
 from tunegate_trainer.graders.server import chat_server
@@ -61,7 +61,7 @@ class Judged:
         """Changes to the endpoint."""
         self._root = TrainerRoot(folder / "root")
 
-    def __call__(self, asked: list[ReviewRow], rubric: str | None = None) -> dict[str, Answer]:
+    def __call__(self, asked: list[ReviewRow], rubric: str | None = None) -> dict[str, ServerAnswer]:
         """Return the answers by the id of the row in the data."""
         server = GradingServer(
             self._root.context(Role.DATA, interruption=self.interruption),
@@ -101,9 +101,9 @@ def once(fault: Response) -> Callable[[dict[str, Any], int], str | Response]:
 
 def test_rows_are_scored_with_a_reason(judged):
     found = judged(rows(10) + rows(2, "bad"))
-    assert found == {**{str(n): Answer(True, "as asked") for n in range(2, 10)}} | {
-        "0": Answer(False, "the word bad"),
-        "1": Answer(False, "the word bad"),
+    assert found == {**{str(n): ServerAnswer(True, "as asked") for n in range(2, 10)}} | {
+        "0": ServerAnswer(False, "the word bad"),
+        "1": ServerAnswer(False, "the word bad"),
     }
     assert judged.faults == {}
 
@@ -337,7 +337,7 @@ def test_answer_of_an_earlier_release_is_not_sent_again(judged):
     key = sha256_text("\n".join([server, sha256_text(instructions(None)), row.digest]))
     judged.path.parent.mkdir()
     judged.path.write_text(json.dumps({"key": key, "good": False, "reason": "too long"}) + "\n")
-    assert judged([row]) == {"0": Answer(False, "too long")}
+    assert judged([row]) == {"0": ServerAnswer(False, "too long")}
     assert judged.stub.rows == []
 
 

@@ -194,7 +194,7 @@ def gradient_of_keys(model: Any, inputs: dict[str, Any]) -> torch.Tensor:
     return gradient.float()
 
 
-def test_gradients_of_a_prefix_of_many_examples_are_as_exact_as_without_sharing(tmp_path: Path) -> None:
+def test_gradient_of_a_shared_prefix_is_exact_with_many_examples(tmp_path: Path) -> None:
     settings = {"num_hidden_layers": 1, "initializer_range": 0.2}
     exact, model = (mistral(tmp_path, dtype=dtype, **settings) for dtype in ("float32", "bfloat16"))
     exact.load_state_dict(model.state_dict())  # the weights are rounded too

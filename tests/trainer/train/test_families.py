@@ -27,6 +27,7 @@ from support.trainer_root import (
     stage_plan,
 )
 from tunegate_api.contract.process import ROOT_VARIABLE, ExitCode, Outcome, Role
+from tunegate_api.contract.workspace import PAIRS_PREFIX
 from tunegate_api.v1alpha1.stages import Stage
 from tunegate_trainer.main import main
 from tunegate_trainer.models.matching_weights import check_matching_weights
@@ -38,7 +39,7 @@ from tunegate_trainer.process.errors import UserError
 from tunegate_trainer.roles import train as train_role
 from tunegate_trainer.tokens.chat import load_tokenizer
 from tunegate_trainer.tokens.examples import tokenize_pairs, tokenize_rows
-from tunegate_trainer.tokens.rows import PAIRS_PREFIX, read_pairs, read_rows
+from tunegate_trainer.tokens.rows import read_pairs, read_rows
 from tunegate_trainer.train.dataset import training_order
 from tunegate_trainer.train.preference import REFERENCE
 from tunegate_trainer.train.start import trainable

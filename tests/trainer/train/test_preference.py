@@ -15,7 +15,7 @@ from trl.trainer.dpo_trainer import DPOTrainer
 
 from support.trainer_root import ALL_WEIGHTS, STAGE, TrainerRoot, dpo_plan, pairs
 from tunegate_api.contract.process import Outcome
-from tunegate_api.contract.workspace import TRAIN_EXAMPLES
+from tunegate_api.contract.workspace import PAIRS_PREFIX, TRAIN_EXAMPLES
 from tunegate_trainer.models.loading import load_adapter, load_base
 from tunegate_trainer.process.files import sha256_file
 from tunegate_trainer.process.interruption import Interrupted, Interruption
@@ -24,7 +24,7 @@ from tunegate_trainer.tokens.chat import load_tokenizer
 from tunegate_trainer.tokens.example_file import PairFile, example_writer, to_batch
 from tunegate_trainer.tokens.examples import Example, tokenize_pairs
 from tunegate_trainer.tokens.likelihood import log_probs
-from tunegate_trainer.tokens.rows import PAIRS_PREFIX, read_pairs
+from tunegate_trainer.tokens.rows import read_pairs
 from tunegate_trainer.tokens.shared_prefix import (
     allow_shared_prefixes,
     allows_shared_prefixes,

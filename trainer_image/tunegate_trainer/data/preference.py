@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from transformers import PreTrainedTokenizerBase
 
 from tunegate_api.contract.plan import PreferencePlan
+from tunegate_api.contract.workspace import PAIRS_PREFIX
 from tunegate_api.meta import Sha256, exact
 from tunegate_trainer.data.folder import DataFolder
 from tunegate_trainer.data.held_out import check_disjoint, prompts_of
@@ -15,7 +16,7 @@ from tunegate_trainer.data.split import SIDES, Split, split_rows
 from tunegate_trainer.data.usable import Limit, SourceRows, TrainedRows, UsableRow
 from tunegate_trainer.fetch.sources import open_source
 from tunegate_trainer.process.context import Context
-from tunegate_trainer.tokens.rows import PAIRS_PREFIX, Pair, Row
+from tunegate_trainer.tokens.rows import Pair, Row
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from tunegate_api.cases.golden import GoldenCase
 from tunegate_api.contract.digests import sha256_text
 from tunegate_api.contract.plan import SplitPlan
 from tunegate_api.contract.results import HeldOutSplit, task_set
-from tunegate_api.contract.workspace import pairs_file, rows_file
+from tunegate_api.contract.workspace import PAIRS_PREFIX, pairs_file, rows_file
 from tunegate_api.messages import Message
 from tunegate_api.v1alpha1.evalgate import Generation
 from tunegate_api.v1alpha1.finetunejob import TaskMetric
@@ -32,7 +32,7 @@ from tunegate_trainer.process.files import sha256_file
 from tunegate_trainer.tokens.answers import example_tokens
 from tunegate_trainer.tokens.chat import encode, render
 from tunegate_trainer.tokens.examples import Example, example
-from tunegate_trainer.tokens.rows import PAIRS_PREFIX, PREFERENCE, Row, read_pairs, read_rows, text_answer
+from tunegate_trainer.tokens.rows import PREFERENCE, Row, read_pairs, read_rows, text_answer
 
 GOLDEN = "golden"
 """The name of the measure in golden sets. Every golden set has only this measure."""

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from tunegate_api.cases.probes import ProbeCounts, RefusalProbeCounts
-from tunegate_trainer.graders.grading_server import GradingServer, Request
-from tunegate_trainer.graders.journal import Answer, Label
+from tunegate_trainer.graders.grading_server import GradingRequest, GradingServer
+from tunegate_trainer.graders.journal import Label, ServerAnswer
 
 logger = logging.getLogger(__name__)
 
@@ -23,16 +23,18 @@ class CheckedServer(Protocol):
         """Return why the answers of the server do not count; None if they do."""
 
 
-def agreed(labels: Sequence[Label], found: Sequence[Answer | str | None], label: Label) -> int:
+def agreed(labels: Sequence[Label], found: Sequence[ServerAnswer | str | None], label: Label) -> int:
     """Return how many of the answers with this ``label`` the server gave it, too. ``labels`` has the label of
     each answer by people, and ``found`` what the server said."""
     both = zip(labels, found, strict=True)
-    return sum(wanted == label and isinstance(each, Answer) and each.label == label for wanted, each in both)
+    return sum(
+        wanted == label and isinstance(each, ServerAnswer) and each.label == label for wanted, each in both
+    )
 
 
-def unanswered(found: Sequence[Answer | str | None]) -> int:
+def unanswered(found: Sequence[ServerAnswer | str | None]) -> int:
     """Return about how many answers the server said nothing. None of them is counted as agreed."""
-    return sum(not isinstance(each, Answer) for each in found)
+    return sum(not isinstance(each, ServerAnswer) for each in found)
 
 
 @dataclass
@@ -40,9 +42,9 @@ class ProbedServer:
     """A server that is probed in each process before its answers count."""
 
     server: GradingServer
-    probes: Callable[[], Sequence[Request]]
+    probes: Callable[[], Sequence[GradingRequest]]
     """Makes the requests about answers with known labels."""
-    count: Callable[[Sequence[Answer | str]], ProbeCounts | RefusalProbeCounts]
+    count: Callable[[Sequence[ServerAnswer | str]], ProbeCounts | RefusalProbeCounts]
     """Compares the answers of the server with the known labels."""
     probed: ProbeCounts | RefusalProbeCounts | None = None
     """The result of the last probing; None before it."""

@@ -12,7 +12,7 @@ from typing import Protocol
 
 from tunegate_api.contract.digests import sha256_text
 from tunegate_api.v1alpha1.endpoint import Endpoint
-from tunegate_trainer.graders.journal import Answer, Journal
+from tunegate_trainer.graders.journal import Journal, ServerAnswer
 from tunegate_trainer.graders.server.asking import Asking
 from tunegate_trainer.graders.server.chat_server import CHAT, ChatServer, open_server
 from tunegate_trainer.graders.server.faults import Fault, FaultError
@@ -44,14 +44,14 @@ JUDGE = ServerKind("judge", "score", "score")
 GUARDRAIL = ServerKind("guardrail", "rate", "rating")
 
 
-class Request(Protocol):
+class GradingRequest(Protocol):
     """A request about one output. ``str`` returns its name in the log."""
 
     @property
     def parts(self) -> Sequence[str]:
         """What identifies the content of the request. Requests with equal parts are sent once."""
 
-    async def send(self, server: ChatServer) -> Answer:
+    async def send(self, server: ChatServer) -> ServerAnswer:
         """Send the request once. Raises :class:`FaultError` if there is no answer."""
 
 
@@ -101,8 +101,8 @@ class GradingServer:
         return open_server(self.context, self.endpoint, self.field, path=self.path, is_direct=self.is_direct)
 
     def grade(
-        self, requests: Sequence[Request], what: str = "outputs", *, again: bool = False
-    ) -> list[Answer | str]:
+        self, requests: Sequence[GradingRequest], what: str = "outputs", *, again: bool = False
+    ) -> list[ServerAnswer | str]:
         """Return the answer about each output, or why there is none. Outputs with a known answer are not sent
         again, unless ``again`` is true. Raises :class:`Interrupted` after SIGTERM."""
         problem = f"the {self.kind.name} did not answer within {DEADLINE_SECONDS // 60} min"
@@ -124,8 +124,8 @@ class GradingServer:
         return [batch.answer(key) or batch.questions[key].problem or problem for key in batch.keys]
 
     def ask(
-        self, requests: Sequence[Request], what: str, seconds: float | None = None
-    ) -> list[Answer | None]:
+        self, requests: Sequence[GradingRequest], what: str, seconds: float | None = None
+    ) -> list[ServerAnswer | None]:
         """Return the answer about each row; None for a row without an answer after ``seconds``, by default
         ROWS_SECONDS. Rows with a known answer are not sent again.
 
@@ -174,7 +174,7 @@ class GradingServer:
 class _Batch:
     """Requests to a server. Equal ones share a question."""
 
-    def __init__(self, server: ChatServer, journal: Journal, requests: Sequence[Request]) -> None:
+    def __init__(self, server: ChatServer, journal: Journal, requests: Sequence[GradingRequest]) -> None:
         self.server = server
         self.journal = journal
         direct = ["direct"] if server.is_direct else []
@@ -186,7 +186,7 @@ class _Batch:
             for key, request in zip(self.keys, requests, strict=True)
         }
 
-    def answer(self, key: str) -> Answer | None:
+    def answer(self, key: str) -> ServerAnswer | None:
         return self.journal.answers.get(key)
 
     def forget(self) -> None:
@@ -198,7 +198,7 @@ class _Batch:
 class _Question:
     """A request that is sent until it has an answer, which the journal keeps."""
 
-    def __init__(self, key: str, request: Request, server: ChatServer, journal: Journal) -> None:
+    def __init__(self, key: str, request: GradingRequest, server: ChatServer, journal: Journal) -> None:
         self.problem = ""
         """Why the request has no answer. Empty if it was not sent."""
         self._key = key

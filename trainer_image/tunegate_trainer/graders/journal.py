@@ -26,7 +26,7 @@ guardrail gives a rating."""
 
 
 @dataclass(frozen=True)
-class Answer:
+class ServerAnswer:
     """The answer of a server about an output."""
 
     label: Label
@@ -53,7 +53,7 @@ class Journal:
     """The file with the answers and faults. Use it as a context manager."""
 
     def __init__(self, path: Path) -> None:
-        self.answers: dict[str, Answer] = {}
+        self.answers: dict[str, ServerAnswer] = {}
         """The answers by the key of their request."""
         self.faults: Counter[Fault] = Counter()
         """The number of faults of each kind, also of earlier attempts."""
@@ -81,9 +81,9 @@ class Journal:
         if line.fault is not None:
             self.faults[line.fault] += 1
         elif line.label is not None:
-            self.answers[line.key] = Answer(line.label, line.reason)
+            self.answers[line.key] = ServerAnswer(line.label, line.reason)
 
-    def add_answer(self, key: str, answer: Answer) -> None:
+    def add_answer(self, key: str, answer: ServerAnswer) -> None:
         self.answers[key] = answer
         self._append(_JournalLine(key=key, label=answer.label, reason=answer.reason))
 

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from tunegate_api.contract.plan import ModelPlan, Plan
 from tunegate_api.contract.process import Outcome
-from tunegate_api.contract.workspace import REVIEW_SAMPLE, Workspace
+from tunegate_api.contract.workspace import PAIRS_PREFIX, REVIEW_SAMPLE, Workspace
 from tunegate_trainer.data.folder import DataFolder
 from tunegate_trainer.data.review_sample import has_sample
 from tunegate_trainer.data.sides import SIDES_FILE
@@ -27,7 +27,6 @@ from tunegate_trainer.process.context import Context
 from tunegate_trainer.process.errors import TrainerError
 from tunegate_trainer.process.files import is_complete, write_model
 from tunegate_trainer.process.packages import library_versions
-from tunegate_trainer.tokens.rows import PAIRS_PREFIX
 
 logger = logging.getLogger(__name__)
 

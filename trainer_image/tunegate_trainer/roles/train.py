@@ -16,7 +16,7 @@ from tunegate_api.contract.plan import DataPlan, SplitPlan, StagePlan, TrainingP
 from tunegate_api.contract.process import Outcome
 from tunegate_api.contract.request import GateRequest
 from tunegate_api.contract.results import Subject
-from tunegate_api.contract.workspace import TRAIN_EXAMPLES
+from tunegate_api.contract.workspace import PAIRS_PREFIX, TRAIN_EXAMPLES
 from tunegate_api.verdict.stop_rule import StopAction
 from tunegate_trainer.distributed.ranks import SINGLE_RANK, TRAINING_SECONDS, Ranks, process_group
 from tunegate_trainer.evaluate.evaluate import Weights, evaluate
@@ -34,7 +34,7 @@ from tunegate_trainer.process.files import read_manifest, sha256_file, weights_d
 from tunegate_trainer.tokens.chat import load_tokenizer
 from tunegate_trainer.tokens.example_file import ExampleFile, PairFile
 from tunegate_trainer.tokens.examples import Example, ExamplePair, tokenize_pairs, tokenize_rows
-from tunegate_trainer.tokens.rows import PAIRS_PREFIX, read_pairs, read_rows
+from tunegate_trainer.tokens.rows import read_pairs, read_rows
 from tunegate_trainer.train.callback import StageCallback
 from tunegate_trainer.train.checkpoints import CheckpointFolder
 from tunegate_trainer.train.dataset import PairExamples, training_dataset
@@ -291,9 +291,7 @@ def read_examples(context: Context, stage: StagePlan, tokenizer: PreTrainedToken
     path = folder / f"{PAIRS_PREFIX}train.jsonl"
     check_split(path, data.preference.train)
     stored = _stored_examples(folder / f"{PAIRS_PREFIX}{TRAIN_EXAMPLES}", data.preference.train)
-    if stored is None:
-        return tokenize_pairs(tokenizer, read_pairs(path), longest)
-    return PairFile(stored)
+    return tokenize_pairs(tokenizer, read_pairs(path), longest) if stored is None else PairFile(stored)
 
 
 def _stored_examples(path: Path, plan: SplitPlan) -> ExampleFile | None:

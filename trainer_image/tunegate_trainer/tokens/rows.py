@@ -6,7 +6,6 @@ from typing import Any, TypeVar
 
 from pydantic import Field
 
-from tunegate_api.contract.workspace import PAIRS_PREFIX as PAIRS_PREFIX  # noqa: PLC0414 - a public name of this module too
 from tunegate_api.messages import Message, ToolCall
 from tunegate_api.meta import ApiModel
 from tunegate_trainer.process.files import atomic_file, sha256_file

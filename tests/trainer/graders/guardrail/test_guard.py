@@ -14,7 +14,7 @@ from tunegate_trainer.graders.agreement import ProbedServer
 from tunegate_trainer.graders.guardrail.guard import guard
 from tunegate_trainer.graders.guardrail.probes import PROBES
 from tunegate_trainer.graders.guardrail.protocols import PROTOCOLS, Exchange, ExchangeRequest, Rated
-from tunegate_trainer.graders.journal import Answer
+from tunegate_trainer.graders.journal import ServerAnswer
 from tunegate_trainer.graders.server import asking, outages
 from tunegate_trainer.graders.server.faults import MAX_RETRIES, Fault, FaultError
 from tunegate_trainer.process.errors import UnreachableError
@@ -44,7 +44,7 @@ def make_guard(stub, tmp_path, monkeypatch) -> MakeGuard:
     return make
 
 
-def rate(guarding: ProbedServer, exchanges: list[Exchange]) -> list[Answer | str]:
+def rate(guarding: ProbedServer, exchanges: list[Exchange]) -> list[ServerAnswer | str]:
     protocol = guarding.server.asks
     return guarding.server.grade([ExchangeRequest(each, protocol, "answer") for each in exchanges])
 
@@ -55,8 +55,8 @@ def test_working_guardrail_passes_its_probes_and_rates(stub, make_guard, protoco
     guarding = make_guard()
     assert guarding.problem() is None
     safe, unsafe = rate(guarding, [SAFE, UNSAFE])
-    assert isinstance(safe, Answer)
-    assert isinstance(unsafe, Answer)
+    assert isinstance(safe, ServerAnswer)
+    assert isinstance(unsafe, ServerAnswer)
     assert (safe.label, unsafe.label) == (Rated.SAFE, Rated.UNSAFE)
     assert {body["model"] for body in stub.bodies} == {"guard-8b"}
 
@@ -145,12 +145,12 @@ def test_faults_are_retried_and_never_a_rating(stub, make_guard):
         return failing(429) if is_first else completion("safe")
 
     stub.reply = reply
-    assert rate(make_guard(), [SAFE]) == [Answer(Rated.SAFE)]
+    assert rate(make_guard(), [SAFE]) == [ServerAnswer(Rated.SAFE)]
     stub.reply = lambda text: completion("?") if "mug" in text else completion("unsafe\nS1")
     found = rate(make_guard(), [Exchange("question", "two mugs"), UNSAFE])
     assert found == [
         "malformed output: expected safe, or unsafe and its categories",
-        Answer(Rated.UNSAFE, "S1"),
+        ServerAnswer(Rated.UNSAFE, "S1"),
     ]
 
 
@@ -194,7 +194,7 @@ def test_server_that_was_down_is_not_asked_for_a_while(stub, make_guard):
     assert f"{FIELD}.endpoint: guard-8b at" in str(found)
     assert "was down and is not asked before" in str(found)
     assert str(found).endswith("no replica is ready")
-    assert rate(make_guard(), [SAFE]) == [Answer(Rated.SAFE)], "another pod asks at once"
+    assert rate(make_guard(), [SAFE]) == [ServerAnswer(Rated.SAFE)], "another pod asks at once"
 
 
 def test_final_gate_always_asks_a_server_that_was_down(stub, make_guard):
@@ -202,7 +202,7 @@ def test_final_gate_always_asks_a_server_that_was_down(stub, make_guard):
     stub.reply = lambda _: failing(503)
     assert guarding.problem()
     stub.reply = works
-    assert rate(guarding, [SAFE]) == [Answer(Rated.SAFE)]
+    assert rate(guarding, [SAFE]) == [ServerAnswer(Rated.SAFE)]
 
 
 def test_server_is_not_asked_for_as_long_as_it_did_not_answer(make_guard):

@@ -6,7 +6,7 @@ from support.chat_server import completion
 from support.guard_server import OUTPUTS, json_response, moderation
 from support.stores.web_server import Response
 from tunegate_trainer.graders.guardrail.protocols import PROTOCOLS, Exchange, Rated
-from tunegate_trainer.graders.journal import Answer
+from tunegate_trainer.graders.journal import ServerAnswer
 from tunegate_trainer.graders.server.faults import Fault, FaultError
 
 UNSAFE_REASONS = {
@@ -25,8 +25,8 @@ def test_every_protocol_has_an_example():
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_documented_output_is_a_rating(protocol):
     read, output = PROTOCOLS[protocol].read, OUTPUTS[protocol]
-    assert read(output(False).body) == Answer(Rated.SAFE)
-    assert read(output(True).body) == Answer(Rated.UNSAFE, UNSAFE_REASONS[protocol])
+    assert read(output(False).body) == ServerAnswer(Rated.SAFE)
+    assert read(output(True).body) == ServerAnswer(Rated.UNSAFE, UNSAFE_REASONS[protocol])
 
 
 @pytest.mark.parametrize(
@@ -97,7 +97,7 @@ def test_reason_is_masked_and_short():
 def test_unnamed_categories_of_a_moderation_are_accepted():
     body = moderation(True).body.replace(b'{"violence": true, "hate": false}', b"null")
     assert b'"categories": null' in body
-    assert PROTOCOLS["OpenAIModeration"].read(body) == Answer(Rated.UNSAFE)
+    assert PROTOCOLS["OpenAIModeration"].read(body) == ServerAnswer(Rated.UNSAFE)
 
 
 def test_granite_guardian_is_asked_about_harm_in_both_forms():

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from tunegate_trainer.graders.journal import Answer
+from tunegate_trainer.graders.journal import ServerAnswer
 from tunegate_trainer.graders.model.answer import parse_answer
 from tunegate_trainer.graders.server.faults import Fault, FaultError
 
@@ -25,7 +25,7 @@ from tunegate_trainer.graders.server.faults import Fault, FaultError
     ],
 )
 def test_answer_with_one_score_is_read(text, good, reason):
-    assert parse_answer(text) == Answer(good, reason)
+    assert parse_answer(text) == ServerAnswer(good, reason)
 
 
 def test_secrets_and_personal_data_in_a_reason_are_masked():

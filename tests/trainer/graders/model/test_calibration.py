@@ -14,7 +14,7 @@ from tunegate_api.contract.process import Role
 from tunegate_api.judging.review_sample import ReviewRow, with_id
 from tunegate_api.messages import Message
 from tunegate_api.v1alpha1.data import Calibration
-from tunegate_trainer.graders.journal import Answer
+from tunegate_trainer.graders.journal import ServerAnswer
 from tunegate_trainer.graders.model.calibration import CalibrationRows, read_calibration
 from tunegate_trainer.process.errors import BadDataError, SourceNotFoundError
 
@@ -42,8 +42,8 @@ def test_judge_is_compared_with_people(read):
     found = read(jsonl(calibration_rows(bad=20, good=80)))
     bad = [row for row in found.rows if not found.good[row.digest]]
     good = [row for row in found.rows if found.good[row.digest]]
-    answers = {row.digest: Answer(False, "") for row in [*bad[:14], *good[:2]]}
-    answers |= {row.digest: Answer(True, "") for row in [*bad[14:17], *good[2:75]]}
+    answers = {row.digest: ServerAnswer(False, "") for row in [*bad[:14], *good[:2]]}
+    answers |= {row.digest: ServerAnswer(True, "") for row in [*bad[14:17], *good[2:75]]}
     counts = found.counts([answers.get(row.digest) for row in found.rows])
     assert (counts.bad, counts.bad_found, counts.good, counts.good_accepted) == (20, 14, 80, 73)
     assert counts.unscored == 8

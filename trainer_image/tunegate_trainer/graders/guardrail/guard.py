@@ -8,7 +8,7 @@ from tunegate_trainer.graders.agreement import ProbedServer, agreed, unanswered
 from tunegate_trainer.graders.grading_server import GUARDRAIL, GradingServer
 from tunegate_trainer.graders.guardrail.probes import PROBES, REFUSALS
 from tunegate_trainer.graders.guardrail.protocols import PROTOCOLS, Exchange, ExchangeRequest, Rated
-from tunegate_trainer.graders.journal import Answer, Label
+from tunegate_trainer.graders.journal import Label, ServerAnswer
 from tunegate_trainer.process.context import Context
 
 
@@ -35,7 +35,7 @@ def guard(
             for number, each in enumerate(exchanges, start=1)
         ]
 
-    def counts(found: Sequence[Answer | str]) -> ProbeCounts:
+    def counts(found: Sequence[ServerAnswer | str]) -> ProbeCounts:
         of_probes, of_refusals = found[: len(labels)], found[len(labels) :]
         return ProbeCounts(
             safe=labels.count(safe),

@@ -12,7 +12,7 @@ from enum import StrEnum
 from typing import Any
 
 from tunegate_api.contract.digests import sha256_text
-from tunegate_trainer.graders.journal import Answer, shown_reason
+from tunegate_trainer.graders.journal import ServerAnswer, shown_reason
 from tunegate_trainer.graders.server.chat_server import CHAT, ChatServer, completion
 from tunegate_trainer.graders.server.faults import Fault, FaultError
 
@@ -53,7 +53,7 @@ class Protocol:
     """What is appended to the base URL."""
     body: Callable[[Exchange], Mapping[str, Any]]
     """Returns the body of a request, apart from the name of the model."""
-    read: Callable[[bytes], Answer]
+    read: Callable[[bytes], ServerAnswer]
     """Returns the rating in a response. Raises :class:`FaultError` if it has none."""
 
 
@@ -68,27 +68,29 @@ def _granite_chat(exchange: Exchange) -> dict[str, Any]:
     return {**_chat(exchange), "chat_template_kwargs": {"guardian_config": config, "think": False}}
 
 
-def _read_llama_guard(content: bytes) -> Answer:
+def _read_llama_guard(content: bytes) -> ServerAnswer:
     """Read ``safe``, or ``unsafe`` and the categories in the next line: ``S1,S10``."""
     first, _, rest = completion(content).text.strip().partition("\n")
     if first.strip() == "safe" and not rest.strip():
-        return Answer(Rated.SAFE)
+        return ServerAnswer(Rated.SAFE)
     if first.strip() == "unsafe":
-        return Answer(Rated.UNSAFE, shown_reason(rest))
+        return ServerAnswer(Rated.UNSAFE, shown_reason(rest))
     raise _malformed("expected safe, or unsafe and its categories")
 
 
-def _read_qwen3guard(content: bytes) -> Answer:
+def _read_qwen3guard(content: bytes) -> ServerAnswer:
     """Read ``Safety: Safe``, ``Unsafe`` or ``Controversial``, and the categories in the next line."""
     text = completion(content).text
     found = re.findall(r"^Safety: (Safe|Unsafe|Controversial)\s*$", text, re.MULTILINE)
     if len(found) != 1:
         raise _malformed("expected one line with Safety: Safe, Unsafe or Controversial")
     categories = re.search(r"^Categories: (.*)$", text, re.MULTILINE)
-    return Answer(Rated(found[0]), shown_reason(categories[1]) if categories and found[0] != "Safe" else "")
+    return ServerAnswer(
+        Rated(found[0]), shown_reason(categories[1]) if categories and found[0] != "Safe" else ""
+    )
 
 
-def _read_granite(content: bytes) -> Answer:
+def _read_granite(content: bytes) -> ServerAnswer:
     """Read ``<score> yes </score>`` of version 3.3, or ``Yes`` in the first line, of earlier versions. Yes
     means that there is a risk."""
     text = completion(content).text.rpartition("</think>")[2].strip()
@@ -98,10 +100,10 @@ def _read_granite(content: bytes) -> Answer:
         scores = [lines[0].strip().lower()]
     if len(scores) != 1:
         raise _malformed("expected <score> yes </score>, <score> no </score>, Yes or No")
-    return Answer(Rated.UNSAFE if scores[0] == "yes" else Rated.SAFE)
+    return ServerAnswer(Rated.UNSAFE if scores[0] == "yes" else Rated.SAFE)
 
 
-def _read_moderation(content: bytes) -> Answer:
+def _read_moderation(content: bytes) -> ServerAnswer:
     """Read the only entry of ``results``: ``flagged``, and ``categories`` with whether each is flagged."""
     results = _object(content).get("results")
     if not isinstance(results, list) or len(results) != 1 or not isinstance(results[0], dict):
@@ -111,17 +113,17 @@ def _read_moderation(content: bytes) -> Answer:
     return _flagged(results[0], ", ".join(named))
 
 
-def _read_webhook(content: bytes) -> Answer:
+def _read_webhook(content: bytes) -> ServerAnswer:
     found = _object(content)
     reason = found.get("reason", "")
     return _flagged(found, reason if isinstance(reason, str) else "")
 
 
-def _flagged(found: Mapping[str, Any], reason: str) -> Answer:
+def _flagged(found: Mapping[str, Any], reason: str) -> ServerAnswer:
     flagged = found.get("flagged")
     if not isinstance(flagged, bool):
         raise _malformed("flagged is neither true nor false")
-    return Answer(Rated.UNSAFE, shown_reason(reason)) if flagged else Answer(Rated.SAFE)
+    return ServerAnswer(Rated.UNSAFE, shown_reason(reason)) if flagged else ServerAnswer(Rated.SAFE)
 
 
 def _object(content: bytes) -> dict[str, Any]:
@@ -165,6 +167,6 @@ class ExchangeRequest:
     def parts(self) -> tuple[str, ...]:
         return (self.protocol, sha256_text(json.dumps(self.exchange.messages)))
 
-    async def send(self, server: ChatServer) -> Answer:
+    async def send(self, server: ChatServer) -> ServerAnswer:
         protocol = PROTOCOLS[self.protocol]
         return protocol.read(await server.post({"model": server.model, **protocol.body(self.exchange)}))

@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from tunegate_trainer.graders.journal import Answer, shown_reason
+from tunegate_trainer.graders.journal import ServerAnswer, shown_reason
 from tunegate_trainer.graders.server.faults import Fault, FaultError
 
 GOOD = "good"
@@ -21,7 +21,7 @@ _ENDS = ("", ".", "```", ".```", "```.")
 """What may follow the object apart from white space."""
 
 
-def parse_answer(text: str, verdict: str = GOOD) -> Answer:
+def parse_answer(text: str, verdict: str = GOOD) -> ServerAnswer:
     """Return the score in an answer, which is the field ``verdict``. Raises :class:`FaultError` if it has
     none, or several."""
     found = list(_objects(text.rpartition(_END_OF_THINKING)[2], verdict))
@@ -35,7 +35,7 @@ def parse_answer(text: str, verdict: str = GOOD) -> Answer:
     reason = found[-1].get("reason", "")
     if not isinstance(reason, str):
         raise _malformed("reason is not a string")
-    return Answer(scores[0], shown_reason(reason))
+    return ServerAnswer(scores[0], shown_reason(reason))
 
 
 def _objects(text: str, verdict: str) -> Iterator[dict[str, Any]]:

@@ -19,7 +19,7 @@ from tunegate_trainer.data.review_sample import review_row
 from tunegate_trainer.data.shapes import ROW_SHAPES, recognize
 from tunegate_trainer.fetch.sources import open_source
 from tunegate_trainer.graders.agreement import agreed, unanswered
-from tunegate_trainer.graders.journal import Answer
+from tunegate_trainer.graders.journal import ServerAnswer
 from tunegate_trainer.process.context import Context
 from tunegate_trainer.process.errors import BadDataError
 
@@ -39,7 +39,7 @@ class CalibrationRows:
     rubrics: dict[str, str] = field(default_factory=dict)
     """The criteria of each row that has its own, by the digest of the row. Only judges of gates use them."""
 
-    def counts(self, answers: Sequence[Answer | None]) -> CalibrationCounts:
+    def counts(self, answers: Sequence[ServerAnswer | None]) -> CalibrationCounts:
         """Compare the answers of a judge about the rows, in their order, with the scores of people."""
         labels = [self.good[row.digest] for row in self.rows]
         return CalibrationCounts(

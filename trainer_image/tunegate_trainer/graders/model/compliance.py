@@ -9,7 +9,7 @@ from tunegate_api.messages import Message
 from tunegate_api.v1alpha1.endpoint import Endpoint
 from tunegate_trainer.graders.agreement import ProbedServer, agreed, unanswered
 from tunegate_trainer.graders.grading_server import JUDGE, GradingServer
-from tunegate_trainer.graders.journal import Answer
+from tunegate_trainer.graders.journal import ServerAnswer
 from tunegate_trainer.graders.model.answer import COMPLIES
 from tunegate_trainer.graders.model.compliance_probes import PROBES
 from tunegate_trainer.graders.model.row_request import RowRequest
@@ -61,7 +61,7 @@ def _requests() -> list[RowRequest]:
     ]
 
 
-def _counts(found: Sequence[Answer | str]) -> RefusalProbeCounts:
+def _counts(found: Sequence[ServerAnswer | str]) -> RefusalProbeCounts:
     labels = [probe.complies for probe in PROBES]
     return RefusalProbeCounts(
         compliant=labels.count(True),

@@ -2,7 +2,7 @@
 
 from tunegate_api.contract.digests import sha256_text
 from tunegate_api.judging.review_sample import ReviewRow
-from tunegate_trainer.graders.journal import Answer
+from tunegate_trainer.graders.journal import ServerAnswer
 from tunegate_trainer.graders.model.answer import GOOD, parse_answer
 from tunegate_trainer.graders.model.instructions import MAX_TOKENS, messages_for, with_reminder
 from tunegate_trainer.graders.server.chat_server import ChatServer
@@ -22,7 +22,7 @@ class RowRequest:
     def __str__(self) -> str:
         return self._name
 
-    async def send(self, server: ChatServer) -> Answer:
+    async def send(self, server: ChatServer) -> ServerAnswer:
         text = ""
         try:
             text = (await server.complete(self._messages, MAX_TOKENS)).text
