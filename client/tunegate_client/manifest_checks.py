@@ -14,7 +14,7 @@ from tunegate_api.cases.case_lines import CaseSetError, CaseT, inline_text, pars
 from tunegate_api.cases.golden import GoldenCase, unreachable, without_server
 from tunegate_api.cases.safety_cases import SafetyCase, too_few
 from tunegate_api.config_map import visible_keys
-from tunegate_api.contract.bar import checkpoint_bar, limits_of
+from tunegate_api.contract.bar import bar_of_safety_set, checkpoint_bar
 from tunegate_api.contract.digests import sha256_text
 from tunegate_api.meta import MAX_DNS_NAME
 from tunegate_api.v1alpha1.evalgate import Golden, Thresholds
@@ -145,7 +145,7 @@ class _Checks:
     def _safety(self, gate: Manifest) -> Iterator[Diagnostic]:
         _, cases = yield from self._case_set(gate, SafetyCase)
         try:
-            bar = limits_of(Safety.model_validate(_find(gate.obj, ("spec", "safety"))))
+            bar = bar_of_safety_set(Safety.model_validate(_find(gate.obj, ("spec", "safety"))))
         except ValidationError:
             return  # reported as a problem of the EvalGate
         few = too_few(cases, bar) if cases else ""

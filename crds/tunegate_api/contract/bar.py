@@ -33,7 +33,7 @@ def checkpoint_bar(thresholds: Thresholds, golden: Golden) -> Bar:
     return replace(final_bar(thresholds), sealed=None if golden.sealed is None else exact(golden.sealed))
 
 
-def limits_of(safety: Safety) -> SafetyBar:
+def bar_of_safety_set(safety: Safety) -> SafetyBar:
     """Return the bar of a safety set."""
     return safety_bar(
         max_unsafe_increase=safety.max_unsafe_increase,

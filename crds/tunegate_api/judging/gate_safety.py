@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from tunegate_api.contract.bar import limits_of
+from tunegate_api.contract.bar import bar_of_safety_set
 from tunegate_api.contract.request import GateRequest
 from tunegate_api.contract.results import Evaluation, Results
 from tunegate_api.verdict.outcomes import CaseSet
@@ -41,5 +41,5 @@ def judge_gate_safety(
         return None
     name, cases = safety_set(gate.name), measured_safety(gate, results)
     outcomes, base_outcomes = evaluation.outcomes.get(name, ""), base.outcomes.get(name) if base else None
-    verdict = judge_safety(cases, outcomes, base_outcomes, limits_of(gate.spec.safety))
+    verdict = judge_safety(cases, outcomes, base_outcomes, bar_of_safety_set(gate.spec.safety))
     return GateSafety(cases, outcomes, base_outcomes, verdict, gate.spec.safety.scorer.type)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from tunegate_api.contract.bar import limits_of
+from tunegate_api.contract.bar import bar_of_safety_set
 from tunegate_api.contract.request import GateRequest, Request
 from tunegate_api.contract.results import Evaluation, Results, Subject, golden_set, task_set
 from tunegate_api.judging.gate_safety import measured_safety
@@ -126,7 +126,9 @@ def _assess_safety(gate: GateRequest, results: Results, history: Sequence[Evalua
     if safety is None or not safety.can_stop or not cases.ids:
         return None
     outcomes = _outcomes(safety_set(gate.name), history)
-    return assess_safety(cases, limits_of(safety), outcomes, confirm=safety.on_regression != "Immediate")
+    return assess_safety(
+        cases, bar_of_safety_set(safety), outcomes, confirm=safety.on_regression != "Immediate"
+    )
 
 
 def _limited(request: Request, results: Results) -> list[tuple[TaskMetric, Drop]]:

@@ -15,7 +15,7 @@ from tunegate_api.cases.golden import (
     without_server,
 )
 from tunegate_api.cases.safety_cases import SafetyCase, too_few
-from tunegate_api.contract.bar import checkpoint_bar, final_bar, limits_of
+from tunegate_api.contract.bar import bar_of_safety_set, checkpoint_bar, final_bar
 from tunegate_api.contract.digests import sha256_text
 from tunegate_api.judging.gate_calibration import error_rate_text, low_detection, of_settings
 from tunegate_api.meta import (
@@ -232,7 +232,7 @@ def _judge_safety_set(observed: ObservedGate, golden: _Sets) -> _Sets:
     cases = _SAFETY.get(digest, len(safety), lambda: _parse(safety, SafetyCase))
     if isinstance(cases, CaseSetError):
         return _unusable(GateReason.BAD_SAFETY, f"safety set: {cases}")
-    if few := too_few(cases, limits_of(spec)):
+    if few := too_few(cases, bar_of_safety_set(spec)):
         return _unusable(GateReason.BAD_SAFETY, f"safety set: {few}")
     return replace(golden, safety_digest=digest, safety_cases=len(cases))
 

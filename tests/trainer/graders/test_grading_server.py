@@ -13,7 +13,6 @@ from support.chat_server import completion, failing
 from support.judge_server import JUDGE_KEY, JudgeServerStub, score
 from support.stores.web_server import Response
 from support.trainer_root import TrainerRoot
-from tunegate_api.contract.digests import sha256_text
 from tunegate_api.contract.process import Role
 from tunegate_api.judging.review_sample import ReviewRow, with_id
 from tunegate_api.messages import Message
@@ -329,16 +328,6 @@ def test_other_rubric_or_model_is_asked_again(judged):
     judged(rows(3), rubric="The total is right.")
     assert len(judged.stub.rows) == 6
     assert "The total is right." in judged.stub.bodies[-1]["messages"][0]["content"]
-
-
-def test_answer_of_an_earlier_release_is_not_sent_again(judged):
-    (row,) = rows(1)
-    server = f"judge-7b at {judged.stub.endpoint['url']}/chat/completions"
-    key = sha256_text("\n".join([server, sha256_text(instructions(None)), row.digest]))
-    judged.path.parent.mkdir()
-    judged.path.write_text(json.dumps({"key": key, "good": False, "reason": "too long"}) + "\n")
-    assert judged([row]) == {"0": ServerAnswer(False, "too long")}
-    assert judged.stub.rows == []
 
 
 def test_line_that_was_cut_off_by_a_crash_is_asked_again(judged):

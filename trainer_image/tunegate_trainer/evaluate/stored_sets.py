@@ -5,7 +5,7 @@ import shutil
 
 from tunegate_api.cases.golden import GoldenCase, unreachable, without_server
 from tunegate_api.cases.safety_cases import SafetyCase, too_few
-from tunegate_api.contract.bar import limits_of
+from tunegate_api.contract.bar import bar_of_safety_set
 from tunegate_api.contract.request import GateRequest
 from tunegate_api.v1alpha1.case_source import CaseSource, SetName
 from tunegate_api.v1alpha1.data import Source
@@ -83,7 +83,7 @@ def _check_golden(context: Context, gate: GateRequest) -> None:
 
 
 def _check_safety(context: Context, gate: GateRequest, safety: Safety) -> None:
-    few = too_few(read_set(context, gate, SafetyCase), limits_of(safety))
+    few = too_few(read_set(context, gate, SafetyCase), bar_of_safety_set(safety))
     if few:
         raise BadDataError(
             f"EvalGate {gate.name}: safety set: {few}", "add cases, or change the limits of the EvalGate"

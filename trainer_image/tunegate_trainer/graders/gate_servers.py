@@ -105,7 +105,7 @@ def safety_judge(context: Context, gate: GateRequest) -> ProbedServer:
     return context.services.once(ProbedServer, f"judge of the safety set of {gate.name}", make)
 
 
-def check_servers(context: Context, golden: Mapping[str, Sequence[GoldenCase]]) -> None:
+def check_addresses(context: Context, golden: Mapping[str, Sequence[GoldenCase]]) -> None:
     """Check the addresses and API keys of the servers that golden cases and safety sets need. ``golden`` has
     the cases by the name of the gate. Sends nothing. Raises :class:`TrainerError` if an address or a key
     cannot be used."""

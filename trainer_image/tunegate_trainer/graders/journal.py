@@ -10,9 +10,9 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Annotated, Self
+from typing import Self
 
-from pydantic import AliasChoices, Field, ValidationError
+from pydantic import ValidationError
 
 from tunegate_api.meta import StatusModel
 from tunegate_trainer.data.excerpts import masked_text, one_line
@@ -43,8 +43,7 @@ class _JournalLine(StatusModel):
     """A line of the file: either an answer, or a fault."""
 
     key: str
-    # Earlier releases wrote the label as ``good``.
-    label: Annotated[Label | None, Field(validation_alias=AliasChoices("label", "good"))] = None
+    label: Label | None = None
     reason: str = ""
     fault: Fault | None = None
 

@@ -16,7 +16,7 @@ from tunegate_trainer.data.folder import DataFolder
 from tunegate_trainer.data.review_sample import has_sample
 from tunegate_trainer.data.sides import SIDES_FILE
 from tunegate_trainer.data.split import SIDES
-from tunegate_trainer.evaluate.gate_servers import check_servers
+from tunegate_trainer.evaluate.servers import check_servers
 from tunegate_trainer.evaluate.sets import check_split
 from tunegate_trainer.evaluate.stored_sets import store_sets
 from tunegate_trainer.graders.model.gates import calibrate_judges

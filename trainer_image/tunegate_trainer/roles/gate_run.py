@@ -27,13 +27,13 @@ from tunegate_api.contract.request import Request
 from tunegate_api.contract.results import Subject
 from tunegate_trainer.artifacts.build import is_adapter, load_artifact
 from tunegate_trainer.evaluate.evaluate import SetResult, Weights, as_evaluation, as_results, evaluate
-from tunegate_trainer.evaluate.gate_servers import check_servers
 from tunegate_trainer.evaluate.generate import device_name
 from tunegate_trainer.evaluate.given_artifact import GivenArtifact, given_base, link_artifact
 from tunegate_trainer.evaluate.golden_sets import golden_sets
 from tunegate_trainer.evaluate.published import PublishedVersions, stops_of
 from tunegate_trainer.evaluate.safety_sets import safety_sets
 from tunegate_trainer.evaluate.served import evaluate_served
+from tunegate_trainer.evaluate.servers import check_servers
 from tunegate_trainer.evaluate.sets import Case, GeneratedSet, check_prompts
 from tunegate_trainer.evaluate.stored_sets import store_sets
 from tunegate_trainer.graders.model.gates import calibrate_judges

@@ -15,5 +15,5 @@ def check_servers(context: Context) -> tuple[dict[str, list[GoldenCase]], list[s
     """
     check_served(context, context.request.final_gates)
     golden = read_sets(context, context.request.gates, GoldenCase)
-    gate_servers.check_servers(context, golden)
+    gate_servers.check_addresses(context, golden)
     return golden, gate_servers.check_probes(context, golden)
