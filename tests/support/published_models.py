@@ -222,3 +222,31 @@ GLM_4_5_AIR = Published(
     },
 )
 PUBLISHED_MODELS = (LLAMA_3_8B, QWEN3_30B_A3B, GPT_OSS_20B, MIXTRAL_8X7B, PHI_4_MINI)
+LLAMA_4_SCOUT = Published(
+    "Llama 4 Scout",
+    "Llama4TextConfig",
+    107.8,
+    {
+        "vocab_size": 202048,
+        "hidden_size": 5120,
+        "intermediate_size": 8192,
+        "intermediate_size_mlp": 16384,
+        "num_hidden_layers": 48,
+        "num_attention_heads": 40,
+        "num_key_value_heads": 8,
+        "head_dim": 128,
+        "num_local_experts": 16,
+        "num_experts_per_tok": 1,
+        "max_position_embeddings": 262144,
+        "tie_word_embeddings": False,
+    },
+    (*ATTENTION, "shared_expert.down_proj", "shared_expert.gate_proj"),
+    {
+        **_SMALL,
+        "intermediate_size": 256,
+        "intermediate_size_mlp": 256,
+        "num_key_value_heads": 2,
+        "head_dim": 32,
+        "num_local_experts": 4,
+    },
+)

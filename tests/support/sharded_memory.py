@@ -69,10 +69,11 @@ def _sharded() -> Iterator[Sharded]:
     for one in _configurations():
         yield Sharded(one, in_bfloat16=True)
         yield Sharded(one, in_bfloat16=False)
-    # A pass of one long example needs no mask on a CPU either.
-    fused = FULL | {"optim": "adamw_torch_fused"}
-    one = Configuration("one example a pass", fused, {"num_hidden_layers": 6}, LONG, 1)
-    yield Sharded(one, in_bfloat16=False, is_mixed=True)
+    fused, deep = FULL | {"optim": "adamw_torch_fused"}, {"num_hidden_layers": 6}
+    for checkpointing in (False, True):  # a pass of one long example needs no mask on a CPU either
+        name = "one example a pass" + (", recomputed" if checkpointing else "")
+        one = Configuration(name, fused, deep, LONG, 1, checkpointing=checkpointing)
+        yield Sharded(one, in_bfloat16=False, is_mixed=True)
 
 
 SHARDED = tuple(_sharded())

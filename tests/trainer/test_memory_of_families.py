@@ -8,7 +8,7 @@ import torch
 import transformers
 from transformers import DynamicCache
 
-from support.published_models import GLM_4_5_AIR, GPT_OSS_20B, PUBLISHED_MODELS, Published
+from support.published_models import GLM_4_5_AIR, GPT_OSS_20B, LLAMA_4_SCOUT, PUBLISHED_MODELS, Published
 from support.random_models import EXAMPLES
 from support.tensor_memory import measure_generation, model_plan, saved_tensors
 from support.trainer_root import stage_plan
@@ -69,6 +69,11 @@ def test_estimate_has_the_changed_weights_of_shared_experts(small) -> None:
     parameters = planned(small, "bfloat16")
     assert any(name.endswith(".weight") for name in parameters.target_modules or [])
     check_kept_activations(small, parameters)
+
+
+@pytest.mark.parametrize("model", [LLAMA_4_SCOUT], ids=["llama-4-scout"], indirect=True)
+def test_estimate_has_the_values_of_experts_that_compute_every_token(small) -> None:
+    check_kept_activations(small, planned(small, "bfloat16"))
 
 
 def check_kept_activations(small: Path, parameters: TrainingParameters) -> None:

@@ -222,7 +222,17 @@ class Block:
     def copies(self) -> int:
         """Copies of all weight matrices in bfloat16. A GPU computes with them in full fine-tuning, and
         autocast keeps them. 0 with an adapter, without a GPU, or if FSDP gathers weights in bfloat16."""
-        return BFLOAT16 * (self._model.linear + self._model.embedding) if self._multiplies_copies else 0
+        return self.head_copy + BFLOAT16 * self._model.linear if self._multiplies_copies else 0
+
+    @property
+    def head_copy(self) -> int:
+        """The part of :attr:`copies` that is the copy of the output head."""
+        return BFLOAT16 * self._model.embedding if self._multiplies_copies else 0
+
+    @property
+    def block_copies(self) -> int:
+        """The part of :attr:`copies` that is the copies of one block."""
+        return (self.copies - self.head_copy) // self._model.layers
 
     @property
     def head_gradient(self) -> int:

@@ -43,8 +43,11 @@ def estimate(
     everywhere = FLOAT32 * block.trained // ranks
     # Gradients of earlier passes of the same step.
     before = everywhere if stage.examples // ranks > largest.examples else 0
-    kept = model.layers * (block.stream if checkpointing else block.saved) + block.ends + block.copies
-    last_layer = kept + block.backward + (block.saved if checkpointing else 0)
+    kept = model.layers * (block.stream if checkpointing else block.saved) + block.ends
+    # The forward pass makes copies. The backward pass keeps those that it needs: if blocks are recomputed,
+    # that of the head, and then those of one block.
+    of_head, of_block = (block.head_copy, block.block_copies) if checkpointing else (block.copies,) * 2
+    last_layer = kept + of_block + block.backward + (block.saved if checkpointing else 0)
     in_tiles = accelerator == "GPU" and sharding is None and "lm_head" not in (stage.target_modules or [])
     in_loss, in_head = _logits(model, largest, in_tiles=in_tiles, copies=not block.has_adapter)
     gradients = (
@@ -54,10 +57,10 @@ def estimate(
     )
     # Gradients, activations, logits, and temporary tensors of the update.
     moments = [
-        (before, kept, in_loss, 0),  # all activations are kept
-        (gradients.head, kept, in_head, 0),
+        (before, kept + block.copies, in_loss, 0),  # all activations are kept
+        (gradients.head, kept + of_head, in_head, 0),
         (gradients.last_block, last_layer, 0, 0),
-        (gradients.first_block, block.ends + block.saved + block.backward, 0, 0),
+        (gradients.first_block, block.ends + block.block_copies + block.saved + block.backward, 0, 0),
         (gradients.embedding, block.ends, 0, 0),
         (everywhere, 0, 0, block.update // ranks),
     ]

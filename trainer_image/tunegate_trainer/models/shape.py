@@ -3,6 +3,7 @@
 import re
 from collections import Counter
 from collections.abc import Iterator
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,10 @@ from tunegate_trainer.models.target_modules import language_model, output_head, 
 
 _PER_TOKEN = ("num_experts_per_tok", "num_experts_per_token", "moe_topk", "moe_k", "top_k_experts")
 """The names that configurations have for the number of experts that compute each token."""
+_ACTIVATIONS = ("act_fn", "activation_fn", "activation")
+"""The names of the activation function in an MLP."""
+_QUERY_NORMS = (".q_norm", ".qk_norm")
+"""The ends of the names of the norms of queries. Llama 4 has one norm for queries and keys."""
 
 
 def model_shape(folder: Path) -> ModelShape | None:
@@ -40,7 +45,8 @@ def model_shape(folder: Path) -> ModelShape | None:
 
 def _shape(model: PreTrainedModel, config: Any) -> ModelShape:
     language = language_model(model)
-    linears, heads = _linears(language, output_head(model)), config.num_attention_heads
+    heads = config.num_attention_heads
+    linears = _linears(language, output_head(model), config.hidden_size)
     experts = _experts(language, config, linears)
     windows = [window for window in windows_of(model.config) if window]
     return ModelShape(
@@ -57,7 +63,7 @@ def _shape(model: PreTrainedModel, config: Any) -> ModelShape:
         linears=linears,
         quantized=_quantized(model),
         experts=experts,
-        has_query_norms=any(key.endswith(".q_norm") for key, _ in language.named_modules()),
+        has_query_norms=any(key.endswith(_QUERY_NORMS) for key, _ in language.named_modules()),
         keeps_probabilities=attention_of(model.config) == "eager",
         windowed_layers=len(windows),
         window=max(windows, default=0),
@@ -66,13 +72,13 @@ def _shape(model: PreTrainedModel, config: Any) -> ModelShape:
     )
 
 
-def _linears(language: nn.Module, head: nn.Module | None) -> list[LinearShape]:
+def _linears(language: nn.Module, head: nn.Module | None, hidden_size: int) -> list[LinearShape]:
     """Return the shapes of all linear layers except the output head, and of the tensors of experts."""
     blocks, found = mixture_blocks(language), Counter[tuple[str, str, int, int, int, bool]]()
     for parent_path, parent in language.named_modules():
         layers = [
             *((name, *sizes) for name, child in parent.named_children() if (sizes := _sizes(child, head))),
-            *_stacked_sizes(parent),
+            *_stacked_sizes(parent, hidden_size),
         ]
         block = parent_path.rpartition(".")[2]
         for i, (name, inputs, outputs, matrices) in enumerate(layers):
@@ -112,12 +118,16 @@ def _sizes(module: nn.Module, head: nn.Module | None) -> tuple[int, int, int] | 
     return None
 
 
-def _stacked_sizes(module: nn.Module) -> Iterator[tuple[str, int, int, int]]:
-    """Yield the name, input size, output size and number of experts of each tensor of experts in a module."""
-    for name, tensor in stacked_experts(module).items():
-        experts, outputs, inputs = tensor.shape
-        if getattr(module, "is_transposed", False):
-            inputs, outputs = outputs, inputs
+def _stacked_sizes(module: nn.Module, hidden_size: int) -> Iterator[tuple[str, int, int, int]]:
+    """Yield the name, input size, output size and number of experts of each tensor of experts in a module.
+
+    The first tensor of a module reads hidden states, and the last one returns them.
+    """
+    tensors = stacked_experts(module)
+    shapes = [(*tensor.shape,) for tensor in tensors.values()]
+    if shapes and (shapes[0][2], shapes[-1][1]) != (hidden_size, hidden_size):  # inputs before outputs
+        shapes = [(experts, outputs, inputs) for experts, inputs, outputs in shapes]
+    for name, (experts, outputs, inputs) in zip(tensors, shapes, strict=True):
         yield name, inputs, outputs, experts
 
 
@@ -140,6 +150,8 @@ def _experts(language: nn.Module, config: Any, linears: list[LinearShape]) -> Ex
         return None
     last = stacked[-1]
     per_token = next((n for name in _PER_TOKEN if (n := getattr(config, name, None))), last.matrices)
+    if len(signature(found[0].forward).parameters) == 1:  # the experts do not know which of them were chosen
+        per_token = last.matrices
     return ExpertsShape(
         layers=last.count,
         experts=last.matrices,
@@ -174,6 +186,7 @@ def _dense_size(language: nn.Module, layers: int) -> int:
     blocks, total = mixture_blocks(language), 0
     for key, module in language.named_modules():
         inner = [child for child in module.children() if isinstance(child, nn.Linear)]
-        if len(inner) > 1 and hasattr(module, "act_fn") and computes_every_token(blocks, key):
+        is_mlp = len(inner) > 1 and any(hasattr(module, name) for name in _ACTIVATIONS)
+        if is_mlp and computes_every_token(blocks, key):
             total += inner[-1].in_features
     return round(total / layers)
