@@ -72,7 +72,7 @@ test-slow: $(STAMP) ## Run longer tests: variants, whole and several jobs, many 
 	$(BIN)/python -m pytest -m "slow and not exhaustive and not story" --numprocesses $(PROCESSES) --dist loadfile --no-loadscope-reorder
 
 .PHONY: test-exhaustive
-test-exhaustive: $(STAMP) ## Run the tests that need long to cover all: each model family, write of a job and random judgement
+test-exhaustive: $(STAMP) ## Run the tests that need long to cover all: each model family, interruption and random judgement
 	$(BIN)/python -m pytest -m exhaustive --numprocesses $(PROCESSES) --dist worksteal
 
 .PHONY: stories

@@ -33,6 +33,7 @@ kubernetes_flags="-X $stamp.gitVersion=$version -X $stamp.gitMajor=1 -X $stamp.g
 kubernetes_flags+=" -X k8s.io/client-go/pkg/version.gitVersion=$version"
 
 renice --priority 10 $$ > /dev/null # building uses all cores for minutes, while tests may run
+export GOGC=${GOGC:-400}            # the compiler needs more memory, and less time
 for program in "$@"; do
   [ -x "$bin/$program" ] && continue
   echo "building $program (only once)" >&2

@@ -114,10 +114,12 @@ LIVES = pytest.mark.parametrize(
     ("checkpoints", "ttl", "final"),
     [
         pytest.param(Script().checkpoints, None, 94, id="passes"),
-        pytest.param(Script().checkpoints, TTL, 94, id="passes, tracked, cleaned up", marks=pytest.mark.slow),
-        pytest.param(REGRESSING, None, 94, id="stopped, continued", marks=pytest.mark.slow),
-        pytest.param({50: 90}, None, APPROVED, id="approved", marks=pytest.mark.slow),
-        pytest.param({50: 90}, None, OVERRIDDEN, id="overridden", marks=pytest.mark.slow),
+        pytest.param(
+            Script().checkpoints, TTL, 94, id="passes, tracked, cleaned up", marks=pytest.mark.exhaustive
+        ),
+        pytest.param(REGRESSING, None, 94, id="stopped, continued", marks=pytest.mark.exhaustive),
+        pytest.param({50: 90}, None, APPROVED, id="approved", marks=pytest.mark.exhaustive),
+        pytest.param({50: 90}, None, OVERRIDDEN, id="overridden", marks=pytest.mark.exhaustive),
         pytest.param({50: 90}, None, UNMEASURED, id="error rate not measured"),
     ],
 )

@@ -173,7 +173,7 @@ def test_killed_command_adopts_its_trainer_when_run_again(tunegate, tiny_model, 
     assert tunegate.stage.losses() == pytest.approx(undisturbed, abs=1e-4)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_killed_trainer_resumes_from_its_checkpoint(cold, tiny_model, undisturbed):
     cold.write(tiny_model)
     process = cold.start("run", "manifests")

@@ -5,7 +5,7 @@ import pytest
 from support.command import manifests
 from support.stores.model_hub import COMMIT, TOKEN, ModelHub, Repository
 
-pytestmark = [pytest.mark.model, pytest.mark.slow]
+pytestmark = [pytest.mark.model, pytest.mark.exhaustive]
 
 
 def test_private_model_is_fetched_with_a_secret_from_the_manifests(cold, tiny_model, monkeypatch):

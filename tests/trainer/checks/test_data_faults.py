@@ -62,6 +62,7 @@ INJECTORS = {
 }
 
 
+@pytest.mark.exhaustive
 def test_corpus_has_at_least_ten_thousand_distinct_passages():
     texts = [passage.text.lower() for passage in corpus().passages]
     assert len(texts) == len(set(texts)) >= 10_000

@@ -84,7 +84,7 @@ def assert_same_run(
     "parameters",
     [
         pytest.param(WITHOUT_DROPOUT, id="LoRA"),
-        pytest.param(WITHOUT_DROPOUT | ALL_WEIGHTS, id="all weights", marks=pytest.mark.slow),
+        pytest.param(WITHOUT_DROPOUT | ALL_WEIGHTS, id="all weights", marks=pytest.mark.exhaustive),
     ],
 )
 def test_two_ranks_give_the_same_results_as_one(make_distributed_root, base_model, exact, parameters):
@@ -262,7 +262,7 @@ def steps_on_disk(root: TrainerRoot) -> int:
     ("parameters", "parallelism"),
     [
         pytest.param(WITH_DROPOUT, "DDP", id="DDP"),
-        pytest.param(WITH_DROPOUT | ALL_WEIGHTS, "FSDP", id="FSDP"),
+        pytest.param(WITH_DROPOUT | ALL_WEIGHTS, "FSDP", id="FSDP", marks=pytest.mark.exhaustive),
     ],
 )
 def test_sigterm_on_one_rank_stops_all_ranks_at_the_same_step(make_distributed_root, parameters, parallelism):
@@ -309,7 +309,7 @@ loading._whole_weights, modeling_utils.safe_save_file = slow_read, slow_write
 """Code that makes the primary rank read and write for longer than the timeout of an optimizer step."""
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_ranks_wait_for_slow_reads_and_saves_of_the_primary(make_distributed_root):
     root = make_distributed_root(parameters=WITHOUT_DROPOUT | ALL_WEIGHTS, parallelism="FSDP")
     train(root)
@@ -337,7 +337,7 @@ evaluate.judge_outputs = slow_judge
 """Code that makes the primary rank score the first set for longer than the timeout of an optimizer step."""
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_ranks_of_a_sharded_model_wait_for_slow_scoring(make_distributed_root):
     parameters = WITHOUT_DROPOUT | ALL_WEIGHTS
     root = make_distributed_root(parameters=parameters, parallelism="FSDP", checkpoint_steps=(3,))
