@@ -33,7 +33,7 @@ kubernetes_flags="-X $stamp.gitVersion=$version -X $stamp.gitMajor=1 -X $stamp.g
 kubernetes_flags+=" -X k8s.io/client-go/pkg/version.gitVersion=$version"
 
 renice --priority 10 $$ > /dev/null # building uses all cores for minutes, while tests may run
-export GOGC=${GOGC:-400}            # the compiler needs more memory, and less time
+export GOGC=400 # with this and without debug information, the compiler needs a fifth less time, and more memory
 for program in "$@"; do
   [ -x "$bin/$program" ] && continue
   echo "building $program (only once)" >&2
@@ -46,7 +46,7 @@ for program in "$@"; do
     kube-state-metrics) module=tools/kube-state-metrics package=k8s.io/kube-state-metrics/v2 ;;
     *) module=kubernetes package=k8s.io/kubernetes/cmd/$program flags+=" $kubernetes_flags" ;;
   esac
-  (cd "$module" && CGO_ENABLED=0 go build -trimpath -ldflags "$flags" -o "$bin/$program.new" "$package")
+  (cd "$module" && CGO_ENABLED=0 go build -trimpath -gcflags all=-dwarf=false -ldflags "$flags" -o "$bin/$program.new" "$package")
   mv "$bin/$program.new" "$bin/$program"
 done
 echo "$bin"
