@@ -10,8 +10,8 @@ from statistics import fmean
 
 from measures import Measure
 
-from tunegate_api.contract.results import CalibrationOutcomes, PlantedRegression
-from tunegate_api.judging.calibration import ErrorRates, error_rates
+from tunegate_api.contract.results import ErrorRateOutcomes, PlantedRegression
+from tunegate_api.judging.error_rate import ErrorRates, error_rates
 from tunegate_api.verdict.bar import Bar, golden_bar
 from tunegate_api.verdict.comparison import passes
 from tunegate_api.verdict.outcomes import Baseline, CaseSet, DropPolicy
@@ -129,7 +129,7 @@ class _Set:
 
 def _calibrate(setting: Setting, population: Sequence[Kind], random: Random) -> ErrorRates:
     cases = _Set(setting, population, random)
-    outcomes = CalibrationOutcomes(
+    outcomes = ErrorRateOutcomes(
         golden_sha256=SHA,
         base_digest=SHA,
         scoring="settings",

@@ -16,8 +16,8 @@ import matplotlib as mpl
 import matplotlib.pyplot as plt
 from measures import Measure
 
-from tunegate_api.contract.results import CalibrationOutcomes, PlantedRegression
-from tunegate_api.judging.calibration import Detection, error_rates
+from tunegate_api.contract.results import ErrorRateOutcomes, PlantedRegression
+from tunegate_api.judging.error_rate import Detection, error_rates
 from tunegate_api.verdict.bar import Bar, golden_bar
 from tunegate_api.verdict.comparison import passes
 from tunegate_api.verdict.outcomes import PASS, Baseline, CaseSet, DropPolicy
@@ -142,10 +142,10 @@ def _agrees(stated: Detection, found: float) -> bool:
     return stated.low - error <= found <= stated.high + error
 
 
-def _calibration(pool: Pool, size: int, random: Random) -> CalibrationOutcomes:
+def _calibration(pool: Pool, size: int, random: Random) -> ErrorRateOutcomes:
     drawn = random.choices(range(len(pool.reference)), k=size)
     seen = {name: _of(letters, drawn) for name, letters in pool.seen.items()}
-    return CalibrationOutcomes(
+    return ErrorRateOutcomes(
         golden_sha256=SHA,
         base_digest=SHA,
         scoring="settings",

@@ -29,9 +29,9 @@ from tunegate_api.contract.request import GateRequest
 from tunegate_api.v1alpha1.evalgate import EvalGateSpec
 from tunegate_trainer.artifacts.build import load_artifact, published_stops
 from tunegate_trainer.artifacts.gate_result import GateRoleResult
-from tunegate_trainer.evaluate.calibration.answers import shuffled_answers
-from tunegate_trainer.evaluate.calibration.repeats import evaluate_again
-from tunegate_trainer.evaluate.calibration.strength import at_strength
+from tunegate_trainer.evaluate.error_rate.answers import shuffled_answers
+from tunegate_trainer.evaluate.error_rate.repeats import evaluate_again
+from tunegate_trainer.evaluate.error_rate.strength import at_strength
 from tunegate_trainer.evaluate.evaluate import SetResult, evaluate
 from tunegate_trainer.evaluate.golden_sets import golden_sets
 from tunegate_trainer.evaluate.sets import GOLDEN, GeneratedSet

@@ -12,10 +12,10 @@ from tunegate_api.contract.digests import sha256_text
 from tunegate_api.contract.process import Role
 from tunegate_api.contract.report import Report
 from tunegate_api.contract.request import Request
-from tunegate_api.contract.results import CalibrationOutcomes, PlantedRegression
+from tunegate_api.contract.results import ErrorRateOutcomes, PlantedRegression
 from tunegate_api.meta import find_condition
 from tunegate_api.v1alpha1 import EvalGate, EvalGateStatus
-from tunegate_api.v1alpha1.evalgate_status import MAX_CALIBRATIONS, GateReason
+from tunegate_api.v1alpha1.evalgate_status import MAX_ERROR_RATES, GateReason
 from tunegate_api.v1alpha1.finetunejob_status import FineTuneJobStatus, Phase
 from tunegate_api.verdict.outcomes import VerdictState
 from tunegate_operator.engine.cluster import Key
@@ -32,12 +32,12 @@ def gate(thresholds: dict[str, Any] | None = None, minimum: str | None = None, *
     return make_gate().with_spec(errorRate=wanted, thresholds=thresholds or POINTS, **spec).obj()
 
 
-def outcomes(of_gate: Object, worse: int = 20, repeat: str = "", **changes: Any) -> CalibrationOutcomes:
-    """Return a calibration in which ``worse`` cases regress in the planted regression."""
+def outcomes(of_gate: Object, worse: int = 20, repeat: str = "", **changes: Any) -> ErrorRateOutcomes:
+    """Return outcomes in which ``worse`` cases regress in the planted regression."""
     found = EvalGate.model_validate(of_gate)
     reference = letters(94)
     planted = "f" * worse + reference[worse:]
-    measured = CalibrationOutcomes(
+    measured = ErrorRateOutcomes(
         golden_sha256=sha256_text(golden_text()),
         base_digest=DIGEST,
         scoring=found.spec.scoring,
@@ -58,7 +58,7 @@ def run(
     **changes: Any,
 ) -> tuple[World, FineTuneJobStatus]:
     wanted = gate(thresholds, minimum)
-    world = World(Script(calibrations={"golden": outcomes(wanted, worse, repeat, **changes)}))
+    world = World(Script(error_rates={"golden": outcomes(wanted, worse, repeat, **changes)}))
     world.apply_all(gate=wanted)
     return world, world.run()
 
@@ -73,9 +73,9 @@ def request(world: World, name: str) -> Request:
 def run_another(world: World, name: str, worse: int | None = None) -> FineTuneJobStatus:
     """Run another job. It measures the error rate if ``worse`` is given."""
     world.outbox.clear()
-    world.script.calibrations = None
+    world.script.error_rates = None
     if worse is not None:
-        world.script.calibrations = {"golden": outcomes(world.gate(), worse)}
+        world.script.error_rates = {"golden": outcomes(world.gate(), worse)}
     world.clock.advance(60)
     world.apply(make_job(name).obj())
     return world.run(name)
@@ -93,9 +93,9 @@ def test_job_and_gate_state_the_measured_error_rate():
     assert job.phase is Phase.SUCCEEDED
     assert job.final is not None
     assert TEXT in job.final.gates[0].message
-    assert [rate.gate for rate in job.calibrations] == ["golden"]
+    assert [rate.gate for rate in job.error_rates] == ["golden"]
     assert status(world).error_rate == TEXT
-    (rate,) = status(world).calibrations
+    (rate,) = status(world).error_rates
     assert (rate.job, rate.evaluations, rate.seconds, rate.flaky) == ("orders", 6, 30, 0)
     assert [one.points for one in rate.detection] == ["2.5", "5", "7.5", "10", "15"]
     assert (rate.false_alarm.share, rate.false_alarm.high) == ("0.000", "0.001")
@@ -103,7 +103,7 @@ def test_job_and_gate_state_the_measured_error_rate():
 
 def test_gate_names_the_cases_that_flip():
     world, _ = run(repeat="f" + letters(93, 99))
-    (rate,) = status(world).calibrations
+    (rate,) = status(world).error_rates
     assert (rate.flaky, rate.flaky_cases) == (1, ["case-0"])
 
 
@@ -116,9 +116,9 @@ def test_error_rate_without_minimum_never_blocks():
 
 def test_later_job_with_the_same_base_model_does_not_measure_again():
     world, _ = run()
-    assert request(world, "orders").gates[0].calibrated_bases is None
+    assert request(world, "orders").gates[0].measured_bases is None
     assert run_another(world, "second").phase is Phase.SUCCEEDED
-    assert request(world, "second").gates[0].calibrated_bases == [DIGEST]
+    assert request(world, "second").gates[0].measured_bases == [DIGEST]
     assert status(world).error_rate == TEXT
 
 
@@ -148,7 +148,7 @@ def test_evaluations_of_other_models_measure_no_error_rate(changes: dict[str, An
     assert job.final is not None
     assert job.final.verdict is VerdictState.ERROR
     assert problem in job.final.gates[0].message
-    assert (job.calibrations, status(world).calibrations) == ([], [])
+    assert (job.error_rates, status(world).error_rates) == ([], [])
 
 
 def test_low_detection_is_inconclusive_and_the_gate_is_not_ready():
@@ -173,7 +173,7 @@ def test_gate_with_low_detection_is_ready_after_a_change_of_its_thresholds():
     assert ready(world)[0] == "True"
     assert status(world).error_rate is None
     assert run_another(world, "second", worse=30).phase is Phase.SUCCEEDED
-    assert request(world, "second").gates[0].calibrated_bases is None
+    assert request(world, "second").gates[0].measured_bases is None
     assert ready(world)[0] == "True"
 
 
@@ -205,7 +205,7 @@ def test_too_small_planted_regressions_are_measured_again_by_the_next_job():
     assert "the planted regressions are worse by at most 3.0 points" in job.final.gates[0].message
     assert ready(world)[0] == "True"
     run_another(world, "second", worse=30)
-    assert request(world, "second").gates[0].calibrated_bases is None
+    assert request(world, "second").gates[0].measured_bases is None
 
 
 def test_error_rates_are_kept_after_their_job_is_deleted():
@@ -218,24 +218,24 @@ def test_error_rates_are_kept_after_their_job_is_deleted():
 
 def test_gate_keeps_the_newest_error_rates():
     world, _ = run()
-    for number in range(MAX_CALIBRATIONS + 1):
+    for number in range(MAX_ERROR_RATES + 1):
         set_thresholds(world, POINTS | {"maxNewFailures": str(20 + number)})
         run_another(world, f"job-{number}", worse=20)
-    jobs = [rate.job for rate in status(world).calibrations]
-    assert jobs == [f"job-{number}" for number in reversed(range(1, MAX_CALIBRATIONS + 1))]
+    jobs = [rate.job for rate in status(world).error_rates]
+    assert jobs == [f"job-{number}" for number in reversed(range(1, MAX_ERROR_RATES + 1))]
 
 
 def test_gate_ignores_error_rates_of_jobs_with_other_gates():
     world, _ = run()
     world.apply(make_gate("other").with_spec(errorRate={}).obj())
     world.settle()
-    assert EvalGateStatus.model_validate(world.gate("other")["status"]).calibrations == []
+    assert EvalGateStatus.model_validate(world.gate("other")["status"]).error_rates == []
 
 
-def gating(wanted: Object, measured: CalibrationOutcomes | None = None) -> World:
+def gating(wanted: Object, measured: ErrorRateOutcomes | None = None) -> World:
     """Return a world whose gate pod has reported the evaluation of the artifact, which it does before it
     measures the error rate. It completed with an error rate, but its last report has not arrived."""
-    world = World(Script(calibrations={"golden": measured} if measured else None), posts=True)
+    world = World(Script(error_rates={"golden": measured} if measured else None), posts=True)
     world.apply_all(gate=wanted)
     world.until_job("gate")
     (job,) = world.active_jobs()
@@ -251,7 +251,7 @@ def gating(wanted: Object, measured: CalibrationOutcomes | None = None) -> World
     world.outbox[early.file_name] = early
     world.reconciler.handle_report(early.to_wire())
     world.settle()
-    world.script.calibrations = {"golden": outcomes(wanted, 30)}
+    world.script.error_rates = {"golden": outcomes(wanted, 30)}
     world.is_reachable = False
     world.tick()
     world.settle()
@@ -283,14 +283,14 @@ def test_base_model_with_low_detection_is_measured_again_by_the_next_job():
     thresholds = NON_INFERIOR | {"maxDropPoints": "10"}
     world, _ = run(thresholds, "0.9", worse=30)
     found = world.gate()
-    (rate,) = status(world).calibrations
+    (rate,) = status(world).error_rates
     low = [one.model_copy(update={"low": "0.300"}) for one in rate.detection]
     low_rate = rate.model_copy(update={"detection": low})
     newer = rate.model_copy(update={"base_digest": "e" * 64, "time": rate.time + timedelta(minutes=1)})
-    changed = status(world).model_copy(update={"calibrations": [newer, low_rate]})
+    changed = status(world).model_copy(update={"error_rates": [newer, low_rate]})
     world.cluster.as_user.delete(Key.of(world.job()), world.job()["metadata"]["uid"])
     world.cluster.as_user.patch_status(Key.of(found), changed.to_wire(), found["metadata"]["resourceVersion"])
     world.settle()
     assert ready(world)[0] == "True"
     run_another(world, "second", worse=30)
-    assert request(world, "second").gates[0].calibrated_bases == ["e" * 64]
+    assert request(world, "second").gates[0].measured_bases == ["e" * 64]

@@ -19,7 +19,7 @@ from tunegate_api.v1alpha1.error_rate_status import (
 )
 from tunegate_api.v1alpha1.evalgate_status import (
     MAX_BASELINES,
-    MAX_CALIBRATIONS,
+    MAX_ERROR_RATES,
     MAX_RECENT_LOOKS,
     MAX_RECORDS,
     CountedJob,
@@ -88,17 +88,17 @@ def world_with_old_status(gate: Object, uris: int = 4, uri_bytes: int = 1024) ->
                 for i in range(MAX_SIZES)
             ],
             flaky=1000,
-            flaky_cases=["c" * 63] * MAX_FLAKY_CASES if n == MAX_CALIBRATIONS - 1 else [],
+            flaky_cases=["c" * 63] * MAX_FLAKY_CASES if n == MAX_ERROR_RATES - 1 else [],
             evaluations=28,
             seconds=100_000,
             job=f"{n:02}" + "j" * 61,
             time=now + timedelta(minutes=n),
         )
-        for n in reversed(range(MAX_CALIBRATIONS))
+        for n in reversed(range(MAX_ERROR_RATES))
     ]
     old = EvalGateStatus(
         records=records,
-        calibrations=rates,
+        error_rates=rates,
         error_rate="false alarm 12.3 % (at most 23.4 %), finds a 1.125-point drop in 12 % and a 5-point drop "
         "in 34 %",
         last=last,
@@ -149,8 +149,8 @@ def test_gate_status_with_the_longest_values_is_below_32_kib(
     wire = world.gate("g" * 63)["status"]
     assert len(json.dumps(wire).encode()) < LIMIT
     assert len(wire["baselines"]) == MAX_BASELINES
-    named = [len(rate.get("flakyCases", [])) for rate in wire["calibrations"]]
-    assert named == [MAX_FLAKY_CASES] + [0] * (MAX_CALIBRATIONS - 1)
+    named = [len(rate.get("flakyCases", [])) for rate in wire["errorRates"]]
+    assert named == [MAX_FLAKY_CASES] + [0] * (MAX_ERROR_RATES - 1)
     messages = [condition["message"] for condition in wire["conditions"]]
     assert [len(message) for message in messages] == [MAX_MESSAGE, MAX_MESSAGE]
     assert [len(r["outcomes"]) for r in wire["records"]] == [1000] * kept + [0] * (MAX_RECORDS - kept)

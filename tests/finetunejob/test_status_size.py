@@ -8,7 +8,7 @@ from support.builders import golden_text, make_gate, make_job, make_scores
 from support.world import DIGEST, SAMPLE, Script, World, letters
 from tunegate_api.contract.baselines import MeasuredBaseline
 from tunegate_api.contract.digests import sha256_text
-from tunegate_api.contract.results import CalibrationOutcomes, PlantedRegression
+from tunegate_api.contract.results import ErrorRateOutcomes, PlantedRegression
 from tunegate_api.meta import MAX_MESSAGE
 from tunegate_api.v1alpha1 import EvalGate
 from tunegate_api.v1alpha1.data_status import MAX_DATA_CHECKS, MAX_REVIEWERS, DataCheckResult
@@ -182,7 +182,7 @@ def test_error_rates_of_the_most_gates_are_below_8_kib():
     names = [f"{n}" + "g" * 62 for n in range(MAX_GATES)]
     gates = [make_gate(name).with_spec(errorRate={}).obj() for name in names]
     outcomes = letters(95)
-    measured = CalibrationOutcomes(
+    measured = ErrorRateOutcomes(
         golden_sha256=sha256_text(golden_text()),
         base_digest=DIGEST,
         scoring=EvalGate.model_validate(gates[0]).spec.scoring,
@@ -197,14 +197,14 @@ def test_error_rates_of_the_most_gates_are_below_8_kib():
         gate=names[0],
         also=tuple(names[1:]),
         id_suffix="-" + "x" * 50,
-        calibrations=dict.fromkeys(names, measured),
+        error_rates=dict.fromkeys(names, measured),
     )
     world = World(script)
     for gate in gates[1:]:
         world.apply(gate)
     world.apply_all(job=make_job().with_gates(*names).obj(), gate=gates[0])
-    rates = world.run().calibrations
+    rates = world.run().error_rates
     assert [(rate.gate, rate.flaky) for rate in rates] == [(name, 50) for name in names]
     assert sum(len(rate.flaky_cases) for rate in rates) <= MAX_FLAKY_CASES
     assert all(rate.flaky_cases for rate in rates)
-    assert len(json.dumps(world.job()["status"]["calibrations"]).encode()) < LIMIT / 4
+    assert len(json.dumps(world.job()["status"]["errorRates"]).encode()) < LIMIT / 4

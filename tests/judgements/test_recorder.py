@@ -14,17 +14,17 @@ RECORDING = Path(judgements.__file__).parent / "recording"
 PROGRAM = """
 from fractions import Fraction
 from tunegate_api.verdict.bar import golden_bar
-from tunegate_api.judging.calibration import error_rates
+from tunegate_api.judging.error_rate import error_rates
 from tunegate_api.verdict.outcomes import Baseline, CaseSet
 from tunegate_api.verdict.golden import judge_golden
-from tunegate_api.contract.results import CalibrationOutcomes
+from tunegate_api.contract.results import ErrorRateOutcomes
 
 cases = CaseSet(sha256="a" * 64, ids=[f"case-{n}" for n in range(20)])
 rules = golden_bar(min_pass_rate=Fraction(9, 10))
 letters = "p" * 19 + "f"
 for _ in range(2):
     judge_golden(cases, letters, rules, {"BaseModel": Baseline(cases.sha256, "p" * 20)})
-measured = CalibrationOutcomes(
+measured = ErrorRateOutcomes(
     golden_sha256="a" * 64, base_digest="b" * 64, scoring="", reference=letters, repeats=[letters]
 )
 error_rates(cases, rules, measured)

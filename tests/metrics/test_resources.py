@@ -9,7 +9,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from support.builders import golden_text, make_gate, make_job
 from support.world import DIGEST, REGRESSING, Script, World, letters
 from tunegate_api.contract.digests import sha256_text
-from tunegate_api.contract.results import CalibrationOutcomes, PlantedRegression
+from tunegate_api.contract.results import ErrorRateOutcomes, PlantedRegression
 from tunegate_api.v1alpha1 import EvalGate
 from tunegate_operator.engine.cluster import Key, Object
 from tunegate_operator.engine.objects import uid_of
@@ -286,7 +286,7 @@ def test_gate_metrics_are_readiness_pass_ratios_and_judged_versions():
 
 def test_gate_metrics_have_the_measured_error_rate():
     gate = make_gate().with_spec(errorRate={}).obj()
-    measured = CalibrationOutcomes(
+    measured = ErrorRateOutcomes(
         golden_sha256=sha256_text(golden_text()),
         base_digest=DIGEST,
         scoring=EvalGate.model_validate(gate).spec.scoring,
@@ -294,7 +294,7 @@ def test_gate_metrics_have_the_measured_error_rate():
         repeats=[letters(94)],
         planted=[PlantedRegression(name="strength 0.5", outcomes="f" * 8 + letters(94)[8:])],
     )
-    world = World(Script(calibrations={"golden": measured}))
+    world = World(Script(error_rates={"golden": measured}))
     world.apply_all(gate=gate)
     world.run()
     scrape, labels = Scrape(world), {"namespace": "default", "evalgate": "golden"}

@@ -9,7 +9,7 @@ from support.world import plan_for
 from tunegate_api.contract.process import Role
 from tunegate_api.contract.published import LastPublished
 from tunegate_api.contract.report import PublishedArtifact, Report
-from tunegate_api.contract.results import CalibrationOutcomes, Evaluation, Results, Subject
+from tunegate_api.contract.results import ErrorRateOutcomes, Evaluation, Results, Subject
 from tunegate_api.v1alpha1.finetunejob_status import Progress
 from tunegate_api.verdict.outcomes import CaseSet
 from tunegate_operator.names import Step
@@ -180,13 +180,13 @@ def test_report_with_too_many_targets_or_wrong_start_step_is_refused() -> None:
 
 
 @pytest.mark.parametrize("step", [SFT, PUBLISH])
-def test_only_the_gate_role_may_report_calibrations(step: Step):
-    measured = CalibrationOutcomes(
+def test_only_the_gate_role_may_report_error_rates(step: Step):
+    measured = ErrorRateOutcomes(
         golden_sha256="a" * 64, base_digest="b" * 64, scoring="settings", reference="p"
     )
-    results = Results(calibrations={"golden": measured})
+    results = Results(error_rates={"golden": measured})
     sender(GATE).check_report(report(GATE, results=results))
-    with pytest.raises(ForeignReportError, match="results: the report has calibrations"):
+    with pytest.raises(ForeignReportError, match="results: the report has error rates"):
         sender(step).check_report(report(step, results=results))
 
 

@@ -32,7 +32,7 @@ from typing import Any, NoReturn
 PACKAGES = Path(__file__).with_name("forks")
 """A folder with the client and a package that makes trainer commands forks, if it is first on the path."""
 ROLES = (
-    *("data", "train", "gate", "publish", "cleanup", "forecast", "check", "sample", "lint", "calibrate"),
+    *("data", "train", "gate", "publish", "cleanup", "forecast", "check", "sample", "lint", "error_rate"),
     "gate_run",
 )
 TRAINER, STAND_IN, COMMAND = "TRAINER_FORKS", "STAND_IN_FORKS", "COMMAND_FORKS"

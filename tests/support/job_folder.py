@@ -26,7 +26,7 @@ from tunegate_api.contract.process import Outcome, Role
 from tunegate_api.contract.report import Report
 from tunegate_api.contract.request import GateRequest, Request
 from tunegate_api.contract.results import (
-    CalibrationOutcomes,
+    ErrorRateOutcomes,
     Evaluation,
     Results,
     Subject,
@@ -274,7 +274,7 @@ class JobFolder:
         texts: Texts | None = None,
         step: int = 100,
         checkpoints: int = 1,
-        calibration: CalibrationOutcomes | None = None,
+        error_rate: ErrorRateOutcomes | None = None,
     ) -> str:
         """Write an artifact with the gate's results on the golden set and test rows. Return the artifact's
         digest."""
@@ -318,15 +318,15 @@ class JobFolder:
             "evaluations": [e.model_dump(mode="json", by_alias=True) for e in evaluations],
             "verdicts": [],
             "verdict": "Passed",
-            "calibrations": {GATE: calibration.to_wire()} if calibration else None,
+            "errorRates": {GATE: error_rate.to_wire()} if error_rate else None,
         }
         (folder / "result.json").write_text(json.dumps(result))
         sets = {
             golden_set(GATE): self.golden_set,
             task_set("test", "exact_match"): CaseSet(sha256="3" * 64, ids=self._row_ids("test")),
         }
-        calibrations = {GATE: calibration} if calibration else None
-        results = Results(sets=sets, evaluations=evaluations, calibrations=calibrations)
+        rates = {GATE: error_rate} if error_rate else None
+        results = Results(sets=sets, evaluations=evaluations, error_rates=rates)
         self.write_report(Role.GATE, results=results)
         return digest
 

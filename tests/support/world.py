@@ -36,7 +36,7 @@ from tunegate_api.contract.published import LastPublished
 from tunegate_api.contract.report import PublishedArtifact, Report, Usage
 from tunegate_api.contract.request import Request
 from tunegate_api.contract.results import (
-    CalibrationOutcomes,
+    ErrorRateOutcomes,
     Evaluation,
     Results,
     Subject,
@@ -172,8 +172,8 @@ class Script:
     """A suffix of all case ids, to make them longer."""
     behind: list[str] | None = None
     """The trackers that pods report as behind; None if pods report no list."""
-    calibrations: dict[str, CalibrationOutcomes] | None = None
-    """The calibrations that the gate pod reports, by gate."""
+    error_rates: dict[str, ErrorRateOutcomes] | None = None
+    """The error rates that the gate pod reports, by gate."""
     gate_reads: LastPublished | None = None
     """The published version that the gate pod finds at the publish targets."""
     publish_reads: LastPublished | None = None
@@ -251,7 +251,7 @@ class Script:
         return Results(
             sets=self.sets(),
             evaluations=evaluations,
-            calibrations=self.calibrations,
+            error_rates=self.error_rates,
             last_published=self.gate_reads,
         )
 

@@ -4,7 +4,7 @@ from support.builders import make_gate, make_job
 from support.job_statuses import DIGEST, judging, record
 from support.places import Place
 from support.report_page import text_of
-from tunegate_api.judging.gate_calibration import thresholds_digest
+from tunegate_api.judging.gate_error_rate import thresholds_digest
 from tunegate_api.v1alpha1 import EvalGate
 from tunegate_client.ui.pages import Pages
 from tunegate_operator.engine.objects import uid_of
@@ -126,7 +126,7 @@ def test_page_shows_the_error_rate_with_current_thresholds(place: Place, pages: 
     }
     earlier = rate | {"thresholds": "other", "job": "version-0"}
     text = "false alarm 1.2 % (at most 3.1 %), finds a 5-point drop in 93 %"
-    place.set_status(place.create(gate), **judging(calibrations=[rate, earlier], errorRate=text))
+    place.set_status(place.create(gate), **judging(error_rates=[rate, earlier], errorRate=text))
     shown = text_of(pages.gate("golden"))
     assert f"Error rate: {text}" in shown
     assert "version-1 base model bbbbbbbbbbbb 0.012 at most 0.031 5 points: 0.931 0.900 to 0.950" in shown

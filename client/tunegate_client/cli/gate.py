@@ -6,7 +6,7 @@ from tunegate_client.cli.lazy import LazyGroup
 
 COMMANDS = {
     "run": "tunegate_client.cli.gate_run",
-    "calibrate": "tunegate_client.cli.gate_calibrate",
+    "error-rate": "tunegate_client.cli.gate_error_rate",
 }
 
 
@@ -17,5 +17,5 @@ def gate() -> None:
     \b
       tunegate gate run gates/ --model ./model --base ./base --junit gate.xml
                                          judge a model, for CI pipelines
-      tunegate gate calibrate orders     measure the gates of a job that has run on this machine
+      tunegate gate error-rate orders     measure the gates of a job that has run on this machine
     """

@@ -186,10 +186,10 @@ def _job(option: str, source: Object, gates: Sequence[str], published: str | Non
 def _notes(gates: dict[str, EvalGateSpec], found: GateRun) -> list[str]:
     """Return what the result does not show."""
     notes = []
-    calibrated = [name for name, spec in gates.items() if spec.error_rate]
+    measured = [name for name, spec in gates.items() if spec.error_rate]
     sealed = [name for name, spec in gates.items() if spec.golden.sealed]
-    if calibrated:
-        notes.append(f"the error rate of {', '.join(calibrated)} is not measured: a job does this")
+    if measured:
+        notes.append(f"the error rate of {', '.join(measured)} is not measured: a job does this")
     if sealed:
         notes.append(
             f"{', '.join(sealed)}: sealed cases are evaluated as by a final gate, but the look is not counted"

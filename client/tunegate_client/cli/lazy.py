@@ -11,7 +11,7 @@ import click
 
 class LazyGroup(click.Group):
     """A click group. ``lazy`` has the module of each command, in the order of the help text. In its module,
-    the command has its own name, or with an underscore if this is a keyword of Python."""
+    the command has its own name, with _ for -, and with _ at the end if this is a keyword of Python."""
 
     def __init__(self, *args: Any, lazy: Mapping[str, str], **settings: Any) -> None:
         super().__init__(*args, **settings)
@@ -25,6 +25,7 @@ class LazyGroup(click.Group):
         del ctx
         if cmd_name not in self._lazy:
             return None
-        attribute = f"{cmd_name}_" if iskeyword(cmd_name) else cmd_name
+        name = cmd_name.replace("-", "_")
+        attribute = f"{name}_" if iskeyword(name) else name
         command: click.Command = getattr(import_module(self._lazy[cmd_name]), attribute)
         return command

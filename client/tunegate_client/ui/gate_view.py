@@ -7,7 +7,7 @@ from datetime import datetime
 from pydantic import ValidationError
 
 from tunegate_api.contract.bar import final_bar
-from tunegate_api.judging.gate_calibration import of_settings
+from tunegate_api.judging.gate_error_rate import of_settings
 from tunegate_api.meta import find_condition
 from tunegate_api.v1alpha1 import EvalGateSpec
 from tunegate_api.v1alpha1.error_rate_status import RecordedErrorRate
@@ -80,7 +80,7 @@ def gate_view(gate: Gate, jobs: Sequence[Job]) -> GateView:
             thresholds.min_pass_rate if thresholds else None,
         ),
         records=tuple(_row(number, record, gate, uids) for number, record in reversed(records)),
-        error_rates=tuple(of_settings(gate.status.calibrations, spec, gate.status.digest) if spec else ()),
+        error_rates=tuple(of_settings(gate.status.error_rates, spec, gate.status.digest) if spec else ()),
         jobs=tuple(job for job in jobs if gate.name in _gates_of(job)),
     )
 

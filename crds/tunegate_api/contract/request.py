@@ -23,9 +23,9 @@ class GateRequest(StatusModel):
     golden cases in the training data."""
     safety_sha256: Sha256 | None = None
     """Digest of the safety set. None if the gate has none."""
-    calibrated_bases: list[Sha256] | None = None
+    measured_bases: list[Sha256] | None = None
     """Digests of the base models for which the error rate of the gate is known, with this golden set and
-    scoring. For other base models, the final gate measures it if the gate has `calibration`. None if it is
+    scoring. For other base models, the final gate measures it if the gate has `errorRate`. None if it is
     known for no base model."""
     last_published: PublishedVersion | None = None
     """The published version that checkpoints are compared with. The artifact is compared with this version,

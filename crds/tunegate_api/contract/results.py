@@ -79,7 +79,7 @@ class PlantedRegression(StatusModel):
     """One letter per golden case, see :mod:`tunegate_api.verdict.outcomes`."""
 
 
-class CalibrationOutcomes(StatusModel):
+class ErrorRateOutcomes(StatusModel):
     """Repeated evaluations of an artifact on a golden set, and evaluations of models that were made worse on
     purpose. The error rate of a gate is computed from them."""
 
@@ -101,11 +101,11 @@ class CalibrationOutcomes(StatusModel):
     """Duration of these evaluations."""
 
 
-class GateCalibrations(StatusModel):
-    """What ``tunegate gate calibrate`` measured, by the name of the gate."""
+class GateErrorRates(StatusModel):
+    """What ``tunegate gate error-rate`` measured, by the name of the gate."""
 
     sets: Mapped[CaseSet] = {}
-    outcomes: Mapped[CalibrationOutcomes] = {}
+    outcomes: Mapped[ErrorRateOutcomes] = {}
     problems: Mapped[str] = {}
     """Why gates could not be measured."""
 
@@ -116,8 +116,9 @@ class Results(StatusModel):
 
     sets: Mapped[CaseSet] = {}
     evaluations: Listed[Evaluation] = []
-    calibrations: Mapped[CalibrationOutcomes] | None = None
-    """Maps the name of a gate to the outcomes of its calibration. None if no gate was calibrated."""
+    error_rates: Mapped[ErrorRateOutcomes] | None = None
+    """Maps the name of a gate to the outcomes that its error rate is computed from. None if none was
+    measured."""
     last_published: LastPublished | None = None
     """The published versions that the artifact is compared with. None if the publish targets were not read
     yet, or contain no version."""
@@ -130,7 +131,7 @@ class Results(StatusModel):
         return Results(
             sets=self.sets | newer.sets,
             evaluations=list(by_key.values()),
-            calibrations={**(self.calibrations or {}), **(newer.calibrations or {})} or None,
+            error_rates={**(self.error_rates or {}), **(newer.error_rates or {})} or None,
             last_published=max(readings, key=lambda found: found.reading, default=None),
         )
 

@@ -56,10 +56,10 @@ def served_file(gate: str) -> str:
     return f"served-{golden_file(gate)}"
 
 
-def calibration_file(gate: str, run: str) -> str:
+def error_rate_file(gate: str, run: str) -> str:
     """Return the path, below the folder of the final gate, of the file with the results of one evaluation
     that measures a gate's error rate, such as ``repeat 1``."""
-    return f"calibration/{gate}/{run.replace(' ', '-')}.json"
+    return f"error-rate/{gate}/{run.replace(' ', '-')}.json"
 
 
 class Workspace:

@@ -11,7 +11,7 @@ from fractions import Fraction
 from tunegate_api.contract.request import GateRequest, Request
 from tunegate_api.contract.results import Evaluation, HeldOutSplit, Results, Subject, golden_set, task_set
 from tunegate_api.judging.artifact_baselines import baselines_of_artifact, last_published, shown_version
-from tunegate_api.judging.gate_calibration import JudgedErrorRate, judge_calibration
+from tunegate_api.judging.gate_error_rate import JudgedErrorRate, judge_error_rate
 from tunegate_api.judging.gate_safety import GateSafety, judge_gate_safety
 from tunegate_api.meta import exact
 from tunegate_api.v1alpha1.finetunejob import TaskMetric
@@ -62,7 +62,7 @@ class GateJudgement:
     safety: GateSafety | None = None
     """The results on the safety set, whose findings are part of ``verdict``. None if the gate has no safety
     set, and for a checkpoint that is not evaluated on it."""
-    calibration: JudgedErrorRate | None = None
+    error_rate: JudgedErrorRate | None = None
     """The error rate of the gate, whose finding is part of ``verdict``. None for a checkpoint, and if the job
     does not measure it."""
 
@@ -277,14 +277,14 @@ def _judge_gate(
     if is_final or gate.safety_at_checkpoints:
         base = base_evaluation(request, results, safety_set(gate.name), evaluation.subject)
         safety = judge_gate_safety(gate, results, evaluation, base)
-    calibration = judge_calibration(gate, results, cases) if is_final else None
+    error_rate = judge_error_rate(gate, results, cases) if is_final else None
     if parts:
         finding = RuleFinding("sealed", VerdictState.PASSED, parts.text)
         verdict = replace(verdict, findings=(*verdict.findings, finding))
     if safety:
         verdict = replace(verdict, findings=(*verdict.findings, *safety.verdict.findings))
-    if calibration:
-        verdict = replace(verdict, findings=(*verdict.findings, calibration.finding))
+    if error_rate:
+        verdict = replace(verdict, findings=(*verdict.findings, error_rate.finding))
     return GateJudgement(
         name=gate.name,
         cases=cases,
@@ -296,7 +296,7 @@ def _judge_gate(
         counted=counted,
         parts=parts,
         safety=safety,
-        calibration=calibration,
+        error_rate=error_rate,
     )
 
 

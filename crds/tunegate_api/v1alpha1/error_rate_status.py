@@ -57,7 +57,7 @@ class ErrorRate(StatusModel):
     """Number of golden cases whose outcome changed between evaluations of the same model."""
     flaky_cases: Annotated[list[Annotated[str, Field(max_length=64)]], Field(max_length=MAX_FLAKY_CASES)] = []
     """Ids of the first of these cases, at most 20 for all gates of a job. An EvalGate lists them only for its
-    newest calibration."""
+    newest error rate."""
     evaluations: int = 0
     """Number of additional evaluations of the golden set."""
     seconds: int = 0

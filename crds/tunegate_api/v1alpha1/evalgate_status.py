@@ -26,7 +26,7 @@ MAX_RECENT_LOOKS = 8
 """Maximum number of jobs in status that were counted last."""
 MAX_RUNNING_LOOKS = 4
 """Maximum number of them that run. Further running jobs are counted when they end."""
-MAX_CALIBRATIONS = 3
+MAX_ERROR_RATES = 3
 """Maximum number of measured error rates in status, of 900 bytes each without the ids of cases, so that
 status stays below 32 KiB."""
 
@@ -206,7 +206,7 @@ class EvalGateStatus(StatusModel):
     A pod reuses a baseline that is listed here or in the status of the pod's job. All other baselines are
     measured again."""
 
-    calibrations: Annotated[list[RecordedErrorRate], Field(max_length=MAX_CALIBRATIONS)] = []
+    error_rates: Annotated[list[RecordedErrorRate], Field(max_length=MAX_ERROR_RATES)] = []
     """Error rates that jobs with this gate measured, starting with the newest job. There is one for each base
     model, golden set, scoring and thresholds, at most 3."""
     error_rate: Annotated[str, Field(max_length=256)] | None = None

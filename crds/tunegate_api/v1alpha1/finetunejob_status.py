@@ -349,7 +349,7 @@ class FineTuneJobStatus(StatusModel):
     """The published version, with one entry per publish target."""
     baselines: Annotated[list[BaselineDigest], Field(max_length=MAX_BASELINES)] = []
     """Digests of the files in the baseline cache that pods of this job wrote or used, newest last."""
-    calibrations: Annotated[list[JobErrorRate], Field(max_length=8)] = []
+    error_rates: Annotated[list[JobErrorRate], Field(max_length=8)] = []
     """Error rates of gates that this job measured. Later jobs with the same base model do not measure them
     again."""
     stop: Stop | None = None

@@ -10,8 +10,8 @@ from tunegate_operator.engine.cluster import Key, Object
 from tunegate_operator.engine.controller import Decision, Event, UnreadableStatusError, View, parse_status
 from tunegate_operator.engine.problems import problems_of
 from tunegate_operator.evalgate.baselines import with_baselines
-from tunegate_operator.evalgate.calibrations import with_calibrations
 from tunegate_operator.evalgate.decide import decide, refuse
+from tunegate_operator.evalgate.error_rates import with_error_rates
 from tunegate_operator.evalgate.jobs import index_job
 from tunegate_operator.evalgate.looks import has_new_looks
 from tunegate_operator.evalgate.observe import Unreadable, observe
@@ -95,6 +95,6 @@ def _has_news(gate: Object, job: Object) -> bool:
         return False
     return (
         with_baselines(known.baselines, [job]) != known.baselines
-        or with_calibrations(known.calibrations, name, [job]) != known.calibrations
+        or with_error_rates(known.error_rates, name, [job]) != known.error_rates
         or has_new_looks(known.looks, name, job)
     )

@@ -17,7 +17,7 @@ from tunegate_api.cases.golden import (
 from tunegate_api.cases.safety_cases import SafetyCase, too_few
 from tunegate_api.contract.bar import bar_of_safety_set, checkpoint_bar, final_bar
 from tunegate_api.contract.digests import sha256_text
-from tunegate_api.judging.gate_calibration import error_rate_text, low_detection, of_settings
+from tunegate_api.judging.gate_error_rate import error_rate_text, low_detection, of_settings
 from tunegate_api.meta import (
     ConditionStatus,
     ObjectMeta,
@@ -55,7 +55,7 @@ def decide(observed: ObservedGate, now: datetime) -> Decided:
     # Looks are counted together with the records, to save a write of the status.
     known = {
         "baselines": list(observed.baselines),
-        "calibrations": list(observed.calibrations),
+        "error_rates": list(observed.error_rates),
         "looks": status.looks if actions else with_message(observed.looks, status.records),
     }
     status = status.model_copy(update=known)
@@ -121,7 +121,7 @@ def _judge_error_rate(
     """Return the newest error rate of a gate in words, and why the gate is not ready if this error rate is
     below `minDetection`."""
     spec = observed.gate.spec
-    measured = of_settings(status.calibrations, spec, sets.digest) if spec.error_rate else []
+    measured = of_settings(status.error_rates, spec, sets.digest) if spec.error_rate else []
     if not measured:
         return None, None
     text = error_rate_text(measured[0], final_bar(spec.thresholds).drop.limit)

@@ -18,7 +18,7 @@ LATE = timedelta(minutes=1)
 another worker wrote its status, or a leader whose clock differs."""
 _RUNNING = "~"
 """The position of a job that has not ended. It sorts after all times."""
-_RECORDED = ("baselines", "calibrations", "checkpoints", "final")
+_RECORDED = ("baselines", "errorRates", "checkpoints", "final")
 """The fields in the status of a job from which a gate records something."""
 
 

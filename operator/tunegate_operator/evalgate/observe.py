@@ -34,7 +34,7 @@ from tunegate_operator.engine.controller import View
 from tunegate_operator.engine.objects import moment
 from tunegate_operator.engine.owners import Owner
 from tunegate_operator.evalgate.baselines import with_baselines
-from tunegate_operator.evalgate.calibrations import with_calibrations
+from tunegate_operator.evalgate.error_rates import with_error_rates
 from tunegate_operator.evalgate.jobs import read_new_jobs
 from tunegate_operator.evalgate.looks import counted_until, with_looks
 from tunegate_operator.evalgate.records import baseline_jobs, read_records
@@ -93,7 +93,7 @@ class ObservedGate:
     """Cached baselines that jobs with this gate measured or used, including deleted jobs."""
     looks: Looks | None = None
     """How often jobs evaluated models on the golden set, including deleted jobs."""
-    calibrations: tuple[RecordedErrorRate, ...] = ()
+    error_rates: tuple[RecordedErrorRate, ...] = ()
     """Error rates of this gate that jobs measured, including deleted jobs."""
     is_more: bool = False
     """Whether further ended jobs are left for the next decision."""
@@ -104,7 +104,7 @@ def observe(gate: EvalGate, view: View) -> ObservedGate:
     golden, safety, recorded = texts["golden"], texts.get("safety"), read_records(gate.metadata, view)
     if isinstance(golden, Missing):
         status = gate.status
-        known = tuple(status.baselines), status.looks, tuple(status.calibrations)
+        known = tuple(status.baselines), status.looks, tuple(status.error_rates)
         return ObservedGate(gate, golden, safety, (), recorded, (), *known)
     read = golden.sha256 if isinstance(golden, Pinned) else sha256_text(golden)
     digest = gate.spec.golden.sha256 or read  # a changed set that is not the pinned one starts no new count
@@ -122,7 +122,7 @@ def observe(gate: EvalGate, view: View) -> ObservedGate:
         tuple(record for record in found if isinstance(record, Unreadable)),
         tuple(with_baselines(gate.status.baselines, jobs)),
         with_looks(gate.status.looks, gate.metadata.name, digest, jobs, view),
-        tuple(with_calibrations(gate.status.calibrations, gate.metadata.name, jobs)),
+        tuple(with_error_rates(gate.status.error_rates, gate.metadata.name, jobs)),
         is_more,
     )
 

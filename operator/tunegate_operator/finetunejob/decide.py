@@ -277,7 +277,7 @@ def _ensure_gate_passed(run: Run, stage: str, best_step: int) -> bool:
     if final is None or _is_error_rate_expected(run, step):
         await_report(run, step)
         return False
-    draft.set(final=final, calibrations=measured_error_rates(run.request, run.results))
+    draft.set(final=final, error_rates=measured_error_rates(run.request, run.results))
     decision = draft.status.verdict_decision
     if may_publish(run.request, final.verdict, final.verdict_digest, decision):
         return True

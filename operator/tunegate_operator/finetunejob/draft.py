@@ -67,7 +67,7 @@ class StatusChanges(TypedDict, total=False):
     verdict_decision: VerdictDecision | None
     published: list[Published]
     baselines: list[BaselineDigest]
-    calibrations: list[JobErrorRate]
+    error_rates: list[JobErrorRate]
     stop: Stop | None
     decisions: list[StopDecision]
     failure: Failure | None

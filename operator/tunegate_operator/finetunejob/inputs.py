@@ -7,7 +7,7 @@ from datetime import timedelta
 from tunegate_api.contract.digests import canonical_json, sha256_text
 from tunegate_api.contract.published import PublishedVersion
 from tunegate_api.contract.request import GateRequest, Request, StartRequest
-from tunegate_api.judging.gate_calibration import calibrated_bases
+from tunegate_api.judging.gate_error_rate import measured_bases
 from tunegate_api.meta import Sha256, find_condition
 from tunegate_api.v1alpha1 import EvalGate
 from tunegate_api.v1alpha1.finetunejob_status import Failure, Phase, Reason
@@ -238,7 +238,7 @@ def _make_request(observed: ObservedJob, trainer_image: str, left_out: dict[str,
                 golden_sha256=gate.status.digest or "",
                 required=observed.required_gates.includes(name),
                 safety_sha256=gate.status.safety_digest if gate.spec.safety else None,
-                calibrated_bases=calibrated_bases(gate),
+                measured_bases=measured_bases(gate),
                 last_published=_last_published(gate, uris),
             )
             for name, gate in observed.gates.items()

@@ -74,7 +74,7 @@ def measured_error_rates(request: Request, results: Results) -> list[JobErrorRat
     """Return the error rates of gates that the job measured. The gates share the room for flaky cases."""
     judged = judgement.judge_final(request, results)
     gates = judged.gates if judged else ()
-    found = {g.name: g.calibration.error_rate for g in gates if g.calibration and g.calibration.error_rate}
+    found = {g.name: g.error_rate.error_rate for g in gates if g.error_rate and g.error_rate.error_rate}
     shown = MAX_FLAKY_CASES // max(1, len(found))
     return [
         JobErrorRate.model_validate(
@@ -89,8 +89,8 @@ def lacks_error_rate(request: Request, results: Results) -> bool:
     attempt reported it for other outcomes. Gates in a dry run are ignored: they block nothing."""
     judged = judgement.judge_final(request, results)
     return any(
-        gate.calibration is not None
-        and gate.calibration.finding.state is VerdictState.ERROR
+        gate.error_rate is not None
+        and gate.error_rate.finding.state is VerdictState.ERROR
         and gate.verdict.state is VerdictState.ERROR
         and not gate.dry_run
         for gate in (judged.gates if judged else ())

@@ -10,7 +10,7 @@ from typing import TypeVar
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from pydantic import ValidationError
 
-from tunegate_api.judging.gate_calibration import of_settings
+from tunegate_api.judging.gate_error_rate import of_settings
 from tunegate_api.meta import find_condition
 from tunegate_api.v1alpha1 import EvalGateSpec, EvalGateStatus, FineTuneJobStatus
 from tunegate_api.v1alpha1.error_rate_status import RecordedErrorRate
@@ -270,7 +270,7 @@ def _error_rate(obj: Object, status: EvalGateStatus) -> list[RecordedErrorRate]:
         spec = EvalGateSpec.model_validate(obj.get("spec"))
     except ValidationError:
         return []
-    return of_settings(status.calibrations, spec, status.digest)[:1]
+    return of_settings(status.error_rates, spec, status.digest)[:1]
 
 
 def phase_and_reason(status: FineTuneJobStatus) -> tuple[str, str]:

@@ -96,9 +96,9 @@ class Sender:
             raise ForeignReportError(
                 f"results: the report has sets of cases, which a pod of role {report.role} must not report"
             )
-        if report.results.calibrations and report.role is not Role.GATE:
+        if report.results.error_rates and report.role is not Role.GATE:
             raise ForeignReportError(
-                f"results: the report has calibrations, which a pod of role {report.role} must not report"
+                f"results: the report has error rates, which a pod of role {report.role} must not report"
             )
         if report.results.last_published and report.role not in (Role.GATE, Role.PUBLISH):
             raise ForeignReportError(

@@ -41,7 +41,7 @@ from support.judgements.results import (
 )
 from tunegate_api.cases.probes import ProbeCounts, RefusalProbeCounts
 from tunegate_api.contract.plan import CalibrationCounts
-from tunegate_api.judging.calibration import error_rates
+from tunegate_api.judging.error_rate import error_rates
 from tunegate_api.judging.judge_model import assess_calibration
 from tunegate_api.v1alpha1.data import Calibration
 from tunegate_api.verdict.best import Candidate, select_best

@@ -13,7 +13,7 @@ from typing import Any
 from tunegate_api.contract.digests import sha256_text
 from tunegate_api.contract.published import LastPublished, PublishedVersion
 from tunegate_api.contract.request import GateRequest, Request
-from tunegate_api.contract.results import CalibrationOutcomes, Evaluation, PlantedRegression, Results, Subject
+from tunegate_api.contract.results import ErrorRateOutcomes, Evaluation, PlantedRegression, Results, Subject
 from tunegate_api.v1alpha1.data import Data, Source
 from tunegate_api.v1alpha1.evalgate import EvalGateSpec
 from tunegate_api.v1alpha1.finetunejob import FineTuneJobSpec, GateReference, ModelSource, Storage, TaskMetric
@@ -93,8 +93,8 @@ def published(record: Record) -> PublishedVersion:
     )
 
 
-def calibration(record: Record, scoring: str) -> CalibrationOutcomes:
-    return CalibrationOutcomes(
+def calibration(record: Record, scoring: str) -> ErrorRateOutcomes:
+    return ErrorRateOutcomes(
         golden_sha256=record["sha256"],
         base_digest=digest(record["base"]) or "",
         scoring=scoring if record["sameScoring"] else "other",
@@ -112,7 +112,7 @@ def gate(name: str, record: Record) -> GateRequest:
         spec=_gate_spec(json.dumps(record["spec"], sort_keys=True)),
         golden_sha256=record["sha256"],
         safety_sha256=record.get("safetySha256"),
-        calibrated_bases=None if bases is None else [digest(base) or "" for base in bases],
+        measured_bases=None if bases is None else [digest(base) or "" for base in bases],
         last_published=None if last is None else published(last),
     )
 
@@ -176,7 +176,7 @@ def results(record: Record, request: Request) -> Results:
     return Results.model_construct(
         sets={name: case_set(each) for name, each in record["sets"].items()},
         evaluations=[evaluation(each) for each in record["evaluations"]],
-        calibrations={
+        error_rates={
             name: calibration(each, scoring.get(name, "")) for name, each in record["calibrations"].items()
         }
         if "calibrations" in record

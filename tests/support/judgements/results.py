@@ -11,6 +11,9 @@ from tunegate_api.verdict.outcomes import RuleFinding, Verdict
 from tunegate_api.verdict.safety import Axis, SafetyVerdict
 from tunegate_api.verdict.stop_rule import Assessment
 
+RECORDED = {"errorRate": "calibration"}
+"""The names of rules in the recorded judgements, where they differ from those of today."""
+
 
 class Words(str):
     """A message. It is compared apart from states and numbers."""
@@ -28,7 +31,7 @@ def percent(value: float) -> str:
 
 
 def finding(found: RuleFinding) -> list[Any]:
-    return [found.rule, str(found.state), Words(found.message)]
+    return [RECORDED.get(found.rule, found.rule), str(found.state), Words(found.message)]
 
 
 def verdict(found: Verdict) -> dict[str, Any]:
@@ -83,7 +86,7 @@ def judgement(found: Judgement) -> dict[str, Any]:
 
 
 def _gate(found: GateJudgement) -> dict[str, Any]:
-    parts, measured = found.parts, found.calibration and found.calibration.error_rate
+    parts, measured = found.parts, found.error_rate and found.error_rate.error_rate
     described = verdict(found.verdict) | {
         "baselines": found.baselines,
         "skipped": sorted(found.skipped),

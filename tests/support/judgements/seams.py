@@ -220,7 +220,7 @@ SEAMS: Mapping[str, Mapping[str, Seam]] = {
     f"{_VERDICT}.safety": {"judge_safety": _safety},
     f"{_VERDICT}.stop_rule": {"assess_checkpoint": _golden_stop, "assess_values": _values},
     f"{_VERDICT}.safety_stop_rule": {"assess_safety": _safety_stop},
-    f"{_JUDGING}.calibration": {"error_rates": _error_rate},
+    f"{_JUDGING}.error_rate": {"error_rates": _error_rate},
     f"{_VERDICT}.best": {"select_best": _select},
     f"{_JUDGING}.judge_model": {"assess_calibration": _agreement},
     "tunegate_trainer.artifacts.history": {"strictest": _strictest},

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from tunegate_api.contract.published import PublishedVersion
     from tunegate_api.contract.request import GateRequest, Request
-    from tunegate_api.contract.results import CalibrationOutcomes, Evaluation, Results
+    from tunegate_api.contract.results import ErrorRateOutcomes, Evaluation, Results
     from tunegate_api.verdict.bar import Bar, SafetyBar
     from tunegate_api.verdict.outcomes import Baseline, CaseSet
 
@@ -94,7 +94,7 @@ def published(version: PublishedVersion) -> dict[str, Any]:
     )
 
 
-def calibration(found: CalibrationOutcomes, scoring: str, labels: Labels) -> dict[str, Any]:
+def calibration(found: ErrorRateOutcomes, scoring: str, labels: Labels) -> dict[str, Any]:
     return {
         "sha256": found.golden_sha256,
         "base": labels.of(found.base_digest),
@@ -106,7 +106,7 @@ def calibration(found: CalibrationOutcomes, scoring: str, labels: Labels) -> dic
 
 
 def gate(gate: GateRequest, labels: Labels) -> dict[str, Any]:
-    last, bases = gate.last_published, gate.calibrated_bases
+    last, bases = gate.last_published, gate.measured_bases
     return _given(
         spec=_spec(gate),
         sha256=gate.golden_sha256,
@@ -162,11 +162,11 @@ def job(
         taskMetrics=[_metric(metric.to_wire()) for metric in spec.task_metrics],
         sets={name: case_set(each) for name, each in results.sets.items()},
         evaluations=[_evaluation(each, labels if is_calibrated else None) for each in evaluations],
-        calibrations=results.calibrations
+        calibrations=results.error_rates
         and {
-            each.name: calibration(results.calibrations[each.name], each.spec.scoring, labels)
+            each.name: calibration(results.error_rates[each.name], each.spec.scoring, labels)
             for each in request.gates
-            if each.name in results.calibrations
+            if each.name in results.error_rates
         },
         lastPublished=read and {name: published(each) for name, each in read.versions.items()},
     )

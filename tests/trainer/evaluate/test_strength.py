@@ -8,7 +8,7 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
 
-from tunegate_trainer.evaluate.calibration.strength import NotComparableError, at_strength
+from tunegate_trainer.evaluate.error_rate.strength import NotComparableError, at_strength
 from tunegate_trainer.models.loading import load_base
 
 CPU = torch.device("cpu")

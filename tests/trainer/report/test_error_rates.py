@@ -7,7 +7,7 @@ import pytest
 
 from support.job_folder import BASE_DIGEST, GATE, JobFolder
 from support.report_page import BASE, GOOD, page, text_of, train
-from tunegate_api.contract.results import CalibrationOutcomes, PlantedRegression
+from tunegate_api.contract.results import ErrorRateOutcomes, PlantedRegression
 from tunegate_trainer.roles.publish import run
 
 
@@ -19,8 +19,8 @@ def job(tmp_path: Path) -> JobFolder:
     return job
 
 
-def measured(job: JobFolder) -> CalibrationOutcomes:
-    return CalibrationOutcomes(
+def measured(job: JobFolder) -> ErrorRateOutcomes:
+    return ErrorRateOutcomes(
         golden_sha256=job.golden_sha256,
         base_digest=BASE_DIGEST,
         scoring=job.request.gates[0].spec.scoring,
@@ -33,7 +33,7 @@ def measured(job: JobFolder) -> CalibrationOutcomes:
 
 
 def test_report_shows_detection_rates_false_alarms_and_flaky_cases(job: JobFolder) -> None:
-    job.write_gate(base=(BASE, "p" * 10), final=(GOOD, "p" * 10), calibration=measured(job))
+    job.write_gate(base=(BASE, "p" * 10), final=(GOOD, "p" * 10), error_rate=measured(job))
     html = page(job)
     text = text_of(html)
     assert "Error rate of the gates" in text
@@ -51,11 +51,11 @@ def test_report_without_a_measured_error_rate_has_no_section(job: JobFolder) -> 
 
 
 def test_evidence_has_the_error_rate(job: JobFolder) -> None:
-    digest = job.write_gate(base=(BASE, "p" * 10), final=(GOOD, "p" * 10), calibration=measured(job))
+    digest = job.write_gate(base=(BASE, "p" * 10), final=(GOOD, "p" * 10), error_rate=measured(job))
     (job.root / "volumes" / "models").mkdir(parents=True)
     run(job.context(digest=digest))
     (written,) = (job.root / "volumes").rglob("evidence/verdict.json")
     (gate,) = json.loads(written.read_text())["gates"]
     assert gate["errorRate"]["flakyCases"] == ["case-0"]
     assert gate["errorRate"]["detection"][1]["points"] == "5"
-    assert gate["findings"][-1]["rule"] == "calibration"
+    assert gate["findings"][-1]["rule"] == "errorRate"

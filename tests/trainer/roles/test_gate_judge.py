@@ -145,7 +145,7 @@ def test_error_rate_costs_no_requests_for_outputs_that_are_known(root, judge, gu
     judge.bodies.clear()
     guardrail.bodies.clear()
     calibrate(root)
-    found = run_gate(root).calibrations
+    found = run_gate(root).error_rates
     assert found is not None
     assert found["orders"].repeats == [found["orders"].reference] * 2
     assert judge.bodies == []
@@ -165,7 +165,7 @@ def test_judge_that_gives_no_scores_leaves_the_error_rate_unknown(root, judge, m
 
     monkeypatch.setattr(Context, "send_report", fail_from_then_on)
     judged = run_gate(root)
-    assert judged.calibrations is None
+    assert judged.error_rates is None
     assert judged.verdict is VerdictState.PASSED
     assert (
         "the error rate of gate orders is not known: 25 cases of repeat 1 could not be scored" in caplog.text

@@ -159,13 +159,13 @@ def test_gate_counts_that_differ_from_the_gate_report_are_refused(job: JobFolder
         run(job.context(digest=digest))
 
 
-def test_calibration_that_differs_from_the_gate_report_is_refused(job: JobFolder) -> None:
+def test_error_rate_that_differs_from_the_gate_report_is_refused(job: JobFolder) -> None:
     digest = job.write_gate(base=PASSING["base"], final=PASSING["final"])
     path = job.workspace / job.paths.outbox / "gate.json"
     report, perfect = json.loads(path.read_text()), {"name": "strength 0.5", "outcomes": "f" * 20}
     forged = {"reference": PASSING["final"][0], "repeats": [PASSING["final"][0]] * 4, "planted": [perfect]}
     same = {"goldenSha256": job.golden_sha256, "baseDigest": "b" * 64, "scoring": "s"}
-    report["results"]["calibrations"] = {GATE: forged | same}
+    report["results"]["errorRates"] = {GATE: forged | same}
     path.write_text(json.dumps(report))
     with pytest.raises(UserError, match="differ, so one of these files was changed"):
         run(job.context(digest=digest))

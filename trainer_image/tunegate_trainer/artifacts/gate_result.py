@@ -3,7 +3,7 @@
 from tunegate_api.cases.probes import ProbeCounts, RefusalProbeCounts
 from tunegate_api.contract.plan import CalibrationCounts
 from tunegate_api.contract.published import PublishedVersion
-from tunegate_api.contract.results import CalibrationOutcomes, Evaluation
+from tunegate_api.contract.results import ErrorRateOutcomes, Evaluation
 from tunegate_api.judging.judgement import Judgement
 from tunegate_api.meta import Sha256, StatusModel
 from tunegate_api.v1alpha1.evalgate import Generation
@@ -91,7 +91,7 @@ class GateRoleResult(StatusModel):
     """The guardrail of each gate that has one, by the name of the gate."""
     safety_judges: dict[str, UsedServer] = {}
     """The judge model of each safety set that one scores, by the name of the gate."""
-    calibrations: dict[str, CalibrationOutcomes] | None = None
+    error_rates: dict[str, ErrorRateOutcomes] | None = None
     """The outcomes from which the error rate of each gate is computed, by the name of the gate. None if no
     error rate was measured."""
     evaluations: list[Evaluation]

@@ -241,7 +241,7 @@ def _gate_evidence(gate: GateJudgement, measured: GateRoleResult) -> GateEvidenc
         judge=measured.judges.get(gate.name),
         guardrail=measured.guardrails.get(gate.name),
         safety=safety_evidence(gate, measured),
-        error_rate=gate.calibration.error_rate if gate.calibration else None,
+        error_rate=gate.error_rate.error_rate if gate.error_rate else None,
         dry_run=gate.dry_run,
         verdict=verdict.state,
         findings=[FindingEvidence(rule=f.rule, state=f.state, message=f.message) for f in verdict.findings],

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from tunegate_api.duration import duration_text
-from tunegate_api.judging.gate_calibration import error_rate_text
+from tunegate_api.judging.gate_error_rate import error_rate_text
 from tunegate_api.judging.judgement import Judgement
 from tunegate_api.meta import exact, summarize
 from tunegate_api.v1alpha1.error_rate_status import MAX_FLAKY_CASES, ErrorRate
@@ -42,9 +42,9 @@ def error_rates_of(job: Collected, judgement: Judgement | None) -> Sequence[Gate
     """Return the error rate of each gate that the job measured."""
     gates = judgement.gates if judgement else ()
     return [
-        _shown(job, gate.name, gate.calibration.error_rate)
+        _shown(job, gate.name, gate.error_rate.error_rate)
         for gate in gates
-        if gate.calibration and gate.calibration.error_rate
+        if gate.error_rate and gate.error_rate.error_rate
     ]
 
 

@@ -30,7 +30,7 @@ from tunegate_trainer.artifacts.build import (
 from tunegate_trainer.artifacts.gate_result import GateRoleResult, UsedServer, gate_verdicts
 from tunegate_trainer.artifacts.used_servers import used_guardrail, used_judge, used_safety_judge
 from tunegate_trainer.evaluate.baselines import BaselineCache
-from tunegate_trainer.evaluate.calibration.measure import calibrate
+from tunegate_trainer.evaluate.error_rate.measure import measure_error_rates
 from tunegate_trainer.evaluate.evaluate import Weights, as_evaluation, as_results, evaluate, write_cases
 from tunegate_trainer.evaluate.generate import device_name
 from tunegate_trainer.evaluate.golden_sets import golden_sets
@@ -178,7 +178,7 @@ def _measure_error_rates(context: Context, stage: str, step: int, writer: Writer
     it."""
     path = context.workspace / context.paths.gate / RESULT
     judged = GateRoleResult.model_validate_json(path.read_bytes())
-    found = calibrate(
+    found = measure_error_rates(
         context,
         judged,
         _unknown_error_rates(context),
@@ -187,13 +187,13 @@ def _measure_error_rates(context: Context, stage: str, step: int, writer: Writer
     )
     if not found.outcomes:
         return
-    results = context.report.results.model_copy(update={"calibrations": found.outcomes})
+    results = context.report.results.model_copy(update={"error_rates": found.outcomes})
     judgement = judge_final(context.request, results)
     if judgement is None:  # cannot happen: the artifact was just evaluated
         return
     changes = {"verdicts": gate_verdicts(judgement), "verdict": judgement.state}
     writer.check()
-    write_model(path, judged.model_copy(update={"calibrations": found.outcomes, **changes}))
+    write_model(path, judged.model_copy(update={"error_rates": found.outcomes, **changes}))
     context.send_report(results=results)
 
 
@@ -205,7 +205,7 @@ def _unknown_error_rates(context: Context) -> dict[str, int]:
     states = {gate.name: gate.verdict.state for gate in judgement.gates} if judgement else {}
     repeats = {}
     for gate in request.final_gates:
-        if gate.spec.error_rate is None or context.plan.model.digest in (gate.calibrated_bases or ()):
+        if gate.spec.error_rate is None or context.plan.model.digest in (gate.measured_bases or ()):
             continue
         if states.get(gate.name) in (VerdictState.PASSED, VerdictState.INCONCLUSIVE):
             repeats[gate.name] = gate.spec.error_rate.repeats

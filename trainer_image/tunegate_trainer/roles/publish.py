@@ -264,7 +264,7 @@ def read_gate_results(context: Context, digest: str) -> tuple[Results, GateRoleR
     outcomes = {e.key: (e.outcomes, e.counts) for e in measured.evaluations}
     compared = report.results.last_published.versions if report.results.last_published else {}
     unknown = [v for gate, v in compared.items() if v.rejudged and v not in measured.rejudged.get(gate, ())]
-    is_changed = report.results.calibrations != measured.calibrations
+    is_changed = report.results.error_rates != measured.error_rates
     reported_outcomes = {e.key: (e.outcomes, e.counts) for e in report.results.evaluations}
     if unknown or is_changed or outcomes != reported_outcomes:
         raise UserError(

@@ -9,8 +9,8 @@ from math import ceil, floor
 from tunegate_api.contract.bar import final_bar
 from tunegate_api.contract.digests import sha256_text
 from tunegate_api.contract.request import GateRequest
-from tunegate_api.contract.results import CalibrationOutcomes, Results, Subject, golden_set
-from tunegate_api.judging.calibration import ErrorRates, error_rates
+from tunegate_api.contract.results import ErrorRateOutcomes, Results, Subject, golden_set
+from tunegate_api.judging.error_rate import ErrorRates, error_rates
 from tunegate_api.meta import Sha256, exact
 from tunegate_api.v1alpha1 import EvalGate
 from tunegate_api.v1alpha1.error_rate_status import (
@@ -27,7 +27,7 @@ from tunegate_api.verdict.outcomes import CaseSet, RuleFinding, VerdictState, th
 from tunegate_api.verdict.power import cases_to_find
 
 MIN_DETECTION = "minDetection"
-CALIBRATION = "calibration"
+ERROR_RATE = "errorRate"
 """The name of the rule that states the error rate of a gate without `minDetection`. It always passes."""
 _COMPUTATION = 3
 """Version of the computation of error rates. Increase it when a change makes earlier rates wrong."""
@@ -52,19 +52,19 @@ def thresholds_digest(thresholds: Thresholds) -> str:
     return sha256_text(json.dumps(wire, sort_keys=True))[:12]
 
 
-def judge_calibration(gate: GateRequest, results: Results, cases: CaseSet) -> JudgedErrorRate | None:
+def judge_error_rate(gate: GateRequest, results: Results, cases: CaseSet) -> JudgedErrorRate | None:
     """Judge the error rate of a gate that a job measured.
 
-    Returns None if the gate has no calibration, or if the error rate is known for the base model of the job.
-    If `minDetection` is set and the error rate was not measured, the finding is an Error.
+    Returns None if the gate measures no error rate, or if the error rate is known for the base model of the
+    job. If `minDetection` is set and the error rate was not measured, the finding is an Error.
     """
     wanted = gate.spec.error_rate
     if wanted is None:
         return None
     bases = {found.digest for found in results.find(Subject.BASE)}
-    measured, problem = (results.calibrations or {}).get(gate.name), ""
+    measured, problem = (results.error_rates or {}).get(gate.name), ""
     if measured is None:
-        if bases & set(gate.calibrated_bases or ()):
+        if bases & set(gate.measured_bases or ()):
             return None
         problem = "no evaluations for it were reported"
     else:
@@ -78,7 +78,7 @@ def judge_calibration(gate: GateRequest, results: Results, cases: CaseSet) -> Ju
     shown = _error_rate(gate.spec, measured, rates)
     text = error_rate_text(shown, bar.drop.limit)
     if wanted.min_detection is None:
-        return JudgedErrorRate(RuleFinding(CALIBRATION, VerdictState.PASSED, text), shown)
+        return JudgedErrorRate(RuleFinding(ERROR_RATE, VerdictState.PASSED, text), shown)
     minimum = exact(wanted.min_detection)
     arithmetic = f"{text}; {detection_text(shown, bar.drop.limit, minimum)}"
     if (found := detection_at(shown, bar.drop.limit)) is None:
@@ -93,7 +93,7 @@ def judge_calibration(gate: GateRequest, results: Results, cases: CaseSet) -> Ju
 
 
 def _of_others(
-    gate: GateRequest, results: Results, measured: CalibrationOutcomes, bases: set[Sha256 | None]
+    gate: GateRequest, results: Results, measured: ErrorRateOutcomes, bases: set[Sha256 | None]
 ) -> str:
     """Return why the evaluations are not those of this job and its gate; empty if they are."""
     if measured.golden_sha256 != gate.golden_sha256 or measured.scoring != gate.spec.scoring:
@@ -109,11 +109,11 @@ def _of_others(
 def _not_measured(gate: GateRequest, problem: str) -> JudgedErrorRate:
     is_required = gate.spec.error_rate is not None and gate.spec.error_rate.min_detection is not None
     state = VerdictState.ERROR if is_required else VerdictState.PASSED
-    rule = MIN_DETECTION if is_required else CALIBRATION
+    rule = MIN_DETECTION if is_required else ERROR_RATE
     return JudgedErrorRate(RuleFinding(rule, state, f"the error rate was not measured: {problem}"))
 
 
-def _error_rate(spec: EvalGateSpec, measured: CalibrationOutcomes, rates: ErrorRates) -> ErrorRate:
+def _error_rate(spec: EvalGateSpec, measured: ErrorRateOutcomes, rates: ErrorRates) -> ErrorRate:
     return ErrorRate(
         base_digest=measured.base_digest,
         golden_sha256=measured.golden_sha256,
@@ -192,7 +192,7 @@ def current(gate: EvalGate) -> list[RecordedErrorRate]:
     """Return the error rates in the status of a gate that were measured with its golden set, its settings and
     its thresholds, from newest to oldest."""
     spec, status = gate.spec, gate.status
-    return of_settings(status.calibrations, spec, status.digest)
+    return of_settings(status.error_rates, spec, status.digest)
 
 
 def of_settings(
@@ -215,7 +215,7 @@ def low_detection(rate: ErrorRate, spec: EvalGateSpec, cases: int | None) -> str
     return f"{text}: {advice(bar, cases or 0, exact(minimum))}"
 
 
-def calibrated_bases(gate: EvalGate) -> list[Sha256] | None:
+def measured_bases(gate: EvalGate) -> list[Sha256] | None:
     """Return the digests of the base models for which the error rate of a gate is known; None if there are
     none. With `minDetection`, the detection rate at the limit must be known, and not be smaller."""
     if gate.spec.error_rate is None:

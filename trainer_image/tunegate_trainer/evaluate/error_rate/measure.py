@@ -13,15 +13,15 @@ from pydantic import ValidationError
 
 from tunegate_api.contract.digests import sha256_text
 from tunegate_api.contract.request import GateRequest
-from tunegate_api.contract.results import CalibrationOutcomes, PlantedRegression
-from tunegate_api.contract.workspace import calibration_file
+from tunegate_api.contract.results import ErrorRateOutcomes, PlantedRegression
+from tunegate_api.contract.workspace import error_rate_file
 from tunegate_api.meta import Sha256, StatusModel, shorten
 from tunegate_api.verdict.tiers import counted_cases
 from tunegate_trainer.artifacts.gate_result import GateRoleResult
-from tunegate_trainer.evaluate.calibration.answers import removed_refusals, shuffled_answers
-from tunegate_trainer.evaluate.calibration.artifact import Artifact
-from tunegate_trainer.evaluate.calibration.repeats import evaluate_again
-from tunegate_trainer.evaluate.calibration.strength import NotComparableError, at_strength
+from tunegate_trainer.evaluate.error_rate.answers import removed_refusals, shuffled_answers
+from tunegate_trainer.evaluate.error_rate.artifact import Artifact
+from tunegate_trainer.evaluate.error_rate.repeats import evaluate_again
+from tunegate_trainer.evaluate.error_rate.strength import NotComparableError, at_strength
 from tunegate_trainer.evaluate.evaluate import SetResult, evaluate, read_cases
 from tunegate_trainer.evaluate.golden_sets import golden_sets
 from tunegate_trainer.evaluate.sets import GOLDEN, GeneratedSet
@@ -45,10 +45,10 @@ class NotScoredError(Exception):
 
 
 @dataclass
-class Calibrated:
+class MeasuredErrorRates:
     """What was measured, by the name of the gate."""
 
-    outcomes: dict[str, CalibrationOutcomes] = field(default_factory=dict)
+    outcomes: dict[str, ErrorRateOutcomes] = field(default_factory=dict)
     problems: dict[str, str] = field(default_factory=dict)
     """Why gates could not be measured."""
 
@@ -61,26 +61,26 @@ class StoredRun(StatusModel):
     result: SetResult
 
 
-def calibrate(
+def measure_error_rates(
     context: Context,
     judged: GateRoleResult,
     repeats: Mapping[str, int],
     *,
     report: ReportActivity,
     check: Callable[[], None],
-) -> Calibrated:
+) -> MeasuredErrorRates:
     """Evaluate the artifact again on the golden sets of gates, and models that are worse. ``repeats`` has the
     number of repeated evaluations of the artifact by the name of the gate.
 
     ``judged`` and the outputs of the artifact are those of the final gate. A gate that cannot be measured has
     a problem instead of outcomes. ``check`` is called before each evaluation.
     """
-    artifact, found = Artifact(context, judged), Calibrated()
+    artifact, found = Artifact(context, judged), MeasuredErrorRates()
     progress = _EvaluationProgress(sum(map(_evaluations, repeats.values())), report, check)
     for name, count in repeats.items():
         try:
             gate = context.request.gate(name)
-            found.outcomes[name] = _Calibration(context, gate, artifact, progress).measure(count)
+            found.outcomes[name] = _Measurement(context, gate, artifact, progress).measure(count)
         except Exception as error:  # noqa: BLE001 - the verdict is known, and must not be lost
             found.problems[name] = _problem(error)
             logger.warning("the error rate of gate %s is not known: %s", name, found.problems[name])
@@ -125,7 +125,7 @@ class _EvaluationProgress:
         self.report(f"measuring the error rate of {name}, {number}/{self.total}", end)
 
 
-class _Calibration:
+class _Measurement:
     """The evaluations for one gate."""
 
     def __init__(
@@ -140,7 +140,7 @@ class _Calibration:
         (self._cases,) = golden_sets(context, artifact.tokenizer, [enforced])
         self._folder = context.workspace / context.paths.gate
 
-    def measure(self, repeats: int) -> CalibrationOutcomes:
+    def measure(self, repeats: int) -> ErrorRateOutcomes:
         """Return the outcomes of all evaluations. Raises an error if one of them cannot be measured."""
         cases, gate = self._cases, self._gate
         reference = read_cases(self._folder / cases.file)
@@ -165,7 +165,7 @@ class _Calibration:
         }
         planted = {**weaker, **{name: each for name, each in changed.items() if each}}
         generated = [*again, *weaker.values()]
-        return CalibrationOutcomes(
+        return ErrorRateOutcomes(
             golden_sha256=gate.golden_sha256,
             base_digest=self._context.plan.model.digest,
             scoring=gate.spec.scoring,
@@ -217,7 +217,7 @@ class _Calibration:
         return result
 
     def _path(self, name: str) -> Path:
-        return self._folder / calibration_file(self._gate.name, name)
+        return self._folder / error_rate_file(self._gate.name, name)
 
     def _key(self, name: str) -> Sha256:
         judged, plan = self._artifact.judged, self._context.plan

@@ -7,8 +7,8 @@ from random import Random
 
 import pytest
 
-from tunegate_api.contract.results import CalibrationOutcomes, PlantedRegression
-from tunegate_api.judging.calibration import MAX_REPEATS, ErrorRates, error_rates
+from tunegate_api.contract.results import ErrorRateOutcomes, PlantedRegression
+from tunegate_api.judging.error_rate import MAX_REPEATS, ErrorRates, error_rates
 from tunegate_api.verdict.bar import Bar, golden_bar
 from tunegate_api.verdict.comparison import passes
 from tunegate_api.verdict.golden import judge_golden
@@ -24,8 +24,8 @@ def case_set(total: int, group: int = 1) -> CaseSet:
 
 def measured(
     reference: str, repeats: list[str] | None = None, planted: list[str] | None = None
-) -> CalibrationOutcomes:
-    return CalibrationOutcomes(
+) -> ErrorRateOutcomes:
+    return ErrorRateOutcomes(
         golden_sha256=SHA,
         base_digest="b" * 64,
         scoring="settings",
@@ -138,7 +138,7 @@ def test_interval_covers_how_planted_regressions_differ():
 
 @pytest.mark.parametrize("policy", DropPolicy)
 def test_interval_covers_changes_by_chance_that_few_cases_do_not_show(policy: DropPolicy):
-    """No case changes in one calibration, and one of 60 cases does in the other."""
+    """No case changes in one measurement, and one of 60 cases does in the other."""
     reference, planted = "p" * 54 + "f" * 6, "f" * 9 + "p" * 45 + "f" * 6
     flipped = ["f" + reference[1:], *[reference] * 3]
     drop = Fraction(1, 2)
@@ -232,7 +232,7 @@ def test_same_outcomes_give_the_same_numbers():
         (measured("p" * 20, planted=["p"]), "1 outcomes of p0 were reported for 20 golden cases"),
     ],
 )
-def test_outcomes_that_cannot_be_used_are_named(outcomes: CalibrationOutcomes, problem: str):
+def test_outcomes_that_cannot_be_used_are_named(outcomes: ErrorRateOutcomes, problem: str):
     assert error_rates(case_set(20), golden_bar(), outcomes).problem == problem
 
 

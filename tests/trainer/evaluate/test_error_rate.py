@@ -7,14 +7,14 @@ import pytest
 from support.trainer_root import gate_spec
 from tunegate_api.v1alpha1.evalgate import Samples
 from tunegate_trainer.data.refusals import is_refusal
-from tunegate_trainer.evaluate.calibration import repeats
-from tunegate_trainer.evaluate.calibration.answers import (
+from tunegate_trainer.evaluate.error_rate import repeats
+from tunegate_trainer.evaluate.error_rate.answers import (
     COMPLIANT,
     derangement,
     removed_refusals,
     shuffled_answers,
 )
-from tunegate_trainer.evaluate.calibration.repeats import batch_size, evaluate_again
+from tunegate_trainer.evaluate.error_rate.repeats import batch_size, evaluate_again
 from tunegate_trainer.evaluate.evaluate import SetResult, evaluate, judge_outputs
 from tunegate_trainer.evaluate.golden_sets import golden_sets
 from tunegate_trainer.evaluate.sets import GOLDEN, GeneratedSet

@@ -40,7 +40,7 @@ from functools import lru_cache
 from math import floor, sqrt
 from random import Random
 
-from tunegate_api.contract.results import CalibrationOutcomes
+from tunegate_api.contract.results import ErrorRateOutcomes
 from tunegate_api.verdict.bar import Bar
 from tunegate_api.verdict.binomial import at_most, binomial
 from tunegate_api.verdict.comparison import passes
@@ -108,7 +108,7 @@ class ErrorRates:
 
 
 def error_rates(
-    cases: CaseSet, bar: Bar, outcomes: CalibrationOutcomes, also: tuple[Fraction, ...] = ()
+    cases: CaseSet, bar: Bar, outcomes: ErrorRateOutcomes, also: tuple[Fraction, ...] = ()
 ) -> ErrorRates:
     """Return the error rate of a gate with the golden set ``cases``, with the detection rates for the drops
     ``also`` in percentage points. The same input gives the same numbers in every program, and is computed
@@ -120,7 +120,7 @@ def error_rates(
 @lru_cache(maxsize=128)
 def _cached(cases_json: str, bar: Bar, outcomes_json: str, also: tuple[Fraction, ...]) -> ErrorRates:
     cases = CaseSet.model_validate_json(cases_json)
-    outcomes = CalibrationOutcomes.model_validate_json(outcomes_json)
+    outcomes = ErrorRateOutcomes.model_validate_json(outcomes_json)
     if problem := _problem(cases, bar, outcomes):
         return ErrorRates(problem)
     counted = counted_cases(cases, bar)
@@ -145,7 +145,7 @@ def _cached(cases_json: str, bar: Bar, outcomes_json: str, also: tuple[Fraction,
     )
 
 
-def _problem(cases: CaseSet, bar: Bar, outcomes: CalibrationOutcomes) -> str:
+def _problem(cases: CaseSet, bar: Bar, outcomes: ErrorRateOutcomes) -> str:
     """Return why the error rate cannot be computed; empty if it can."""
     named = {"the reference": outcomes.reference}
     named |= {f"repeat {number}": letters for number, letters in enumerate(outcomes.repeats, start=1)}

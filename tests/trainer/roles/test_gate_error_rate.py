@@ -10,16 +10,16 @@ import pytest
 
 from support.trainer_root import ALL_WEIGHTS, STAGE, TrainerRoot, gate_spec, golden_cases
 from tunegate_api.contract.process import ROOT_VARIABLE, ExitCode, Outcome, Role
-from tunegate_api.contract.results import CalibrationOutcomes, Subject
+from tunegate_api.contract.results import ErrorRateOutcomes, Subject
 from tunegate_api.verdict.outcomes import PASS, VerdictState
 from tunegate_trainer.artifacts.gate_result import GateRoleResult
-from tunegate_trainer.evaluate.calibration import measure
+from tunegate_trainer.evaluate.error_rate import measure
 from tunegate_trainer.main import main
 from tunegate_trainer.process.context import Context
 from tunegate_trainer.process.errors import CudaOutOfMemoryError, StorageError
 from tunegate_trainer.process.files import read_manifest, verify
 from tunegate_trainer.process.interruption import Interrupted
-from tunegate_trainer.roles import calibrate as calibrate_role
+from tunegate_trainer.roles import error_rate as error_rate_role
 from tunegate_trainer.roles import train as train_role
 
 pytestmark = pytest.mark.model
@@ -74,8 +74,8 @@ def written(root: TrainerRoot) -> GateRoleResult:
     return GateRoleResult.model_validate_json((root.workspace / root.paths.gate / "result.json").read_bytes())
 
 
-def measured(root: TrainerRoot) -> CalibrationOutcomes:
-    found = gate(root).calibrations
+def measured(root: TrainerRoot) -> ErrorRateOutcomes:
+    found = gate(root).error_rates
     assert found is not None
     return found["orders"]
 
@@ -122,7 +122,7 @@ def test_repeats_and_weaker_models_are_measured_and_reported(kind, request, copi
     assert found.evaluations == EVALUATIONS
     assert found.seconds > 0
     report = root.report(Role.GATE)
-    assert report.results.calibrations == {"orders": found}
+    assert report.results.error_rates == {"orders": found}
     assert report.results.evaluations == written(root).evaluations
     assert report.outcome is Outcome.COMPLETED
 
@@ -142,18 +142,18 @@ def test_artifact_on_disk_is_unchanged_after_its_error_rate_is_measured(whole, c
     artifact = root.workspace / root.paths.model
     assert not verify(artifact)
     assert read_manifest(artifact).digest == judged.artifact
-    assert (root.workspace / root.paths.gate / "calibration" / "orders" / "strength-0.5.json").exists()
+    assert (root.workspace / root.paths.gate / "error-rate" / "orders" / "strength-0.5.json").exists()
 
 
 def test_gate_with_a_known_error_rate_is_not_measured_again(root, activities):
     digest = root.context().plan.model.digest
-    change_request(root, lambda each: each.update(calibratedBases=[digest]))
-    assert gate(root).calibrations is None
+    change_request(root, lambda each: each.update(measuredBases=[digest]))
+    assert gate(root).error_rates is None
     assert not activities
 
 
 def test_other_base_models_do_not_make_an_error_rate_known(root):
-    change_request(root, lambda each: each.update(calibratedBases=["0" * 64]))
+    change_request(root, lambda each: each.update(measuredBases=["0" * 64]))
     assert measured(root).evaluations == EVALUATIONS
 
 
@@ -161,7 +161,7 @@ def test_gate_that_the_artifact_fails_is_not_measured(root, activities):
     change_request(root, lambda each: each["spec"].update(thresholds={"mustPass": ["case-0", "none"]}))
     judged = gate(root)
     assert judged.verdict is not VerdictState.PASSED
-    assert judged.calibrations is None
+    assert judged.error_rates is None
     assert not activities
 
 
@@ -169,7 +169,7 @@ def test_verdict_depends_on_the_measured_detection(root):
     """The weaker models pass all cases, so it is not known which share of worse models the gate finds."""
     change_request(root, lambda each: each["spec"]["errorRate"].update(minDetection="0.8"))
     judged = gate(root)
-    assert judged.calibrations is not None
+    assert judged.error_rates is not None
     assert judged.verdict is VerdictState.INCONCLUSIVE
     assert "the planted regressions are worse by at most 0.0 points" in judged.verdicts[0].message
 
@@ -199,7 +199,7 @@ def test_fault_while_measuring_keeps_the_verdict(root, monkeypatch, caplog, erro
     monkeypatch.setattr(measure, "at_strength", fail)
     judged = gate(root)
     assert judged.verdict is VerdictState.PASSED
-    assert judged.calibrations is None
+    assert judged.error_rates is None
     assert root.report(Role.GATE).outcome is Outcome.COMPLETED
     assert f"the error rate of gate orders is not known: {measure._problem(error)}" in caplog.text
 
@@ -226,7 +226,7 @@ def test_finished_evaluations_are_not_repeated_after_an_interruption(root, monke
 
 def test_stored_evaluations_of_another_model_are_not_used(root, activities):
     gate(root)
-    for path in (root.workspace / root.paths.gate / "calibration" / "orders").iterdir():
+    for path in (root.workspace / root.paths.gate / "error-rate" / "orders").iterdir():
         path.write_text(json.dumps(json.loads(path.read_text()) | {"key": "0" * 64}))
     gate(root)
     assert len(activities) == 2 * EVALUATIONS
@@ -247,7 +247,7 @@ def test_all_gates_of_a_job_are_measured_with_one_loaded_model(adapter, copied, 
     loads: list[str] = []
     load = measure.Artifact.model.func
     monkeypatch.setattr(measure.Artifact.model, "func", lambda self: loads.append("") or load(self))
-    found = gate(root).calibrations
+    found = gate(root).error_rates
     assert found is not None
     assert list(found) == ["orders", "second"]
     assert activities[-1] == f"measuring the error rate of second, {2 * EVALUATIONS}/{2 * EVALUATIONS}"
@@ -266,7 +266,7 @@ def test_gate_after_a_fault_is_measured_with_the_judged_weights(adapter, copied,
         raise StorageError("the volume cannot be read")
 
     monkeypatch.setattr(measure, "at_strength", fail_once)
-    found = gate(root).calibrations
+    found = gate(root).error_rates
     assert found is not None
     assert list(found) == ["second"]
     assert set(found["second"].repeats) == {found["second"].reference}
@@ -276,6 +276,6 @@ def test_changed_golden_set_of_a_dry_run_is_named_as_the_problem(root):
     change_request(root, lambda each: each["spec"].update(enforcement="DryRun", errorRate=None))
     gate(root)
     change_request(root, lambda each: each.update(goldenSha256="0" * 64))
-    found = calibrate_role.measure(root.context(Role.GATE), {"orders": 1}, lambda *_: None)
+    found = error_rate_role.measure(root.context(Role.GATE), {"orders": 1}, lambda *_: None)
     assert found.problems["orders"].startswith("EvalGate orders: the golden set has sha256 ")
     assert "use the same release of Tunegate" in found.problems["orders"]

@@ -6,13 +6,13 @@ from contextlib import closing
 from pathlib import Path
 
 from tunegate_api.contract.process import ROOT_VARIABLE
-from tunegate_api.contract.results import GateCalibrations
+from tunegate_api.contract.results import GateErrorRates
 from tunegate_client.laptop.plan import ForecastError, run_role
 from tunegate_client.laptop.pod_folder import CannotStartError, FindObject, FindVolume, build, environment
 from tunegate_operator.engine.cluster import Object
 
 
-def calibrate(
+def measure(
     pod: Object,
     gates: Sequence[str],
     repeats: int,
@@ -20,13 +20,13 @@ def calibrate(
     find: FindObject,
     find_volume: FindVolume,
     show: Callable[[str], None],
-) -> GateCalibrations:
+) -> GateErrorRates:
     """Return the outcomes of repeated and planted evaluations of the model that a final gate has judged.
 
     ``pod`` is the pod of the final gate; its files are made again in a temporary folder. ``show`` gets a text
     before each evaluation. Raises ForecastError.
     """
-    with tempfile.TemporaryDirectory(prefix="tunegate-calibrate-") as temporary:
+    with tempfile.TemporaryDirectory(prefix="tunegate-error-rate-") as temporary:
         folder = Path(temporary) / "pod"
         try:
             build(pod, folder, find, find_volume)
@@ -37,7 +37,7 @@ def calibrate(
         variables.setdefault("GOMP_SPINCOUNT", "10000")
         root = Path(variables[ROOT_VARIABLE])
         options = (*gates, "--repeats", str(repeats))
-        with closing(run_role(root, variables, "calibrate", *options)) as lines:
+        with closing(run_role(root, variables, "error_rate", *options)) as lines:
             for line in lines:
                 show(line.strip())
-        return GateCalibrations.model_validate_json((root / "calibrate.json").read_bytes())
+        return GateErrorRates.model_validate_json((root / "error-rates.json").read_bytes())

@@ -1,4 +1,4 @@
-"""``tunegate gate calibrate`` measures how often the gates of a finished run are wrong."""
+"""``tunegate gate error-rate`` measures how often the gates of a finished run are wrong."""
 
 import json
 from pathlib import Path
@@ -6,20 +6,20 @@ from pathlib import Path
 import pytest
 
 from support.command import Command
-from tunegate_api.contract.results import GateCalibrations
+from tunegate_api.contract.results import GateErrorRates
 
 pytestmark = pytest.mark.model
 
 
 def files(folder: Path) -> dict[str, bytes]:
-    """Return the files of a run without those of calibrations."""
-    paths = (path for path in folder.rglob("*") if path.is_file() and "calibration" not in path.parts)
+    """Return the files of a run without those of error rates."""
+    paths = (path for path in folder.rglob("*") if path.is_file() and "error-rate" not in path.parts)
     return {str(path.relative_to(folder)): path.read_bytes() for path in paths}
 
 
 def test_gates_of_a_finished_run_are_measured_without_changing_it(after_run: Command) -> None:
     before = files(after_run.runs)
-    result = after_run("gate", "calibrate", "orders", "--repeats", "2")
+    result = after_run("gate", "error-rate", "orders", "--repeats", "2")
     assert result.returncode == 0, result.stdout
     assert "gate golden, 20 golden cases\n" in result.stdout
     assert "  2 repeats: no case changes its outcome\n" in result.stdout
@@ -31,9 +31,9 @@ def test_gates_of_a_finished_run_are_measured_without_changing_it(after_run: Com
 
 
 def test_measured_outcomes_can_be_read_as_json(after_run: Command) -> None:
-    result = after_run("gate", "calibrate", "orders", "--repeats", "1", "--gate", "golden", "-o", "json")
+    result = after_run("gate", "error-rate", "orders", "--repeats", "1", "--gate", "golden", "-o", "json")
     assert result.returncode == 0, result.stdout
-    found = GateCalibrations.model_validate_json(result.stdout[result.stdout.index("{") :])
+    found = GateErrorRates.model_validate_json(result.stdout[result.stdout.index("{") :])
     assert found.outcomes["golden"].repeats == [found.outcomes["golden"].reference]
     assert len(found.sets["golden"].ids) == 20
 
@@ -43,21 +43,21 @@ def test_gate_of_a_changed_model_is_not_measured(after_run: Command) -> None:
     (artifact / "adapter_config.json").write_text(
         json.dumps(json.loads((artifact / "adapter_config.json").read_text()) | {"r": 8, "lora_alpha": 1})
     )
-    result = after_run("gate", "calibrate", "orders")
+    result = after_run("gate", "error-rate", "orders")
     assert result.returncode == 1, result.stdout
     assert "gate golden was not measured: the artifact was changed after it was built" in result.stdout
 
 
 def test_gate_or_job_that_does_not_exist_is_named(after_run: Command) -> None:
-    result = after_run("gate", "calibrate", "orders", "--gate", "other")
+    result = after_run("gate", "error-rate", "orders", "--gate", "other")
     assert "FineTuneJob orders has no gate other, only golden" in result.stdout
-    result = after_run("gate", "calibrate", "missing")
+    result = after_run("gate", "error-rate", "missing")
     assert "FineTuneJob missing" in result.stdout
     assert "for a job on a cluster, add --namespace or --context" in result.stdout
 
 
 def test_job_on_a_cluster_is_measured_by_its_next_final_gate(tunegate: Command) -> None:
-    result = tunegate("gate", "calibrate", "orders", "--namespace", "team-a")
+    result = tunegate("gate", "error-rate", "orders", "--namespace", "team-a")
     assert result.returncode == 1
     assert "on a cluster, set spec.errorRate of the EvalGate" in result.stdout
 
@@ -65,6 +65,6 @@ def test_job_on_a_cluster_is_measured_by_its_next_final_gate(tunegate: Command) 
 def test_job_without_a_judged_model_says_what_to_do(after_run: Command) -> None:
     for path in (after_run.runs / ".cluster" / "objects" / "Pod").rglob("*gate*"):
         path.unlink()
-    result = after_run("gate", "calibrate", "orders")
+    result = after_run("gate", "error-rate", "orders")
     assert "FineTuneJob orders has no judged model in" in result.stdout
     assert "run it until its final gate has ended" in result.stdout

@@ -1,8 +1,8 @@
-"""Measure the error rates of gates for ``tunegate gate calibrate``: ``python -m
-tunegate_trainer.roles.calibrate``.
+"""Measure the error rates of gates for ``tunegate gate error-rate``: ``python -m
+tunegate_trainer.roles.error_rate``.
 
 ``$TUNEGATE_ROOT`` has the files of the pod of a final gate that has ended. This module writes what it does to
-stdout, one line per evaluation, and a :class:`GateCalibrations` to ``calibrate.json``.
+stdout, one line per evaluation, and a :class:`GateErrorRates` to ``error-rates.json``.
 """
 
 import argparse
@@ -15,17 +15,17 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from tunegate_api.contract.process import Role
-from tunegate_api.contract.results import GateCalibrations, golden_set
+from tunegate_api.contract.results import GateErrorRates, golden_set
 from tunegate_api.contract.workspace import RESULT
 from tunegate_trainer.artifacts.gate_result import GateRoleResult
-from tunegate_trainer.evaluate.calibration.measure import calibrate
+from tunegate_trainer.evaluate.error_rate.measure import measure_error_rates
 from tunegate_trainer.models.base_model import verified_base
 from tunegate_trainer.process.command import Show, run_command
 from tunegate_trainer.process.context import Context
 from tunegate_trainer.process.errors import SourceNotFoundError
 from tunegate_trainer.process.files import write_model
 
-FILE = "calibrate.json"
+FILE = "error-rates.json"
 
 
 def main() -> int:
@@ -47,7 +47,7 @@ def main() -> int:
 
 def measure(
     context: Context, repeats: Mapping[str, int], report: Callable[[str, datetime | None], None]
-) -> GateCalibrations:
+) -> GateErrorRates:
     """Return the outcomes for each gate in ``repeats``. Raises :class:`TrainerError` if the job's folder has
     no result of a final gate, or if its base model was changed."""
     try:
@@ -60,9 +60,9 @@ def measure(
             "run the job again",
         ) from error
     verified_base(context.workspace, context.plan)
-    found = calibrate(context, judged, repeats, report=report, check=lambda: None)
+    found = measure_error_rates(context, judged, repeats, report=report, check=lambda: None)
     sets = context.report.results.sets
-    return GateCalibrations(
+    return GateErrorRates(
         sets={name: sets[golden_set(name)] for name in found.outcomes},
         outcomes=found.outcomes,
         problems=found.problems,

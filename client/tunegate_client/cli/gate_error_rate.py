@@ -1,4 +1,4 @@
-"""The command `tunegate gate calibrate`: measure how often the gates of a job are wrong."""
+"""The command `tunegate gate error-rate`: measure how often the gates of a job are wrong."""
 
 import signal
 from collections.abc import Iterator, Sequence
@@ -8,8 +8,8 @@ from rich.console import Console
 
 from tunegate_api.contract.process import Role
 from tunegate_api.contract.request import Request
-from tunegate_api.contract.results import CalibrationOutcomes, GateCalibrations
-from tunegate_api.judging.calibration import ErrorRates, error_rates
+from tunegate_api.contract.results import ErrorRateOutcomes, GateErrorRates
+from tunegate_api.judging.error_rate import ErrorRates, error_rates
 from tunegate_api.meta import summarize
 from tunegate_api.verdict.bar import Bar
 from tunegate_api.verdict.golden import judge_golden
@@ -23,7 +23,7 @@ from tunegate_api.verdict.outcomes import (
 from tunegate_api.verdict.tiers import counted_cases
 from tunegate_client.cli import exit_codes
 from tunegate_client.cli.place import NAME, Place, at_place
-from tunegate_client.laptop.calibrate import calibrate as measure
+from tunegate_client.laptop.error_rate import measure
 from tunegate_client.laptop.plan import ForecastError
 from tunegate_client.places.client import ClientError, has_ended
 from tunegate_client.places.runs import RunsClient
@@ -47,7 +47,7 @@ _MODEL = "the judged model"
 )
 @click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table", show_default=True)
 @at_place
-def calibrate(place: Place, *, name: str, gates: tuple[str, ...], repeats: int, output: str) -> None:
+def error_rate(place: Place, *, name: str, gates: tuple[str, ...], repeats: int, output: str) -> None:
     """Measure how often the gates of a job are wrong.
 
     The job has run on this machine. The model that its final gate has judged is evaluated again with other
@@ -84,7 +84,7 @@ def calibrate(place: Place, *, name: str, gates: tuple[str, ...], repeats: int, 
     if output == "json":
         click.echo(found.model_dump_json(by_alias=True, exclude_none=True, indent=2))
     else:
-        click.echo("\n".join(calibrations_text(request, found)))
+        click.echo("\n".join(error_rates_text(request, found)))
     raise SystemExit(exit_codes.FAILED if found.problems else 0)
 
 
@@ -108,7 +108,7 @@ def _chosen(request: Request, gates: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(gates)) or names
 
 
-def calibrations_text(request: Request, found: GateCalibrations) -> Iterator[str]:
+def error_rates_text(request: Request, found: GateErrorRates) -> Iterator[str]:
     """Yield the lines that describe what was measured, for all gates."""
     for name, outcomes in found.outcomes.items():
         gate, cases = request.gate(name), found.sets[name]
@@ -118,7 +118,7 @@ def calibrations_text(request: Request, found: GateCalibrations) -> Iterator[str
         yield f"gate {name} was not measured: {problem}"
 
 
-def _gate_text(cases: CaseSet, bar: Bar, outcomes: CalibrationOutcomes) -> Iterator[str]:
+def _gate_text(cases: CaseSet, bar: Bar, outcomes: ErrorRateOutcomes) -> Iterator[str]:
     evaluations = [outcomes.reference, *outcomes.repeats]
     flaky = [
         f"{case} {sum(each[i] == PASS for each in evaluations)}/{len(evaluations)}"

@@ -1,5 +1,0 @@
-"""``python -m tunegate_trainer.roles.calibrate``."""
-
-from fork_client import run_role
-
-run_role("tunegate_trainer.roles.calibrate")
