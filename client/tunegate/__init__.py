@@ -38,7 +38,7 @@ from tunegate_api.v1alpha1.data import (
     RowColumns,
     Source,
 )
-from tunegate_api.v1alpha1.data_checks import DataCheck, DataChecks, DistributionCheck
+from tunegate_api.v1alpha1.data_checks import DataCheck
 from tunegate_api.v1alpha1.endpoint import Endpoint
 from tunegate_api.v1alpha1.evalgate import (
     EvalGate,
@@ -69,9 +69,7 @@ __all__ = [
     "Columns",
     "Data",
     "DataCheck",
-    "DataChecks",
     "DataSource",
-    "DistributionCheck",
     "Endpoint",
     "EnvVar",
     "EvalGate",

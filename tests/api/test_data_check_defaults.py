@@ -3,45 +3,29 @@
 import re
 from fractions import Fraction
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import yaml
 
-from tunegate_api.v1alpha1.data_checks import (
-    CHECK_DEFAULTS,
-    DataChecks,
-    DistributionCheck,
-    check_setting,
-)
+from tunegate_api.v1alpha1.data_checks import CHECK_DEFAULTS, CheckName, DataCheck, check_setting
 
 PAGE = Path(__file__).parents[2] / "docs" / "data-checks.md"
 
 
-def description(model: type, field: str) -> str:
-    return " ".join(model.model_fields[field].description.split())
-
-
-@pytest.mark.parametrize("field", [field for field in DataChecks.model_fields if field != "distribution"])
-def test_description_of_a_check_states_its_defaults(field):
-    default = CHECK_DEFAULTS[field]
-    ((policy, limit),) = re.findall(
-        r"Defaults to (\w+) with maxShare ([\d.]*\d)\.", description(DataChecks, field)
-    )
+@pytest.mark.parametrize("name", get_args(CheckName))
+def test_description_of_a_check_states_its_defaults(name):
+    default = CHECK_DEFAULTS[name]
+    text = " ".join((DataCheck.model_fields["name"].description or "").split())
+    ((policy, limit),) = re.findall(rf"\b{name} \((\w+), ([\d.]+)\): ", text)
     assert (policy, Fraction(limit)) == (default.policy, default.limit)
-
-
-def test_descriptions_of_the_distribution_check_state_its_defaults():
-    default = CHECK_DEFAULTS["distribution"]
-    assert f"{default.policy}, the default," in description(DistributionCheck, "policy")
-    assert description(DistributionCheck, "max_auc").endswith(f"Defaults to {float(default.limit):g}.")
 
 
 def test_defaults_in_the_page_about_data_checks_are_those_of_the_code():
     blocks = re.findall(r"^```yaml\n(.*?)^```$", PAGE.read_text(), re.MULTILINE | re.DOTALL)
-    shown = [block for block in blocks if "# the defaults" in block]
-    given = [DataChecks.model_validate(yaml.safe_load(block)["spec"]["data"]["checks"]) for block in shown]
-    found = {field: checks for checks in given for field in checks.model_fields_set}
-    assert {"secrets", "pairs", "distribution"} <= found.keys()
-    for field, checks in found.items():
-        assert check_setting(checks, field) == CHECK_DEFAULTS[field]
-        assert len(getattr(checks, field).model_fields_set) == 2, "the policy and the limit are shown"
+    shown = [yaml.safe_load(block)["spec"]["data"]["checks"] for block in blocks if "# the defaults" in block]
+    found = [DataCheck.model_validate(check) for checks in shown for check in checks]
+    assert {"Secrets", "Pairs", "Distribution"} <= {check.name for check in found}
+    for check in found:
+        assert check_setting([check], check.name) == CHECK_DEFAULTS[check.name]
+        assert check.model_fields_set == {"name", "policy", "max"}, "the policy and the limit are shown"

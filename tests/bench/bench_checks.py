@@ -135,7 +135,7 @@ def _templates() -> Iterator[Measure]:
         for wrapper in templates.WRAPPERS:
             found = templates.second_template(data, wrapper=wrapper, share=0.2, seed=seed)
             one = check(train=jsonl(found.rows, data.system))
-            named = "mixed_templates" in one.settings
+            named = "MixedTemplates" in one.settings
             reported += compare({1} if named else set(), {1})
             shares = [each["share"] for each in one.report.get("templates", [])]
             others = round(sum(sorted(shares)[:-1]) * len(found.rows)) if named else 0
@@ -154,7 +154,7 @@ def _shifts() -> Iterator[Measure]:
                 data = shifts.shift(kind, size=size, seed=seed)
                 production = "".join(json.dumps({"prompt": row["prompt"]}) + "\n" for row in data.production)
                 one = check(train=jsonl(data.rows), production=production)
-                found = {1} if "distribution" in one.settings else set()
+                found = {1} if "Distribution" in one.settings else set()
                 counts += compare(found, {1} if data.shifted else set())
                 results += Counter(r.result for r in one.data.results if r.name == "distribution_shift")
             what = "like training inputs" if kind == "none" else f"of other {kind}"
@@ -180,7 +180,7 @@ def _clean() -> Iterator[Measure]:
     for data in clean_sets():
         one = check(train=jsonl(data.rows, data.system))
         refused += one.data.failure is not None
-        warned += bool(one.settings - {"distribution"})
+        warned += bool(one.settings - {"Distribution"})
         total += 1
     yield Measure(f"{total} clean sets: refused", round(refused / total, 3), "share", "<= 0.05")
     yield Measure(f"{total} clean sets: with a warning", round(warned / total, 3), "share")

@@ -182,7 +182,7 @@ def make_job(
             "goal": "StyleOrFormat",
             "sizePolicy": "Warn",
             "heldOut": {"fraction": "0.1"},
-            "checks": {"nearDuplicates": {"policy": "Off"}, "contradictions": {"policy": "Off"}},
+            "checks": [{"name": name, "policy": "Off"} for name in ("NearDuplicates", "Contradictions")],
             **data,
         },
         "taskMetrics": [{"name": "preference_accuracy" if pairs else "exact_match", "min": "0"}],

@@ -84,10 +84,10 @@ def test_check_refuses_a_report_that_it_must_not_write(tunegate, tmp_path, repor
 def test_check_uses_fields_of_the_job_that_are_set(tunegate):
     folder = SETS / "leakage"
     leaked = (str(folder / "train.jsonl"), "--golden", str(folder / "golden.jsonl"))
-    found = checked(tunegate, *leaked, "--set", "checks.leakage.policy=Warn")
+    found = checked(tunegate, *leaked, "--set", "checks.Leakage.policy=Warn")
     assert found["exit code"] == 0
     assert results(found)["golden_prompts"] == "Warned"
-    found = checked(tunegate, *leaked, "--set", "checks.leakage.maxShare=0.05")
+    found = checked(tunegate, *leaked, "--set", "checks.Leakage.max=0.05")
     assert (found["exit code"], results(found)["golden_prompts"]) == (0, "Passed")
 
 
@@ -116,9 +116,11 @@ def test_check_explains_an_unreadable_source(tunegate, tmp_path):
     [
         (["nothing.jsonl"], "nothing.jsonl does not exist"),
         ([__file__, "--column", "answer"], "--column answer must be NAME=FIELD"),
-        ([__file__, "--set", "checks.secrets"], "--set checks.secrets must be FIELD=VALUE"),
+        ([__file__, "--set", "checks.Secrets"], "--set checks.Secrets must be FIELD=VALUE"),
+        ([__file__, "--set", "checks.Secrets=Off"], "--set checks.Secrets=Off must name a field"),
+        ([__file__, "--set", "checks.secrets.policy=Off"], "did you mean Secrets?"),
         ([__file__, "--set", "train.uri.x=1"], "--set train.uri.x=1: train.uri is a value without fields"),
-        ([__file__, "--set", "checks.secrets.policy=Loud"], 'spec.data.checks.secrets.policy: is "Loud"'),
+        ([__file__, "--set", "checks.Secrets.policy=Loud"], 'spec.data.checks[0].policy: is "Loud"'),
         ([__file__, "--model", "hf://a/b"], "spec.model: the content of an hf:// repository can change"),
     ],
 )

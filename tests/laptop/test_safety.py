@@ -57,7 +57,7 @@ def write(
     safety = {"source": {"configMap": "requests"}, "sha256": sha256_text(TEXT)} | safety
     gate["spec"] |= {"safety": safety, "baselines": [], "generation": {"maxNewTokens": 12}}
     gate["spec"]["golden"] = {"source": {"inline": [golden_case(n) for n in range(20)]}}
-    job["spec"]["data"]["checks"] = {"refusals": {"policy": "Off"}}
+    job["spec"]["data"]["checks"] = [{"name": "Refusals", "policy": "Off"}]
     job["spec"] |= {"taskMetrics": [{"name": "rouge_l", "min": "0"}], "evaluateEvery": {"steps": 15}}
     return tunegate.write_all([rows, make_config_map("requests", safety__jsonl=TEXT), gate, job, *others])
 

@@ -16,13 +16,16 @@ def checked_files(
     files: Mapping[str, str], root: Path, **checks: Mapping[str, str]
 ) -> tuple[CheckedData, dict[str, Any]]:
     """Write ``files`` below ``root``, an empty folder, and return what the checks of a job find in them, and
-    the content of data/report.json. ``checks`` are the job's ``data.checks``.
+    the content of data/report.json. ``checks`` are the job's ``data.checks``, by name.
 
     The names are those of the sets in tests/trainer/checks/sets.
     """
     for name, text in files.items():
         (root / name).write_text(text, encoding="utf-8")
-    data: dict[str, Any] = {"goal": "StyleOrFormat", "checks": checks}
+    data: dict[str, Any] = {
+        "goal": "StyleOrFormat",
+        "checks": [{"name": name, **given} for name, given in checks.items()],
+    }
     data |= {_SOURCES[name]: {"uri": (root / name).as_uri()} for name in files if name in _SOURCES}
     stages: list[dict[str, Any]] = [{"name": "sft", "method": "SFT", "adapter": {"type": "LoRA"}}]
     if "preference" in data:

@@ -104,13 +104,13 @@ def _bad_rows() -> FaultSet:
     for number, line in enumerate(bad, start=1):
         lines.insert(number * 30, line)
     faulty = frozenset(line for line, text in enumerate(lines, start=1) if text in bad)
-    return FaultSet("bad_rows", "train.jsonl", faulty, {"train.jsonl": "\n".join(lines) + "\n"})
+    return FaultSet("BadRows", "train.jsonl", faulty, {"train.jsonl": "\n".join(lines) + "\n"})
 
 
 def _templates() -> FaultSet:
     """A quarter of the questions are in another template."""
     return _trained(
-        "mixed_templates", templates.second_template(functions(), wrapper="instruction", share=0.25)
+        "MixedTemplates", templates.second_template(functions(), wrapper="instruction", share=0.25)
     )
 
 
@@ -120,7 +120,7 @@ def _distribution() -> FaultSet:
     production = "".join(json.dumps({"prompt": prompt}) + "\n" for prompt in prompts)
     every = frozenset(range(1, SIZE + 1))
     return FaultSet(
-        "distribution",
+        "Distribution",
         "train.jsonl",
         every,
         {"train.jsonl": jsonl(functions().rows), "production.jsonl": production},
@@ -148,7 +148,7 @@ def _duplicates() -> FaultSet:
         edit = copies.FORMAT_EDITS[["case", "punctuation", "spaces"][number % 3]]
         row = data.rows[i]
         added.append((row | {"prompt": data.prompt(edit(data.content(row), order))}, i))
-    return _trained("near_duplicates", inserted(data.rows, added, order))
+    return _trained("NearDuplicates", inserted(data.rows, added, order))
 
 
 def _leakage() -> FaultSet:
@@ -165,7 +165,7 @@ def _leakage() -> FaultSet:
     faulty = frozenset(line for line, row in enumerate(found.rows, start=1) if row["prompt"] not in known)
     golden = "".join(json.dumps(case) + "\n" for case in leaks.golden_cases(data.spare))
     return FaultSet(
-        "leakage", "train.jsonl", faulty, {"train.jsonl": jsonl(found.rows), "golden.jsonl": golden}
+        "Leakage", "train.jsonl", faulty, {"train.jsonl": jsonl(found.rows), "golden.jsonl": golden}
     )
 
 
@@ -176,12 +176,12 @@ def _refusals() -> FaultSet:
     for number, (i, refusal) in enumerate(zip(chosen, 2 * REFUSALS, strict=True)):
         rest = f" {rows[i]['completion']}" if number < len(REFUSALS) else ""
         rows[i] = rows[i] | {"completion": refusal + rest}
-    return _trained("refusals", Injected(tuple(rows), frozenset(i + 1 for i in chosen)))
+    return _trained("Refusals", Injected(tuple(rows), frozenset(i + 1 for i in chosen)))
 
 
 def _cut_texts() -> FaultSet:
     """A tenth of the answers end inside a sentence."""
-    return _trained("truncated_answers", signs.truncated_answers(functions(), count=26))
+    return _trained("TruncatedAnswers", signs.truncated_answers(functions(), count=26))
 
 
 def _languages() -> FaultSet:
@@ -191,31 +191,31 @@ def _languages() -> FaultSet:
     chosen = random.Random(SIZE).sample(range(SIZE), len(answers))
     for i, answer in zip(chosen, answers, strict=True):
         rows[i] = rows[i] | {"completion": answer}
-    return _trained("mixed_languages", Injected(tuple(rows), frozenset(i + 1 for i in chosen)))
+    return _trained("MixedLanguages", Injected(tuple(rows), frozenset(i + 1 for i in chosen)))
 
 
 def _secrets() -> FaultSet:
     """Ten rows with keys and passwords of five formats."""
     kinds = ("aws_secret_key", "api_key", "password", "private_key", "url_with_password")
-    return _several("secrets", lambda data, i: signs.secrets(data, kind=kinds[i % 5], count=1, seed=i), 10)
+    return _several("Secrets", lambda data, i: signs.secrets(data, kind=kinds[i % 5], count=1, seed=i), 10)
 
 
 def _personal_data() -> FaultSet:
     """Twelve rows with e-mail addresses, telephone numbers, bank cards and accounts."""
     kinds = ("email", "telephone", "bank_card", "iban")
     return _several(
-        "personal_data", lambda data, i: signs.personal_data(data, kind=kinds[i % 4], count=1, seed=i), 12
+        "PersonalData", lambda data, i: signs.personal_data(data, kind=kinds[i % 4], count=1, seed=i), 12
     )
 
 
 def _prompt_injection() -> FaultSet:
     """Ten rows with an instruction to ignore the instructions."""
-    return _trained("prompt_injection", signs.prompt_injections(functions(), count=10))
+    return _trained("PromptInjection", signs.prompt_injections(functions(), count=10))
 
 
 def _contradictions() -> FaultSet:
     """Twenty prompts with two different labels."""
-    return _trained("contradictions", copies.contradictory_labels(components(), count=20))
+    return _trained("Contradictions", copies.contradictory_labels(components(), count=20))
 
 
 def _label_balance() -> FaultSet:
@@ -228,7 +228,7 @@ def _label_balance() -> FaultSet:
     data = components()
     rows = tuple({"prompt": data.prompt(text), "completion": label} for text, label in contents)
     faulty = frozenset(line for line, row in enumerate(rows, start=1) if row["completion"] == "operator")
-    return _trained("label_imbalance", Injected(rows, faulty))
+    return _trained("LabelImbalance", Injected(rows, faulty))
 
 
 def _pairs() -> FaultSet:
@@ -307,7 +307,7 @@ def _trained(check: str, found: Injected) -> FaultSet:
 
 def _preferred(found: Injected) -> FaultSet:
     files = {"train.jsonl": jsonl(functions().rows), "pairs.jsonl": jsonl(found.rows)}
-    return FaultSet("pairs", "pairs.jsonl", found.faulty, files)
+    return FaultSet("Pairs", "pairs.jsonl", found.faulty, files)
 
 
 def _several(check: str, inject: Callable[[DataSet, int], Injected], count: int) -> FaultSet:

@@ -455,9 +455,16 @@ FINETUNEJOB = [
     ),
     Wrong(
         "an area under the ROC curve below that of a guess",
-        {"spec.data.checks": {"distribution": {"maxAUC": "0.4"}}},
-        "spec.data.checks.distribution.maxAUC",
-        "must be at least 0.5 and at most 1",
+        {"spec.data.checks": [{"name": "Distribution", "max": "0.4"}]},
+        "spec.data.checks[0].max",
+        "max of Distribution is an area under the ROC curve: must be at least 0.5 and at most 1",
+    ),
+    Wrong(
+        "a duplicate data check",
+        {"spec.data.checks": [{"name": "Leakage"}, {"name": "Leakage", "policy": "Warn"}]},
+        "spec.data.checks",
+        "each name must be unique: change or remove the duplicate",
+        below="[1].name",
     ),
     Wrong(
         "a review sample larger than the data",

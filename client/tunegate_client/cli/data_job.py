@@ -22,7 +22,7 @@ FIELDS = click.option(
     "fields",
     multiple=True,
     metavar="FIELD=VALUE",
-    help="A field of spec.data in the job, such as checks.nearDuplicates.policy=Enforce or "
+    help="A field of spec.data in the job, such as checks.NearDuplicates.policy=Enforce or "
     "quality.review=Manual. May be repeated.",
 )
 REVISION = click.option("--revision", help="The commit of the model. Required if it is at hf://.")
@@ -51,6 +51,8 @@ def data_job(
         sources["production"] = {"uri": address_of(production)}
     for field in fields:
         _set(sources, field)
+    if isinstance(checks := sources.get("checks"), dict):
+        sources["checks"] = [{"name": name, **_fields(name, given)} for name, given in checks.items()]
     stages = [{"name": "sft", "method": "SFT", "adapter": {"type": "LoRA"}}]
     if preference:
         stages.append({"name": "dpo", "method": "DPO", "adapter": {"from": "Previous"}})
@@ -91,16 +93,24 @@ def address_of(given: str) -> str:
 
 
 def _set(data: dict[str, Any], given: str) -> None:
-    """Set a field of ``spec.data``, such as ``checks.leakage.maxShare=0.1``."""
+    """Set a field of ``spec.data``, such as ``checks.Leakage.max=0.1``."""
     path, separator, value = given.partition("=")
     *parents, name = path.split(".")
     if not separator:
-        raise click.UsageError(f"--set {given} must be FIELD=VALUE, such as checks.secrets.policy=Enforce")
+        raise click.UsageError(f"--set {given} must be FIELD=VALUE, such as checks.Secrets.policy=Enforce")
     for count, parent in enumerate(parents, start=1):
         data = data.setdefault(parent, {})
         if not isinstance(data, dict):
             raise click.UsageError(f"--set {given}: {'.'.join(parents[:count])} is a value without fields")
     data[name] = value
+
+
+def _fields(check: str, given: Any) -> dict[str, Any]:
+    if not isinstance(given, dict):
+        raise click.UsageError(
+            f"--set checks.{check}={given} must name a field, such as checks.{check}.policy"
+        )
+    return given
 
 
 def _column(given: str) -> tuple[str, str]:

@@ -47,6 +47,7 @@ def crds() -> dict[str, dict[str, Any]]:
             list_keys={
                 ("spec", "taskMetrics"): "name",
                 ("spec", "gates"): "name",
+                ("spec", "data", "checks"): "name",
                 ("spec", "publish"): "uri",
                 ("status", "conditions"): "type",
             },

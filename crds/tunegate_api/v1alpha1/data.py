@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from tunegate_api.meta import ApiModel, Decimal, ObjectName, Sha256
-from tunegate_api.v1alpha1.data_checks import DataChecks
+from tunegate_api.v1alpha1.data_checks import CHECK_DEFAULTS, DataCheck
 from tunegate_api.v1alpha1.endpoint import Endpoint
 from tunegate_api.v1alpha1.fields import Key, Share, Uri
 from tunegate_api.v1alpha1.values import AllowedSchemes, Between, Form
@@ -206,8 +206,9 @@ class Data(ApiModel):
     max_too_long: Annotated[Share, Field(examples=["0.05"])] = "0.01"
     """Maximum share of rows, and of preference pairs, that may be dropped because they are longer than
     `training.maxLength`, 0 to 1. If the share is larger, the job fails before training."""
-    checks: DataChecks = DataChecks()
-    """Settings of the data checks."""
+    checks: Annotated[list[DataCheck], Field(max_length=len(CHECK_DEFAULTS))] = []
+    """Settings of the data checks that differ from their defaults. The checks run before a GPU is requested,
+    on all rows of all sources."""
     held_out: HeldOut = HeldOut()
     """How to choose the held-out rows."""
     quality: Quality | None = None

@@ -39,6 +39,9 @@ PATTERN_DESCRIPTIONS = {
 }
 """Maps each pattern to a description of matching strings, for error messages."""
 RENAMED = {
+    ("Data", "checks"): 'a list of checks by name, such as - {name: BadRows, policy: Warn, max: "0.02"}',
+    ("DataCheck", "maxAUC"): "max",
+    ("DataCheck", "maxShare"): "max",
     ("EvalGateSpec", "calibration"): "errorRate",
     ("EvalGateSpec", "dryRun"): "enforcement: DryRun",
     ("EvalGateSpec", "override"): "approval: WhenFailed, or Always if a person must also approve",
@@ -128,13 +131,18 @@ def _missing(error: ErrorDetails, model: type[BaseModel]) -> str:
 
 
 def _unknown(error: ErrorDetails, model: type[BaseModel]) -> str:
-    parents = [part for part in error["loc"][:-1] if isinstance(part, str)]
-    field = field_at(model, error["loc"][:-1])
-    owner = model_of(field.annotation) if field else model if not parents else None
+    owner = _owner(error, model)
     name = str(error["loc"][-1])
     if owner and (owner.__name__, name) in RENAMED:
         return f"unknown field, replaced by {RENAMED[owner.__name__, name]}"
     return unknown_field(name, wire_names(owner) if owner else [])
+
+
+def _owner(error: ErrorDetails, model: type[BaseModel]) -> type[BaseModel] | None:
+    """Return the type that has the field of the error, or None inside free-form values."""
+    parents = [part for part in error["loc"][:-1] if isinstance(part, str)]
+    field = field_at(model, error["loc"][:-1])
+    return model_of(field.annotation) if field else model if not parents else None
 
 
 def _literal(error: ErrorDetails, model: type[BaseModel]) -> str:
@@ -176,7 +184,10 @@ def _not_mapping(error: ErrorDetails, model: type[BaseModel]) -> str:
     return f"must be a mapping{fields}, not {_kind(error['input'])}"
 
 
-def _not_list(error: ErrorDetails, _: type[BaseModel]) -> str:
+def _not_list(error: ErrorDetails, model: type[BaseModel]) -> str:
+    owner, name = _owner(error, model), str(error["loc"][-1])
+    if owner and (owner.__name__, name) in RENAMED:
+        return f"must be a list, replaced by {RENAMED[owner.__name__, name]}"
     return f"must be a list with a dash before each entry, not {_kind(error['input'])}"
 
 

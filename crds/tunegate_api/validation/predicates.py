@@ -8,6 +8,7 @@ import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any
 
 from tunegate_api.meta import DECIMAL_PATTERN, exact
@@ -78,6 +79,15 @@ def zero(field: str) -> Predicate:
         field,
         lambda value: exact(value) == 0,
         lambda name: f"{cel_matches(name, DECIMAL_PATTERN)} && double({name}) == 0.0",
+    )
+
+
+def below(field: str, limit: Fraction) -> Predicate:
+    """Return the predicate "the field is given, and is a decimal below ``limit``"."""
+    return _value(
+        field,
+        lambda value: exact(value) < limit,
+        lambda name: f"{cel_matches(name, DECIMAL_PATTERN)} && double({name}) < {float(limit)}",
     )
 
 

@@ -4,6 +4,8 @@ The CRDs contain the same rules in CEL, so `kubectl apply` and `tunegate validat
 the same messages. Constraints of a single value are declared with its type, as ``Between`` and ``Form``.
 """
 
+from fractions import Fraction
+
 from tunegate_api.meta import ApiModel
 from tunegate_api.v1alpha1.data import (
     Columns,
@@ -16,6 +18,7 @@ from tunegate_api.v1alpha1.data import (
     RowColumns,
     Source,
 )
+from tunegate_api.v1alpha1.data_checks import DataCheck
 from tunegate_api.v1alpha1.evalgate import EvalGateSpec, Golden, GoldenSource, Thresholds
 from tunegate_api.v1alpha1.finetunejob import (
     FineTuneJob,
@@ -48,6 +51,7 @@ from tunegate_api.validation.constraints import FieldRule, Keys, Known, OneOf, R
 from tunegate_api.validation.metric_rules import METRIC_RULES
 from tunegate_api.validation.predicates import (
     any_entry,
+    below,
     equal,
     first_entry,
     given,
@@ -139,7 +143,15 @@ RULES: dict[type[ApiModel], tuple[FieldRule, ...]] = {
             "prompt, chosen and rejected must name different fields: two of them name the same field",
         ),
     ),
+    DataCheck: (
+        Refuse(
+            equal("name", "Distribution") & below("max", Fraction(1, 2)),
+            "max of Distribution is an area under the ROC curve: must be at least 0.5 and at most 1",
+            at=("max",),
+        ),
+    ),
     Data: (
+        Unique("checks", "name"),
         *(
             Refuse(
                 given(f"train.columns.{name}"),

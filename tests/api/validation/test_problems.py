@@ -237,6 +237,18 @@ def test_field_of_an_earlier_version_is_refused_with_its_replacement() -> None:
     ]
 
 
+def test_data_checks_of_an_earlier_version_are_refused_with_their_replacement() -> None:
+    job = changed(finetunejob(), {"spec.data.checks": {"leakage": {"maxShare": "0"}}})
+    assert problem_messages(job) == [
+        "spec.data.checks: must be a list, replaced by a list of checks by name, such as "
+        '- {name: BadRows, policy: Warn, max: "0.02"}'
+    ]
+    job = changed(finetunejob(), {"spec.data.checks": [{"name": "leakage", "maxShare": "0"}]})
+    messages = problem_messages(job)
+    assert messages[0].startswith('spec.data.checks[0].name: is "leakage", did you mean Leakage?')
+    assert messages[1] == "spec.data.checks[0].maxShare: unknown field, replaced by max"
+
+
 @pytest.mark.parametrize("value", ["LoRA", ["a"], 7, True])
 def test_value_of_the_wrong_type_is_reported_once(value: object) -> None:
     problems = problem_messages(changed(finetunejob(), {f"{STAGE}.adapter": value}))

@@ -100,7 +100,7 @@ def test_refusal_names_words_and_inputs_to_collect_more_of(compare):
     assert len(found.examples) == 3
     assert all("invoices" in example or "refunds" in example for example in found.examples)
     assert found.count > 100
-    assert "data.checks.distribution.maxAUC" in found.remedy
+    assert "max of Distribution in data.checks" in found.remedy
 
 
 def test_message_quotes_no_production_input_and_examples_are_masked(compare):

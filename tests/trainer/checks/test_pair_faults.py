@@ -34,7 +34,7 @@ def findings(pairs: Pairs) -> dict[str, Finding]:
     return {
         finding.check: finding
         for check in CHECKS.usable
-        if SETTINGS.get(check.NAME) == "pairs"
+        if SETTINGS.get(check.NAME) == "Pairs"
         for finding in check.run(usable, NO_CONTEXT)
     }
 

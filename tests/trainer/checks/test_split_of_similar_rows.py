@@ -60,7 +60,7 @@ def test_overlaps_that_sampling_misses_are_split_again_unless_off(tmp_path, monk
     for policy in ("Enforce", "Off"):
         (tmp_path / policy).mkdir()
         files = {"train.jsonl": lines(rows)}
-        found, reports[policy] = checked_files(files, tmp_path / policy, leakage={"policy": policy})
+        found, reports[policy] = checked_files(files, tmp_path / policy, Leakage={"policy": policy})
         assert found.failure is None
         assert {one.name: one.result for one in found.results}["split_leakage"] in ("Passed", policy)
     groups, split = reports["Enforce"]["groups"], reports["Enforce"]["split"]

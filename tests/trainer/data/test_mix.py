@@ -23,7 +23,7 @@ from tunegate_trainer.tokens.example_file import ExampleFile
 from tunegate_trainer.tokens.examples import examples_of
 from tunegate_trainer.tokens.rows import Row, read_rows
 
-NOT_COMPARED = {"distribution": {"policy": "Off"}}
+NOT_COMPARED = [{"name": "Distribution", "policy": "Off"}]
 """Data checks without a comparison with production inputs."""
 ORDER = {"prompt": "two mugs", "completion": "mugs: 2"}
 

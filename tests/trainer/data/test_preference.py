@@ -24,7 +24,7 @@ from tunegate_trainer.main import main
 from tunegate_trainer.tokens.rows import read_pairs, read_rows
 
 PAIR = {"prompt": "two mugs", "chosen": "mugs: 2", "rejected": "Sure! Two mugs."}
-NOT_COMPARED = {"distribution": {"policy": "Off"}}
+NOT_COMPARED = [{"name": "Distribution", "policy": "Off"}]
 """Data checks without a comparison with production inputs."""
 
 
@@ -141,7 +141,7 @@ def make_job(tmp_path, tiny_model, monkeypatch):
         rows: str = plain,
         fraction: str = "0.2",
         group_by: str | None = None,
-        checks: dict[str, object] | None = None,
+        checks: list[dict[str, str]] | None = None,
         **spec: object,
     ) -> TrainerRoot:
         shutil.rmtree(tmp_path / "root", ignore_errors=True)
@@ -155,7 +155,7 @@ def make_job(tmp_path, tiny_model, monkeypatch):
                     "train": {"configMap": "orders", "key": "train.jsonl"},
                     "preference": {"configMap": "orders", "key": "pairs.jsonl"},
                     "sizePolicy": "Warn",
-                    "checks": checks or {},
+                    "checks": checks or [],
                     "heldOut": {"fraction": fraction} | ({"groupBy": group_by} if group_by else {}),
                 },
                 "stages": [
@@ -268,7 +268,7 @@ def test_bad_pairs_are_in_the_message_and_the_report(make_job):
     [
         ({}, "Warned", ExitCode.OK),
         ({"policy": "Enforce"}, "Refused", ExitCode.BAD_DATA),
-        ({"policy": "Enforce", "maxShare": "0.2"}, "Passed", ExitCode.OK),
+        ({"policy": "Enforce", "max": "0.2"}, "Passed", ExitCode.OK),
         ({"policy": "Off"}, "Off", ExitCode.OK),
     ],
 )
@@ -277,7 +277,7 @@ def test_policy_of_pairs_decides_what_near_equal_answers_lead_to(make_job, check
         {"prompt": f"pair {i}", "chosen": f"mugs: {i}", "rejected": f"Mugs: {i}." if i < 2 else f"cups: {i}"}
         for i in range(10)
     ]
-    root = make_job(lines(*pairs), checks={"pairs": checks})
+    root = make_job(lines(*pairs), checks=[{"name": "Pairs", **checks}])
     assert run(root) == exit_code
     results = {one.name: one.result for one in root.report(Role.DATA).data_checks}
     assert results["near_equal_pairs"] == result

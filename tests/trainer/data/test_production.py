@@ -97,7 +97,7 @@ def test_inputs_are_read_from_other_file_formats(tmp_path, name, content):
 def make_job(tmp_path, tiny_model, monkeypatch):
     """A root before its data role has run, with these production rows."""
 
-    def make(text: str, **checks: object) -> TrainerRoot:
+    def make(text: str, **checks: dict[str, str]) -> TrainerRoot:
         train = lines(*({"prompt": f"order {i} mugs", "completion": f"mugs: {i}"} for i in range(120)))
         root = TrainerRoot(
             tmp_path / "root",
@@ -110,7 +110,7 @@ def make_job(tmp_path, tiny_model, monkeypatch):
                     "production": {"configMap": "requests"},
                     "sizePolicy": "Warn",
                     "heldOut": {"fraction": "0.2"},
-                    "checks": checks,
+                    "checks": [{"name": name, **given} for name, given in checks.items()],
                 },
             },
         ).write_for_data(tiny_model)
@@ -156,7 +156,7 @@ def test_production_inputs_are_never_trained_on(make_job):
 
 
 def test_bad_production_rows_above_the_limit_are_refused(make_job):
-    root = make_job(lines(*REQUESTS, {"prompt": ""}), badRows={"maxShare": "0.01"})
+    root = make_job(lines(*REQUESTS, {"prompt": ""}), BadRows={"max": "0.01"})
     assert main(["data"]) == ExitCode.BAD_DATA
     failure = root.report(Role.DATA).failure
     assert failure.message == "data.production has 1 bad row: line 61: prompt is empty"
@@ -171,7 +171,7 @@ def test_error_about_a_missing_prompt_names_the_setting(make_job):
 
 
 def test_bad_production_rows_up_to_the_limit_are_dropped_and_counted(make_job):
-    root = make_job(lines(*REQUESTS, {"prompt": ""}), badRows={"maxShare": "0.02"})
+    root = make_job(lines(*REQUESTS, {"prompt": ""}), BadRows={"max": "0.02"})
     assert main(["data"]) == ExitCode.OK
     assert plan_of(root).data.production.rows == 60
     assert report_of(root)["production"]["bad"] == [{"line": 61, "reason": "prompt is empty"}]
@@ -186,7 +186,7 @@ def test_empty_production_sample_is_refused(make_job):
 
 
 def test_check_that_is_off_compares_nothing_and_warns_of_nothing(make_job):
-    root = make_job(lines("refund"), distribution={"policy": "Off"})
+    root = make_job(lines("refund"), Distribution={"policy": "Off"})
     assert main(["data"]) == ExitCode.OK
     assert plan_of(root).data.production.distribution_auc is None
     assert not any("production" in warning for warning in plan_of(root).data.warnings)

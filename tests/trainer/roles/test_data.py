@@ -30,7 +30,7 @@ from tunegate_trainer.planning.sizing import with_estimate
 from tunegate_trainer.process.files import seal
 from tunegate_trainer.tokens.chat import load_tokenizer
 
-NOT_COMPARED = {"distribution": {"policy": "Off"}}
+NOT_COMPARED = [{"name": "Distribution", "policy": "Off"}]
 """Data checks without a comparison with production inputs."""
 
 

@@ -1,4 +1,4 @@
-"""The policies and limits of data checks in the data role: badRows, and maxAUC of distribution."""
+"""The policies and limits of data checks in the data role: BadRows, and max of Distribution."""
 
 import json
 from collections.abc import Mapping
@@ -30,7 +30,7 @@ def make_job(tmp_path, tiny_model, monkeypatch):
     production inputs."""
 
     def make(
-        checks: Mapping[str, object],
+        checks: Mapping[str, Mapping[str, str]],
         train: str,
         *,
         preference: str = "",
@@ -38,8 +38,9 @@ def make_job(tmp_path, tiny_model, monkeypatch):
         max_length: int | None = None,
         max_too_long: str = "0.01",
     ) -> TrainerRoot:
-        given = {"preference": preference, "production": production}
-        sources = {field: {"configMap": field} for field, text in given.items() if text}
+        files = {"preference": preference, "production": production}
+        sources = {field: {"configMap": field} for field, text in files.items() if text}
+        listed = [{"name": name, **given} for name, given in checks.items()]
         training = {"maxLength": max_length} if max_length else {}
         sft = {"name": "sft", "method": "SFT", "adapter": {"type": "LoRA"}, "training": training}
         dpo = {"name": "dpo", "method": "DPO", "adapter": {"from": "Previous"}}
@@ -47,11 +48,11 @@ def make_job(tmp_path, tiny_model, monkeypatch):
             tmp_path / "root",
             inputs={
                 "orders/train.jsonl": train,
-                **{f"{field}/rows.jsonl": text for field, text in given.items() if text},
+                **{f"{field}/rows.jsonl": text for field, text in files.items() if text},
             },
             spec=orders_spec(
                 tiny_model,
-                {"maxTooLong": max_too_long, "checks": checks, **sources},
+                {"maxTooLong": max_too_long, "checks": listed, **sources},
                 stages=[sft, dpo] if preference else [sft],
             ),
         ).write_for_data(tiny_model)
@@ -76,13 +77,13 @@ def result(root: TrainerRoot, name: str) -> tuple[str, int | None, str | None]:
     ("settings", "code", "outcome"),
     [
         ({}, ExitCode.BAD_DATA, "Refused"),
-        ({"maxShare": "0.019"}, ExitCode.BAD_DATA, "Refused"),
-        ({"maxShare": "0.02"}, ExitCode.OK, "Passed"),
+        ({"max": "0.019"}, ExitCode.BAD_DATA, "Refused"),
+        ({"max": "0.02"}, ExitCode.OK, "Passed"),
         ({"policy": "Warn"}, ExitCode.OK, "Warned"),
     ],
 )
 def test_bad_rows_are_refused_dropped_or_warned_about(make_job, settings, code, outcome):
-    root = make_job({"badRows": settings}, rows(98) + BROKEN + NO_ANSWER)
+    root = make_job({"BadRows": settings}, rows(98) + BROKEN + NO_ANSWER)
     assert main(["data"]) == code
     assert result(root, "bad_rows") == (outcome, 2, "0.02")
     if code is ExitCode.OK:
@@ -93,15 +94,15 @@ def test_bad_rows_are_refused_dropped_or_warned_about(make_job, settings, code, 
 
 
 def test_bad_rows_are_dropped_without_a_result_if_the_check_is_off(make_job):
-    root = make_job({"badRows": {"policy": "Off"}}, rows(98) + BROKEN + NO_ANSWER)
+    root = make_job({"BadRows": {"policy": "Off"}}, rows(98) + BROKEN + NO_ANSWER)
     assert main(["data"]) == ExitCode.OK
     assert result(root, "bad_rows") == ("Off", None, None)
     assert root.report(Role.DATA).plan.data.dropped == 2
 
 
-@pytest.mark.parametrize("settings", [{"policy": "Warn"}, {"policy": "Off"}, {"maxShare": "1"}])
+@pytest.mark.parametrize("settings", [{"policy": "Warn"}, {"policy": "Off"}, {"max": "1"}])
 def test_source_of_which_no_row_is_left_is_refused_under_any_policy(make_job, settings):
-    root = make_job({"badRows": settings}, BROKEN + NO_ANSWER)
+    root = make_job({"BadRows": settings}, BROKEN + NO_ANSWER)
     assert main(["data"]) == ExitCode.BAD_DATA
     start = "data.train: no row is left to train on: line 1: the row is not JSON"
     assert failure(root).message.startswith(start)
@@ -113,7 +114,7 @@ def test_source_of_which_no_row_is_left_is_refused_under_any_policy(make_job, se
 
 
 def test_pairs_of_which_none_is_left_are_refused(make_job):
-    root = make_job({"badRows": {"policy": "Warn"}}, rows(98), preference=NO_ANSWER)
+    root = make_job({"BadRows": {"policy": "Warn"}}, rows(98), preference=NO_ANSWER)
     assert main(["data"]) == ExitCode.BAD_DATA
     assert failure(root).message.startswith("data.preference: no row is left to train on: line 1: ")
 
@@ -137,14 +138,14 @@ def test_rows_are_not_tokenized_if_too_many_are_bad(make_job):
     ("settings", "code", "outcome"),
     [
         ({}, ExitCode.BAD_DATA, "Refused"),
-        ({"maxAUC": "0.99"}, ExitCode.BAD_DATA, "Refused"),
-        ({"maxAUC": "1"}, ExitCode.OK, "Warned"),
+        ({"max": "0.99"}, ExitCode.BAD_DATA, "Refused"),
+        ({"max": "1"}, ExitCode.OK, "Warned"),
         ({"policy": "Warn"}, ExitCode.OK, "Warned"),
     ],
 )
-def test_max_auc_decides_whether_unlike_production_inputs_are_refused(make_job, settings, code, outcome):
+def test_max_decides_whether_unlike_production_inputs_are_refused(make_job, settings, code, outcome):
     production = "".join(json.dumps(f"where is my refund of {i} euros?") + "\n" for i in range(120))
-    root = make_job({"distribution": settings}, rows(120), production=production)
+    root = make_job({"Distribution": settings}, rows(120), production=production)
     assert main(["data"]) == code
     assert result(root, "distribution_shift")[0] == outcome
     if code is ExitCode.OK:

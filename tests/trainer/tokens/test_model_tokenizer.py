@@ -274,7 +274,7 @@ def prepare(tmp_path, tiny_model, monkeypatch):
                     "sizePolicy": "Warn",
                     "train": {"configMap": "orders"},
                     "heldOut": {"fraction": "0.2"},
-                    "checks": {"mixedTemplates": {"policy": "Off"}},
+                    "checks": [{"name": "MixedTemplates", "policy": "Off"}],
                 },
             },
         ).write_for_data(tiny_model)

@@ -169,7 +169,7 @@ def make_job(tmp_path, tiny_model, monkeypatch):
                     "sizePolicy": "Warn",
                     "train": {"configMap": "orders"},
                     "heldOut": {"fraction": "0.2"},
-                    "checks": {"distribution": {"policy": "Off"}},
+                    "checks": [{"name": "Distribution", "policy": "Off"}],
                 },
             },
         ).write_for_data(tiny_model)

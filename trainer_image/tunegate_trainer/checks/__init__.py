@@ -10,7 +10,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from tunegate_api.v1alpha1.data import Data
-from tunegate_api.v1alpha1.data_checks import check_setting
+from tunegate_api.v1alpha1.data_checks import CheckName, check_setting
 from tunegate_trainer.checks import (
     bad_inputs,
     bad_rows,
@@ -148,37 +148,37 @@ CHECKS = Checks(
 )
 
 
-SETTINGS: Mapping[str, str] = {
-    "bad_inputs": "bad_rows",
-    "bad_rows": "bad_rows",
-    "contradictions": "contradictions",
-    "distribution_shift": "distribution",
-    "golden_prompts": "leakage",
-    "label_imbalance": "label_imbalance",
-    "leaked_passages": "leakage",
-    "mixed_templates": "mixed_templates",
-    "near_duplicates": "near_duplicates",
-    "split_leakage": "leakage",
-    "refusals": "refusals",
-    "truncated_answers": "truncated_answers",
-    "secrets": "secrets",
-    "personal_data": "personal_data",
-    "prompt_injection": "prompt_injection",
-    "mixed_languages": "mixed_languages",
-    "length_bias": "pairs",
-    "near_equal_pairs": "pairs",
-    "similar_rejections": "pairs",
+SETTINGS: Mapping[str, CheckName] = {
+    "bad_inputs": "BadRows",
+    "bad_rows": "BadRows",
+    "contradictions": "Contradictions",
+    "distribution_shift": "Distribution",
+    "golden_prompts": "Leakage",
+    "label_imbalance": "LabelImbalance",
+    "leaked_passages": "Leakage",
+    "mixed_templates": "MixedTemplates",
+    "near_duplicates": "NearDuplicates",
+    "split_leakage": "Leakage",
+    "refusals": "Refusals",
+    "truncated_answers": "TruncatedAnswers",
+    "secrets": "Secrets",
+    "personal_data": "PersonalData",
+    "prompt_injection": "PromptInjection",
+    "mixed_languages": "MixedLanguages",
+    "length_bias": "Pairs",
+    "near_equal_pairs": "Pairs",
+    "similar_rejections": "Pairs",
 }
-"""The field of the spec's ``data.checks`` with the policy and the limit of each check, by the check's name.
-Checks that are missing here have no such field."""
+"""The name in the spec's ``data.checks`` with the policy and the limit of each check, by the check's name.
+Checks that are missing here have no such setting."""
 
 
 def settings(data: Data) -> dict[str, Setting]:
     """Return the settings of checks in the spec's ``data``, by the name of the check. Checks that are missing
     in the result are enforced."""
     found = {}
-    for name, field in SETTINGS.items():
-        given = check_setting(data.checks, field)
+    for name, setting in SETTINGS.items():
+        given = check_setting(data.checks, setting)
         found[name] = Setting(CheckPolicy(given.policy), given.limit)
     size = CheckPolicy.ENFORCE if data.size_policy == "Refuse" else CheckPolicy.WARN
     return {**found, few_rows.NAME: Setting(size), unreviewed_rows.NAME: Setting(size)}

@@ -57,7 +57,7 @@ def run(rows: UsableRows, context: CheckContext) -> list[Finding]:
             _warning(
                 "data.production is not set, so it is unknown whether the training inputs look like "
                 f"production inputs: set it to a sample of at least {MIN_INPUTS} production inputs; "
-                "data.checks.distribution.policy: Off removes this warning",
+                "policy: Off for Distribution in data.checks removes this warning",
                 1,
             )
         ]
@@ -187,7 +187,7 @@ def _remedy(training: Inputs, production: Inputs) -> str:
     )
     return (
         f"{hint}Add training rows like the production inputs that are named, or remove rows that production "
-        "does not need. To train anyway, raise data.checks.distribution.maxAUC, or set its policy to Warn"
+        "does not need. To train anyway, raise max of Distribution in data.checks, or set its policy to Warn"
     )
 
 

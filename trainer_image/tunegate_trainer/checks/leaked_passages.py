@@ -82,7 +82,7 @@ def run(rows: UsableRows, context: CheckContext) -> list[Finding]:
             share=Fraction(count, len(rows.documents)),
             examples=examples,
             remedy="remove these rows, because a gate cannot measure what a model learned by heart; if the "
-            f"words belong to every prompt of your task, set data.checks.leakage{unless}; "
+            f"words belong to every prompt of your task, set Leakage in data.checks{unless}; "
             + where_listed(total),
             report={"leaked_passages": [asdict(one) for one in found]},
         )

@@ -51,7 +51,7 @@ def run(rows: UsableRows, context: CheckContext) -> list[Finding]:
                 examples=[_example(rows, i) for i in indices[values > 1][:SHOWN_EXAMPLES]],
                 remedy=f"add pairs in which chosen is {opposite}, or remove pairs in which it is {side}, "
                 f"until it is {side} in less than {float(MIN_SHARE):.0%} of the pairs; if {side} answers are "
-                "what you want, set data.checks.pairs.policy to Warn or Off",
+                "what you want, set the policy of Pairs in data.checks to Warn or Off",
                 report={NAME: {"chosen": side, "pairs": count, **size}},
             )
         ]

@@ -105,7 +105,7 @@ def run(rows: UsableRows, context: CheckContext) -> list[Finding]:
         "a text in another language than most"
         + (f" (of {total} rows, a sample was examined)" if examined < total else ""),
         "remove or translate these rows, because the model may answer in the wrong language; if the data "
-        "should have several languages, raise data.checks.mixedLanguages.maxShare, or set the policy to Off",
+        "should have several languages, raise max of MixedLanguages in data.checks, or set the policy to Off",
     )
 
 

@@ -86,7 +86,7 @@ def run(rows: UsableRows, context: CheckContext) -> list[Finding]:
                 for index in outside[:SHOWN_EXAMPLES]
             ],
             remedy="write all prompts in the template that the model will be served with; if several "
-            "templates are intended, set data.checks.mixedTemplates.maxShare or its policy",
+            "templates are intended, set max or the policy of MixedTemplates in data.checks",
             report={"templates": templates},
         )
     ]

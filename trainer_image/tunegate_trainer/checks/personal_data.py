@@ -27,7 +27,7 @@ def run(rows: UsableRows, context: CheckContext) -> list[Finding]:
         _personal_data,
         "personal data",
         "remove the data, or replace it by placeholders such as [EMAIL], because the model can repeat it; if "
-        "it is public or invented, raise data.checks.personalData.maxShare, or set the policy to Off",
+        "it is public or invented, raise max of PersonalData in data.checks, or set the policy to Off",
     )
 
 

@@ -129,7 +129,7 @@ def run(rows: UsableRows, context: CheckContext) -> list[Finding]:
         _injection,
         "a text that gives instructions to a model in place of its user",
         "remove these texts, because the model learns to follow or repeat them; if it is meant to learn to "
-        "answer them, raise data.checks.promptInjection.maxShare, or set the policy to Off",
+        "answer them, raise max of PromptInjection in data.checks, or set the policy to Off",
     )
 
 

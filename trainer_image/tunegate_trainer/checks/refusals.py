@@ -26,7 +26,7 @@ def run(rows: UsableRows, context: CheckContext) -> list[Finding]:
         _refusal,
         "an answer that refuses the request, or in which the writer says that it is an AI",
         "remove these rows, or write answers to them, because the model learns to refuse from them; if it is "
-        "meant to learn to refuse, raise data.checks.refusals.maxShare, or set the policy to Off",
+        "meant to learn to refuse, raise max of Refusals in data.checks, or set the policy to Off",
     )
 
 

@@ -80,7 +80,7 @@ def run(rows: UsableRows, context: CheckContext) -> list[Finding]:
         "an answer that seems to be cut off",
         "complete or remove these rows, because the model learns to stop like this; if a model wrote the "
         "answers, raise its token limit; if the answers are complete, raise "
-        "data.checks.truncatedAnswers.maxShare, or set the policy to Off",
+        "max of TruncatedAnswers in data.checks, or set the policy to Off",
     )
 
 

@@ -104,7 +104,7 @@ def production_match(job: Collected) -> ProductionMatch | None:
         logger.warning("the comparison with production inputs is left out of the report: %s", error)
         return None
     lengths, percentiles = found.lengths, found.lengths.percentiles
-    limit = check_setting(job.request.spec.data.checks, "distribution").limit
+    limit = check_setting(job.request.spec.data.checks, "Distribution").limit
     result = next((note.result for note in job.notes.findings if note.check == CHECK), "Warned")
     return ProductionMatch(
         auc_result=result if found.interval[0] > limit else "Passed",
