@@ -115,9 +115,13 @@ def both(server: ApiServer, tmp_path_factory: pytest.TempPathFactory) -> Iterato
                 read.of_operator("finetunejob_verdict", dry_run="true"),
                 [s for s in read.of_theirs("finetunejob_final_verdict_info") if dry_run in s],
             )
-            return read if all(shown) else None
+            versions = (
+                read.of_operator("evalgate_version_golden_pass_ratio"),
+                read.of_theirs("evalgate_version_golden_cases"),
+            )
+            return read if all(shown) and all(len(each) == 2 for each in versions) else None
 
-        yield eventually(are_current, what="both show the last writes")
+        yield eventually(are_current, what="both show the last writes, and both versions of the gate")
 
 
 def test_every_configured_metric_has_series(both):
