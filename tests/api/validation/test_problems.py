@@ -237,7 +237,7 @@ def test_field_of_an_earlier_version_is_refused_with_its_replacement() -> None:
     ]
 
 
-def test_data_checks_of_an_earlier_version_are_refused_with_their_replacement() -> None:
+def test_earlier_form_of_data_checks_names_its_replacement() -> None:
     job = changed(finetunejob(), {"spec.data.checks": {"leakage": {"maxShare": "0"}}})
     assert problem_messages(job) == [
         "spec.data.checks: must be a list, replaced by a list of checks by name, such as "
