@@ -1,8 +1,9 @@
 """All parameters of a job are sent to trackers, whatever their length."""
 
 from support.trainer_root import dpo_plan, gate_spec, stage_plan
+from tunegate_api.v1alpha1.evalgate import EvalGateSpec
 from tunegate_trainer.tracking.mlflow_tracker import VALUE_LENGTH, parameter_texts
-from tunegate_trainer.tracking.runs import job_parameters, stage_parameters
+from tunegate_trainer.tracking.runs import GATE_SETTINGS, job_parameters, stage_parameters
 
 
 def test_tracker_run_of_a_stage_has_every_parameter_of_its_plan():
@@ -39,6 +40,17 @@ def test_tracker_run_has_digests_and_the_parameters_of_every_stage(make_root):
     assert parameters["dpo.beta"] == "0.1"
     assert len(parameters["plan_sha256"]) == 64
     assert max(map(len, parameters)) <= MAX_ENTITY_KEY_LENGTH
+
+
+def test_trackers_get_the_enforcement_of_each_gate(make_root):
+    context = make_root(gates={"orders": gate_spec(), "tried": gate_spec(enforcement="DryRun")}).context()
+    parameters = job_parameters(context.request, context.plan)
+    assert parameters["gate.orders.enforcement"] == "Enforce"
+    assert parameters["gate.tried.enforcement"] == "DryRun"
+
+
+def test_every_gate_setting_of_trackers_is_a_field_of_the_gate():
+    assert EvalGateSpec.model_fields.keys() >= GATE_SETTINGS
 
 
 def test_trackers_do_not_get_inline_safety_cases(make_root):

@@ -27,7 +27,7 @@ sent."""
 EVALUATED = "checkpoint/step"
 """The metric with the step of the last evaluated checkpoint. It shows which evaluations were already sent."""
 
-GATE_SETTINGS = {"baselines", "thresholds", "generation", "safety", "dry_run"}
+GATE_SETTINGS = {"baselines", "thresholds", "generation", "safety", "enforcement"}
 """The fields of a gate that are parameters of the job's run."""
 _NOT_SENT = {"safety": {"source": {"inline", "uri", "secret_name"}}}
 """The source among these fields, which is not sent to trackers, as that of golden cases is not: it can have
