@@ -122,8 +122,8 @@ def training_job(
     cases = [{"id": "one", "prompt": "Hello", "expect": [{"type": "contains", "value": "a"}]}]
     gate = {
         "golden": {"source": {"inline": cases}},
-        "generation": {"maxNewTokens": 1},
-        "thresholds": {"minPassRate": "0"},
+        "generation": {"maxNewTokens": 2},
+        "thresholds": {"maxDropPoints": "100"},
     }
     return TuningJob(folder, spec, gate, {})
 
