@@ -170,9 +170,10 @@ class TuningJob:
         """Train from the start again. The first training also evaluates the baseline; later ones use the
         cached result. With ``interrupted_in``, SIGTERM interrupts the training in this step, and another
         process resumes it."""
-        for kind in ("stages", "evals"):
-            shutil.rmtree(self.workspace / UID / kind, ignore_errors=True)
-        path = self.workspace / Workspace(UID).stage(self.stage) / "losses.jsonl"
+        trained = self.workspace / Workspace(UID).stage(self.stage)
+        for folder in (trained, self.evaluation().parent):
+            shutil.rmtree(folder, ignore_errors=True)
+        path = trained / "losses.jsonl"
         turn = Turn()
         start = time.monotonic()
         process = self._start("train", "--stage", self.stage)
