@@ -293,11 +293,11 @@ def test_null_labels_and_annotations_are_accepted(tmp_path: Path) -> None:
         assert manifest.obj["metadata"].keys() == {"name"}
 
 
-@pytest.mark.parametrize("baselines", [[], ["LastPublished"]])
+@pytest.mark.parametrize("compared", [[], [{"type": "LastPublished"}]])
 def test_small_golden_set_is_accepted_if_base_model_is_no_baseline(
-    tmp_path: Path, baselines: list[str]
+    tmp_path: Path, compared: list[dict[str, str]]
 ) -> None:
-    changes = {"gate.spec.thresholds.maxDropPoints": "2", "gate.spec.baselines": baselines}
+    changes = {"gate.spec.thresholds.maxDropPoints": "2", "gate.spec.compareWith": compared}
     assert messages_of(tmp_path, family(changes)) == []
 
 

@@ -24,6 +24,7 @@ from tunegate.manifests import InvalidError, Resource, config_map, to_yaml
 from tunegate.runs import NotPassedError, NotStartedError, Result, run
 from tunegate_api.contract.digests import sha256_text as sha256
 from tunegate_api.meta import ObjectMeta
+from tunegate_api.v1alpha1.compared import ComparedSubject, PinnedVersion
 from tunegate_api.v1alpha1.data import (
     Calibration,
     Columns,
@@ -67,6 +68,7 @@ __all__ = [
     "Adapter",
     "Calibration",
     "Columns",
+    "ComparedSubject",
     "Data",
     "DataCheck",
     "DataSource",
@@ -95,6 +97,7 @@ __all__ = [
     "NotStartedError",
     "ObjectMeta",
     "Phase",
+    "PinnedVersion",
     "PodTemplate",
     "PublishTarget",
     "Quality",

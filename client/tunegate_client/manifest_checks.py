@@ -327,7 +327,8 @@ def _reachable(gate: Manifest, cases: list[GoldenCase], sha256: str) -> Iterator
     bar = checkpoint_bar(thresholds, golden)
     if bar.sealed is not None and not 0 < bar.sealed < 1:
         return
-    given = _find(gate.obj, ("spec", "baselines"))
-    baselines = given if isinstance(given, list) else ["BaseModel"]  # the default
-    for problem in unreachable(bar, cases, baselines, sha256):
+    given = _find(gate.obj, ("spec", "compareWith"))
+    entries = given if isinstance(given, list) else [{"type": "BaseModel"}]  # the default
+    compared = [str(each.get("type")) for each in entries if isinstance(each, dict)]
+    for problem in unreachable(bar, cases, compared, sha256):
         yield gate.at(problem.path, problem.message)

@@ -31,7 +31,7 @@ def measured(outcomes: str, before: str | None = None, output: str = "no", **spe
     """Return the result of a gate about a model with these outcomes; ``before`` are those of the base model.
     ``spec`` replaces fields of the gate."""
     job = manifests(Path("/model"))[-1]["spec"]
-    fields = {"golden": {"source": {"configMap": "cases"}, "sha256": DIGEST}, "baselines": [], **spec}
+    fields = {"golden": {"source": {"configMap": "cases"}, "sha256": DIGEST}, "compareWith": [], **spec}
     gate = GateRequest(name="golden", spec=EvalGateSpec.model_validate(fields), golden_sha256=DIGEST)
     ids = [f"case-{i}" for i in range(len(outcomes))]
     evaluations = [
@@ -93,7 +93,9 @@ def kind(case: ET.Element) -> str:
 def test_only_a_passed_verdict_ends_with_exit_code_0(
     outcomes: str, before: str | None, verdict: VerdictState, code: int
 ) -> None:
-    result = measured(outcomes, before, baselines=["BaseModel"], thresholds={"maxNewFailures": "100%"})
+    result = measured(
+        outcomes, before, compareWith=[{"type": "BaseModel"}], thresholds={"maxNewFailures": "100%"}
+    )
     assert result.verdict is verdict
     assert exit_codes.of_verdict(result.verdict) == code
 
@@ -115,7 +117,7 @@ def test_junit_has_a_test_for_each_rule_of_the_gate() -> None:
     result = measured(
         "p" * 18 + "ff",
         "p" * 20,
-        baselines=["BaseModel", "LastPublished"],
+        compareWith=[{"type": "BaseModel"}, {"type": "LastPublished"}],
         thresholds={"minPassRate": "0.8", "mustPass": ["case-1", "case-19"]},
     )
     found = junit_cases(result)
@@ -164,7 +166,9 @@ def test_junit_of_a_model_that_cannot_be_measured_has_an_error_per_gate() -> Non
 
 
 def test_table_shows_rules_skipped_baselines_and_failed_cases() -> None:
-    result = measured("p" * 5 + "f" * 15, baselines=["LastPublished"], thresholds={"minPassRate": "0.8"})
+    result = measured(
+        "p" * 5 + "f" * 15, compareWith=[{"type": "LastPublished"}], thresholds={"minPassRate": "0.8"}
+    )
     console = Console(width=160, file=io.StringIO())
     console.print(gate_view(result))
     text = console.file.getvalue()
@@ -205,9 +209,9 @@ def run_gates(folder: Path, gates: list[dict[str, Any]], *options: str) -> tuple
 @pytest.mark.parametrize(
     ("spec", "options", "error"),
     [
-        ({}, (), "Error: --base is required: EvalGate golden has the baseline BaseModel\n"),
+        ({}, (), "Error: --base is required: EvalGate golden compares with BaseModel\n"),
         (
-            {"baselines": [], "safety": {"source": {"builtin": "refusals-v1"}}},
+            {"compareWith": [], "safety": {"source": {"builtin": "refusals-v1"}}},
             (),
             "Error: --base is required: EvalGate golden has a safety set\n",
         ),
@@ -238,20 +242,22 @@ def test_wrong_options_and_manifests_end_with_exit_code_2(
 def test_adapter_without_its_base_model_is_refused(tmp_path: Path) -> None:
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "adapter_config.json").write_text("{}")
-    code, output = run_gates(tmp_path, [gate(baselines=[], thresholds={"minPassRate": "0.8"})])
+    code, output = run_gates(tmp_path, [gate(compareWith=[], thresholds={"minPassRate": "0.8"})])
     assert code == exit_codes.USAGE
     assert f"Error: --base is required: {tmp_path / 'model'} is an adapter\n" in output
 
 
 def test_more_gates_than_a_job_can_have_must_be_chosen(tmp_path: Path) -> None:
-    code, output = run_gates(tmp_path, [gate(f"gate-{i}", baselines=["LastPublished"]) for i in range(9)])
+    code, output = run_gates(
+        tmp_path, [gate(f"gate-{i}", compareWith=[{"type": "LastPublished"}]) for i in range(9)]
+    )
     assert code == exit_codes.USAGE
     assert "9 EvalGates, but at most 8 can judge a model: choose with --gate" in output
 
 
 def test_junit_file_that_cannot_be_written_is_refused_at_once(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    gates = [gate(baselines=["LastPublished"])]
+    gates = [gate(compareWith=[{"type": "LastPublished"}])]
     code, output = run_gates(tmp_path, gates, "--junit", str(tmp_path / "file" / "out.xml"))
     assert code == exit_codes.USAGE
     assert "cannot be written" in output
@@ -259,7 +265,7 @@ def test_junit_file_that_cannot_be_written_is_refused_at_once(tmp_path: Path) ->
 
 def test_runs_folder_that_cannot_be_created_ends_with_exit_code_5(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    gates = [gate(baselines=["LastPublished"])]
+    gates = [gate(compareWith=[{"type": "LastPublished"}])]
     options = ("--junit", str(tmp_path / "out.xml"), "--runs", str(tmp_path / "file" / "runs"))
     code, output = run_gates(tmp_path, gates, *options)
     assert code == exit_codes.NOT_MEASURED

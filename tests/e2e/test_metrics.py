@@ -26,7 +26,7 @@ def stopping(good: Objects) -> Objects:
     contradict the golden cases. Its gate compares it with the base model."""
     rows, *_, gate, job = deepcopy(good)
     gate["metadata"]["name"] = "strict"
-    gate["spec"]["baselines"] = ["BaseModel"]
+    gate["spec"]["compareWith"] = [{"type": "BaseModel"}]
     refusals = rows["data"]["train.jsonl"].replace('"yes"', '"no thanks"')
     job["metadata"]["name"] = "stopping"
     job["spec"] |= {

@@ -157,7 +157,7 @@ def test_gate_must_name_a_key_if_its_configmap_has_several():
 def test_inline_cases_make_the_gate_ready():
     case = {"id": "a", "prompt": "hi", "expect": [{"type": "contains", "value": "yes"}]}
     gate = make_gate().obj()
-    gate["spec"] |= {"golden": {"source": {"inline": [case]}}, "baselines": []}
+    gate["spec"] |= {"golden": {"source": {"inline": [case]}}, "compareWith": []}
     world = World()
     world.apply(gate)
     world.settle()

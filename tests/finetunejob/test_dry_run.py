@@ -217,7 +217,7 @@ def world_without_claim(*, dry_run: bool, **spec: Any) -> World:
     gate = make_gate("golden-v2").with_spec(enforcement="DryRun" if dry_run else "Enforce")
     gate.spec["golden"]["source"] = {"uri": "pvc://cases/golden.jsonl"}
     world.apply(gate.obj())
-    enforced = make_gate().with_spec(baselines=["BaseModel"])
+    enforced = make_gate().with_spec(compareWith=[{"type": "BaseModel"}])
     world.apply_all(make_job().with_gates("golden", "golden-v2").with_spec(**spec).obj(), enforced.obj())
     world.settle()
     assert claims(world) == {"tuning", "cases"}

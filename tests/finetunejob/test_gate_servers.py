@@ -63,11 +63,18 @@ def test_pods_mount_the_secrets_of_the_servers_that_they_ask(role, secrets):
     assert found == secrets
 
 
+def asked(endpoint: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "Endpoint", "endpoint": endpoint}
+
+
 def test_secrets_of_a_gate_in_a_dry_run_are_optional():
     world = World()
-    world.apply(make_gate("rehearsal").with_spec(served=GUARDRAIL["endpoint"], enforcement="DryRun").obj())
-    served = JUDGE["endpoint"]
-    gate = make_gate().with_spec(served=served).obj()
+    world.apply(
+        make_gate("rehearsal")
+        .with_spec(compareWith=[asked(GUARDRAIL["endpoint"])], enforcement="DryRun")
+        .obj()
+    )
+    gate = make_gate().with_spec(compareWith=[asked(JUDGE["endpoint"])]).obj()
     world.apply_all(make_job().with_gates("golden", "rehearsal").obj(), gate)
     world.until_job("data")
     (job,) = world.active_jobs()

@@ -27,7 +27,7 @@ def write(tunegate: Command, model: Path, job: str, *, dry_run: bool, enforced: 
             "golden": {"source": {"inline": STRICTER}},
             "generation": {"maxNewTokens": 6},
             "thresholds": {"minPassRate": "0.8"},
-            "baselines": [],
+            "compareWith": [],
             **({"enforcement": "DryRun"} if dry_run else {}),
         },
     }

@@ -84,7 +84,7 @@ def test_adapter_without_a_tokenizer_uses_that_of_its_base_model(
 def test_result_without_a_base_model_can_be_read_as_json(
     tunegate: Command, gate_run: Any, tiny_model: Path
 ) -> None:
-    tunegate.edit(lambda found: found["golden"]["spec"].update(baselines=["LastPublished"]))
+    tunegate.edit(lambda found: found["golden"]["spec"].update(compareWith=[{"type": "LastPublished"}]))
     result = gate_run(tiny_model, "-o", "json")
     assert result.returncode == 1, result.stdout
     found = ModelResult.model_validate_json(result.stdout[result.stdout.index("{") :])
@@ -135,27 +135,31 @@ def test_models_that_cannot_be_measured_end_with_exit_code_5(
         assert error in message
 
 
-def test_published_version_on_a_volume_is_compared_with_an_anchor(
+def test_published_version_on_a_volume_is_compared_with_a_pinned_version(
     after_run: Command, version: Path, tiny_model: Path
 ) -> None:
     digest = after_run.status()["final"]["modelDigest"]
-    anchor = {"uri": f"pvc://models/orders/{version.name}", "digest": digest}
-    after_run.edit(lambda found: found["golden"]["spec"].update(anchor=anchor))
-    result = after_run("gate", "run", "manifests", "--model", anchor["uri"], "--base", str(tiny_model))
+    pinned = {"uri": f"pvc://models/orders/{version.name}", "digest": digest}
+    entry = {"type": "Version", "version": pinned}
+    after_run.edit(lambda found: found["golden"]["spec"].update(compareWith=[{"type": "BaseModel"}, entry]))
+    result = after_run("gate", "run", "manifests", "--model", pinned["uri"], "--base", str(tiny_model))
     assert result.returncode == 0, result.stdout
-    assert f"✓ Anchor: golden 20/20, Anchor ({version.name}) 20/20: +0.0 points" in result.stdout
+    assert f"✓ Version: golden 20/20, Version ({version.name}) 20/20: +0.0 points" in result.stdout
 
 
 def test_live_model_is_a_baseline_and_one_that_cannot_be_asked_an_error(
     tunegate: Command, gate_run: Any, version: Path, tiny_model: Path
 ) -> None:
     with ChatServerStub() as server:
-        tunegate.edit(lambda found: found["golden"]["spec"].update(served=server.endpoint))
+        entry = {"type": "Endpoint", "endpoint": server.endpoint}
+        tunegate.edit(
+            lambda found: found["golden"]["spec"].update(compareWith=[{"type": "BaseModel"}, entry])
+        )
         result = gate_run(version, "--base", str(tiny_model))
         assert result.returncode == 0, result.stdout
-        assert "✓ Served: golden 20/20, Served (live) 20/20: +0.0 points" in result.stdout
+        assert "✓ Endpoint: golden 20/20, Endpoint (live) 20/20: +0.0 points" in result.stdout
         server.key = "another key"
         result = gate_run(version, "--base", str(tiny_model))
     assert result.returncode == 5, result.stdout
-    assert "! Served: Cannot compare with Served (live)" in result.stdout
+    assert "! Endpoint: Cannot compare with Endpoint (live)" in result.stdout
     assert suite(tunegate).attrib["errors"] == "1"

@@ -55,7 +55,7 @@ def write(
         json.dumps({"prompt": prompt, "completion": answer}) + "\n" for prompt, answer in pairs
     )
     safety = {"source": {"configMap": "requests"}, "sha256": sha256_text(TEXT)} | safety
-    gate["spec"] |= {"safety": safety, "baselines": [], "generation": {"maxNewTokens": 12}}
+    gate["spec"] |= {"safety": safety, "compareWith": [], "generation": {"maxNewTokens": 12}}
     gate["spec"]["golden"] = {"source": {"inline": [golden_case(n) for n in range(20)]}}
     job["spec"]["data"]["checks"] = [{"name": "Refusals", "policy": "Off"}]
     job["spec"] |= {"taskMetrics": [{"name": "rouge_l", "min": "0"}], "evaluateEvery": {"steps": 15}}

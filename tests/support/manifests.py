@@ -98,7 +98,7 @@ def evalgate(name: str = "orders-golden") -> dict[str, Any]:
                 "onRegression": "Immediate",
                 "mustPass": ["edge"],
             },
-            "baselines": ["BaseModel", "LastPublished"],
+            "compareWith": [{"type": "BaseModel"}, {"type": "LastPublished"}],
         },
     }
 

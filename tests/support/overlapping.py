@@ -29,7 +29,7 @@ def good_and_worse(model: str, **changes: Any) -> tuple[Objects, Objects]:
     gate["spec"]["golden"]["sha256"] = sha256_text(golden)
     gate["spec"]["thresholds"] = {"minPassRate": "0.5"}
     # The base model is no baseline here: its answers do not end, so their pass rate is arbitrary.
-    gate["spec"]["baselines"] = ["LastPublished"]
+    gate["spec"]["compareWith"] = [{"type": "LastPublished"}]
     inputs = [
         rows,
         make_config_map("worse-rows", train__jsonl=worse_rows),

@@ -277,7 +277,7 @@ def loses_a_must_pass_case(world: World) -> None:
 
 
 def compares_with_the_last_published(world: World) -> None:
-    gate = make_gate().with_spec(baselines=["BaseModel", "LastPublished"]).obj()
+    gate = make_gate().with_spec(compareWith=[{"type": "BaseModel"}, {"type": "LastPublished"}]).obj()
     world.apply_all(make_job("first").with_publish().obj(), gate)
     world.run("first")
     world.outbox.clear()

@@ -26,6 +26,10 @@ DPO_STAGE = {"name": "dpo", "method": "DPO", "adapter": {"type": "LoRA"}}
 SECOND_STAGE = {"name": "more", "method": "SFT", "adapter": {"from": "Previous"}}
 
 
+def pinned(uri: str) -> dict[str, Any]:
+    return {"type": "Version", "version": {"uri": uri, "digest": "c" * 64}}
+
+
 ALLOWED_ARGS = "may only have adam_beta1, adam_beta2, adam_epsilon, optim"
 TRAINER_ARGS: list[tuple[str, dict[str, Any], str, dict[str, str]]] = [
     (
@@ -1147,16 +1151,16 @@ EVALGATE = [
         "must be more than 0 and at most 100",
     ),
     Wrong(
-        "a limit of new failures without a baseline",
-        {"spec.baselines": [], "spec.thresholds": {"minPassRate": "0.9", "maxNewFailures": "3"}},
+        "a limit of new failures without a comparison",
+        {"spec.compareWith": [], "spec.thresholds": {"minPassRate": "0.9", "maxNewFailures": "3"}},
         "spec.thresholds.maxNewFailures",
-        "maxNewFailures compares with a baseline: add a baseline, or leave maxNewFailures out",
+        "maxNewFailures compares with other models: add an entry to compareWith, or leave maxNewFailures out",
     ),
     Wrong(
-        "a limit of the relative drop without a baseline",
-        {"spec.baselines": [], "spec.thresholds": {"minPassRate": "0.9", "maxRelativeDrop": "0.5"}},
+        "a limit of the relative drop without a comparison",
+        {"spec.compareWith": [], "spec.thresholds": {"minPassRate": "0.9", "maxRelativeDrop": "0.5"}},
         "spec.thresholds.maxRelativeDrop",
-        "maxRelativeDrop compares with a baseline: add a baseline, or leave maxRelativeDrop out",
+        "maxRelativeDrop compares with other models: add an entry to compareWith, or leave",
     ),
     Wrong(
         "a limit of the relative drop in percent",
@@ -1210,18 +1214,18 @@ EVALGATE = [
         below="[1]",
     ),
     Wrong(
-        "a duplicate baseline",
-        {"spec.baselines.1": "BaseModel"},
-        "spec.baselines",
-        "each entry must be unique: change or remove the duplicate",
-        below="[1]",
+        "a duplicate type of comparison",
+        {"spec.compareWith.1": {"type": "BaseModel"}},
+        "spec.compareWith",
+        "each type must be unique: change or remove the duplicate",
+        below="[1].type",
     ),
     Wrong(
-        "an unknown baseline",
-        {"spec.baselines.1": "Champion"},
-        "spec.baselines[1]",
-        'supported values: "BaseModel", "LastPublished"',
-        "must be one of BaseModel, LastPublished",
+        "an unknown type of comparison",
+        {"spec.compareWith.1": {"type": "Champion"}},
+        "spec.compareWith[1].type",
+        'supported values: "BaseModel", "LastPublished", "Version", "Endpoint"',
+        "must be one of BaseModel, LastPublished, Version, Endpoint",
     ),
     Wrong(
         "samples at a temperature of 3",
@@ -1236,9 +1240,9 @@ EVALGATE = [
         "must be more than 0 and less than 1, as a number in quotes",
     ),
     Wrong(
-        "an anchor in the folder of a job",
-        {"spec.anchor": {"uri": "pvc://tuning/tunegate/jobs/0f7c9d1e/model", "digest": "c" * 64}},
-        "spec.anchor.uri",
+        "a pinned version in the folder of a job",
+        {"spec.compareWith": [pinned("pvc://tuning/tunegate/jobs/0f7c9d1e/model")]},
+        "spec.compareWith[0].version.uri",
         "the path must not lead into the folder tunegate of a claim",
     ),
     Wrong(
@@ -1248,22 +1252,47 @@ EVALGATE = [
         "the path must not lead into the folder tunegate of a claim",
     ),
     Wrong(
-        "an anchor in a registry",
-        {"spec.anchor": {"uri": "oci://registry/orders:v1", "digest": "c" * 64}},
-        "spec.anchor.uri",
+        "a pinned version in a registry",
+        {"spec.compareWith": [pinned("oci://registry/orders:v1")]},
+        "spec.compareWith[0].version.uri",
         "must begin with pvc:// or file://",
+    ),
+    *(
+        Wrong(
+            f"a comparison of type {type_} without its {field}",
+            {"spec.compareWith": [{"type": type_}]},
+            f"spec.compareWith[0].{field}",
+            f"required with type: {type_}: give {field}",
+        )
+        for type_, field in (("Version", "version"), ("Endpoint", "endpoint"))
+    ),
+    Wrong(
+        "a pinned version of another type",
+        {"spec.compareWith": [pinned("pvc://models/orders/v1") | {"type": "LastPublished"}]},
+        "spec.compareWith[0].version",
+        "version is only for type: Version: leave it out, or change type",
+    ),
+    Wrong(
+        "an endpoint of another type",
+        {
+            "spec.compareWith": [
+                {"type": "BaseModel", "endpoint": {"url": "https://serving/v1", "model": "m"}}
+            ]
+        },
+        "spec.compareWith[0].endpoint",
+        "endpoint is only for type: Endpoint: leave it out, or change type",
     ),
     Wrong(
         "a gate that every model passes",
-        {"spec.baselines": [], "spec.thresholds": LEAVE_OUT},
-        "spec.baselines",
-        "add thresholds.minPassRate, thresholds.mustPass or a baseline",
+        {"spec.compareWith": [], "spec.thresholds": LEAVE_OUT},
+        "spec.compareWith",
+        "add thresholds.minPassRate, thresholds.mustPass or an entry of compareWith",
     ),
     Wrong(
         "a gate with only a pass rate of 0",
-        {"spec.baselines": [], "spec.thresholds": {"minPassRate": "0.0", "mustPass": []}},
-        "spec.baselines",
-        "add thresholds.minPassRate, thresholds.mustPass or a baseline",
+        {"spec.compareWith": [], "spec.thresholds": {"minPassRate": "0.0", "mustPass": []}},
+        "spec.compareWith",
+        "add thresholds.minPassRate, thresholds.mustPass or an entry of compareWith",
     ),
     Wrong(
         "safety cases without a source",
@@ -1459,7 +1488,7 @@ ALLOWED_EDITS = {
     ],
     "EvalGate": [
         Edit("other thresholds", {"spec.thresholds": {"minPassRate": "0.95"}}),
-        Edit("other baselines", {"spec.baselines": ["BaseModel"]}),
+        Edit("other comparisons", {"spec.compareWith": [{"type": "BaseModel"}]}),
         Edit("longer outputs", {"spec.generation.maxNewTokens": 128}),
     ],
 }

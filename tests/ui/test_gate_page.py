@@ -43,7 +43,7 @@ def test_page_shows_golden_set_thresholds_and_jobs(place: Place, pages: Pages) -
         "Golden set 20 cases",
         "ConfigMap cases",
         "Pass rate at least 0.8",
-        "less than 2.5 points baselines: BaseModel, LastPublished",
+        "less than 2.5 points compared with BaseModel, LastPublished",
         "New failures at most 3 of 20 cases, more if some are in one group",
         "Must always pass case-1",
         "Required tags pii , style",

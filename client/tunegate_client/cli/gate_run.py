@@ -152,9 +152,9 @@ def _refuse_missing_base(gates: dict[str, EvalGateSpec], model: str, base: str |
     if base is not None:
         return
     why = [
-        f"EvalGate {name} has the baseline BaseModel"
+        f"EvalGate {name} compares with BaseModel"
         for name, spec in gates.items()
-        if "BaseModel" in spec.baselines
+        if "BaseModel" in spec.compared_types
     ]
     why += [f"EvalGate {name} has a safety set" for name, spec in gates.items() if spec.safety]
     why += [f"{model} is an adapter"] if (Path(model) / "adapter_config.json").is_file() else []

@@ -76,19 +76,17 @@ def counting(bar: Bar, cases: Sequence[GoldenCase]) -> list[GoldenCase]:
     return [cases[i] for i in counted.positions]
 
 
-def unreachable(
-    bar: Bar, cases: Sequence[GoldenCase], baselines: Sequence[str], sha256: str
-) -> list[Problem]:
+def unreachable(bar: Bar, cases: Sequence[GoldenCase], compared: Sequence[str], sha256: str) -> list[Problem]:
     """Return the reasons why no model could meet the ``bar`` of checkpoints: a ``mustPass`` name or a
     required tag without a case, or too few cases to detect a drop. Each reason has the path of a field from
     the root of the EvalGate.
 
-    ``baselines`` are the names in :attr:`EvalGateSpec.compared_with`. With the policy NonInferior, a model
+    ``compared`` are the types in :attr:`EvalGateSpec.compare_with`. With the policy NonInferior, a model
     that fixes enough cases can pass with any number of cases. LastPublished cannot make a threshold
     unreachable, because it is skipped if no version was published. If cases of the set with the digest
     ``sha256`` are sealed, the open cases must be enough for checkpoints.
     """
-    problems, share = _unreachable(bar, cases, baselines), bar.sealed
+    problems, share = _unreachable(bar, cases, compared), bar.sealed
     if problems or share is None:
         return problems
     path = ("spec", "golden", "sealed")
@@ -106,11 +104,11 @@ def unreachable(
             f"checkpoints are evaluated on the {len(opened)} cases that are not sealed, and {each.message}. "
             "Lower the share, or add cases",
         )
-        for each in _unreachable(bar, opened, baselines)
+        for each in _unreachable(bar, opened, compared)
     ]
 
 
-def _unreachable(bar: Bar, cases: Sequence[GoldenCase], baselines: Sequence[str]) -> list[Problem]:
+def _unreachable(bar: Bar, cases: Sequence[GoldenCase], compared: Sequence[str]) -> list[Problem]:
     path = ("spec", "thresholds")
     names = {case.id for case in cases} | {tag for case in cases for tag in case.tags}
     problems = [
@@ -127,7 +125,7 @@ def _unreachable(bar: Bar, cases: Sequence[GoldenCase], baselines: Sequence[str]
     ]
     if not total:
         problems.append(Problem((*path, "advisory"), "every golden case is advisory, so no case counts"))
-    limit, is_compared = bar.drop.limit, bool({"BaseModel", "Anchor", "Served"} & set(baselines))
+    limit, is_compared = bar.drop.limit, bool({"BaseModel", "Version", "Endpoint"} & set(compared))
     if bar.drop.policy is DropPolicy.POINTS and is_compared and 0 < total * limit < 100:
         needed = -int(-100 // limit)
         message = (

@@ -124,4 +124,4 @@ class Request(StatusModel):
         the job has a target, and a gate of the job has the baseline LastPublished."""
         names = {gate.name for gate in self.spec.gates}
         gates = [gate for gate in self.gates if gate.name in names]
-        return bool(self.spec.publish) and any("LastPublished" in gate.spec.baselines for gate in gates)
+        return bool(self.spec.publish) and any("LastPublished" in gate.spec.compared_types for gate in gates)

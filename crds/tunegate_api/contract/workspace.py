@@ -51,9 +51,9 @@ def published_file(version: str, name: str) -> str:
     return f"{version}-{name}"
 
 
-def served_file(gate: str) -> str:
-    """Return the name of the file with the results of a gate's served model, one case per line."""
-    return f"served-{golden_file(gate)}"
+def endpoint_file(gate: str) -> str:
+    """Return the name of the file with the results of a gate's endpoint, one case per line."""
+    return f"endpoint-{golden_file(gate)}"
 
 
 def error_rate_file(gate: str, run: str) -> str:

@@ -10,7 +10,7 @@ from fractions import Fraction
 
 from tunegate_api.contract.request import GateRequest, Request
 from tunegate_api.contract.results import Evaluation, HeldOutSplit, Results, Subject, golden_set, task_set
-from tunegate_api.judging.artifact_baselines import baselines_of_artifact, last_published, shown_version
+from tunegate_api.judging.compared import ComparedResults, base_evaluation, baselines_of
 from tunegate_api.judging.gate_error_rate import JudgedErrorRate, judge_error_rate
 from tunegate_api.judging.gate_safety import GateSafety, judge_gate_safety
 from tunegate_api.meta import exact
@@ -23,7 +23,6 @@ from tunegate_api.verdict.measured import Letters, SetScore
 from tunegate_api.verdict.outcomes import (
     NO_CASES,
     PASS,
-    Baseline,
     CaseSet,
     RuleFinding,
     Verdict,
@@ -206,21 +205,6 @@ def measured_cases(gate: GateRequest, results: Results) -> CaseSet:
     return cases
 
 
-def base_evaluation(request: Request, results: Results, name: str, subject: Subject) -> Evaluation | None:
-    """Return the evaluation of the base model that is the baseline for ``subject`` on the set ``name``.
-    Returns None if the base model was not evaluated on this set.
-
-    The base model may have been evaluated twice: by the first stage, as its starting model, and by the final
-    gate. A checkpoint is compared with the evaluation by the first stage, and an artifact with the evaluation
-    by the final gate, because the two may load the base model in different data types. If the preferred
-    evaluation does not include the set, the other evaluation is used.
-    """
-    trained = results.find(Subject.START, request.spec.stages[0].name)
-    judged = results.find(Subject.BASE)
-    measured = judged + trained if subject is Subject.FINAL else trained + judged
-    return next((e for e in measured if name in e.outcomes), None)
-
-
 def _judge(
     gates: Sequence[GateRequest],
     request: Request,
@@ -238,37 +222,12 @@ def _judge(
 def _judge_gate(
     gate: GateRequest, request: Request, results: Results, evaluation: Evaluation
 ) -> GateJudgement:
-    """Judge an evaluation by one gate, and compare it with each baseline of the gate. The baseline
-    LastPublished is skipped if no version was published. Only the artifact is compared with the anchor and
-    the served model, and judged by the sealed cases."""
+    """Judge an evaluation by one gate, and compare it with each baseline of the gate. Only the artifact is
+    judged by the sealed cases."""
     is_final = evaluation.subject is Subject.FINAL
     bar = gate.bar if is_final else gate.checkpoint_bar
-    name = golden_set(gate.name)
-    cases, outcomes = measured_cases(gate, results), evaluation.outcomes.get(name, "")
-    baselines: dict[str, Baseline] = {}
-    skipped: list[str] = []
-    if "BaseModel" in gate.spec.baselines:
-        base = base_evaluation(request, results, name, evaluation.subject)
-        baselines["BaseModel"] = Baseline(gate.golden_sha256, base.outcomes[name] if base else None)
-    if "LastPublished" in gate.spec.baselines:
-        last = last_published(gate, results, evaluation.subject)
-        if last is None or (bar.sealed and not last.by_case):
-            # If only the number of passed cases is known, that of the open cases is not.
-            skipped.append("LastPublished")
-        else:
-            baselines["LastPublished"] = Baseline(
-                last.golden_sha256,
-                last.outcomes,
-                by_case=last.by_case,
-                by_case_later=not is_final,
-                version=shown_version(last),
-                problem=last.problem or "",
-            )
-    of_artifact = baselines_of_artifact(gate, results)
-    if is_final:
-        baselines |= of_artifact
-    else:
-        skipped += of_artifact
+    cases, outcomes = measured_cases(gate, results), evaluation.outcomes.get(golden_set(gate.name), "")
+    baselines, skipped = baselines_of(ComparedResults(gate, request, results, evaluation.subject))
     counted, parts = counted_cases(cases, bar), None
     known = {k: counted.of_baseline(k, b).outcomes for k, b in baselines.items()}
     verdict, safety = judge_golden(cases, outcomes, bar, baselines), None

@@ -4,8 +4,9 @@ from collections.abc import Iterator
 
 from tunegate_api.contract.request import GateRequest, Request
 from tunegate_api.contract.results import Evaluation, Results, Subject, golden_set
+from tunegate_api.judging.compared import base_evaluation
 from tunegate_api.judging.gate_safety import measured_safety
-from tunegate_api.judging.judgement import base_evaluation, judge_checkpoint, measured_cases
+from tunegate_api.judging.judgement import judge_checkpoint, measured_cases
 from tunegate_api.verdict.outcomes import ERROR, PASS, VerdictState
 from tunegate_api.verdict.safety import safety_set
 

@@ -96,7 +96,7 @@ def crds() -> dict[str, dict[str, Any]]:
                     "reason": "FieldValueForbidden",
                 }
             ],
-            list_keys={("status", "conditions"): "type"},
+            list_keys={("spec", "compareWith"): "type", ("status", "conditions"): "type"},
             columns=[
                 _column(
                     "Ready",

@@ -1,4 +1,5 @@
-"""The types of an EvalGate's spec: a golden set pinned by digest, thresholds, baselines and generation."""
+"""The types of an EvalGate's spec: a golden set pinned by digest, thresholds, what a model is compared
+with, and generation."""
 
 import hashlib
 import json
@@ -8,20 +9,20 @@ from pydantic import Field
 
 from tunegate_api.meta import ApiModel, Decimal, ObjectMeta, Sha256
 from tunegate_api.v1alpha1.case_source import CaseSource, SetName
+from tunegate_api.v1alpha1.compared import ComparedSubject, ComparedType, PinnedVersion
 from tunegate_api.v1alpha1.data import Judge
 from tunegate_api.v1alpha1.endpoint import Endpoint
 from tunegate_api.v1alpha1.evalgate_status import EvalGateStatus
-from tunegate_api.v1alpha1.fields import Points, Share, Uri
+from tunegate_api.v1alpha1.fields import Points, Share
 from tunegate_api.v1alpha1.guardrail import Guardrail
 from tunegate_api.v1alpha1.safety import Safety
-from tunegate_api.v1alpha1.values import AllowedSchemes, Between
+from tunegate_api.v1alpha1.values import Between
 
 CASE_ID_PATTERN = r"^[A-Za-z0-9][-._A-Za-z0-9]*$"
 
 CASES_OR_SHARE_PATTERN = r"^([0-9]{1,4}|([0-9]{1,2}(\.[0-9]{1,3})?|100)%)$"
 
 CaseId = Annotated[str, Field(pattern=CASE_ID_PATTERN, max_length=63)]
-BaselineName = Literal["BaseModel", "LastPublished"]
 
 
 class GoldenSource(CaseSource):
@@ -143,21 +144,6 @@ class Thresholds(ApiModel):
     example after the cases were renamed."""
 
 
-class Anchor(ApiModel):
-    """A published version that stays a baseline when later versions are published, so that small drops do not
-    add up."""
-
-    uri: Annotated[
-        Annotated[Uri, AllowedSchemes(("pvc", "file"))],
-        Field(examples=["pvc://models/invoice-extractor/invoice-extractor-0f7c9"]),
-    ]
-    """Address of the version, as the `status.published` of its job shows it."""
-    digest: Annotated[
-        Sha256, Field(examples=["9c1f0e2d3c4b5a69788796a5b4c3d2e1f00f1e2d3c4b5a69788796a5b4c3d2e1"])
-    ]
-    """Digest of the version, as the `status.published` of its job shows it."""
-
-
 class ErrorRateMeasurement(ApiModel):
     """Measurement of the gate's own error rate. The final gate of the first job with a base model evaluates
     the final model again, and evaluates models that are made worse on purpose."""
@@ -181,20 +167,12 @@ class EvalGateSpec(ApiModel):
     """How outputs are generated."""
     thresholds: Thresholds = Thresholds()
     """The conditions that a model must meet to pass."""
-    baselines: Annotated[list[BaselineName], Field(max_length=2)] = ["BaseModel", "LastPublished"]
-    """What the model is compared with. BaseModel: the model that the job starts from. If an adapter is
-    trained on a quantized base model (QLoRA), the quantized base model is used. LastPublished: the newest
-    version that was published to the same URI. The evidence that was published with this version is read
-    before the verdict, and again before publishing. If the version was not judged by this gate with this
-    golden set, the final gate evaluates it on the set. If no version was published, LastPublished is
-    skipped."""
-    anchor: Anchor | None = None
-    """Version that the final model of each job is compared with, beside the baselines and by the same
-    thresholds. The final gate evaluates it on the golden set. If omitted, there is no anchor."""
-    served: Endpoint | None = None
-    """Model that is live now, which the final model of each job is compared with, beside the baselines and by
-    the same thresholds. The final gate sends each golden case to its server. If the server does not answer,
-    the verdict is Error. If omitted, no server is asked."""
+    compare_with: Annotated[list[ComparedSubject], Field(max_length=4)] = [
+        ComparedSubject(type="BaseModel"),
+        ComparedSubject(type="LastPublished"),
+    ]
+    """What the model is compared with, by the same thresholds, at most one entry of each type. An empty list
+    compares with nothing. If omitted, BaseModel and LastPublished."""
     judge: Judge | None = None
     """Judge model that scores the outputs of golden cases with the expectation judge. It is calibrated before
     a job trains. If the calibration is inconclusive, the job fails; if only advisory cases need the judge,
@@ -232,13 +210,19 @@ class EvalGateSpec(ApiModel):
         return {"golden": self.golden, **({"safety": self.safety} if self.safety else {})}
 
     @property
-    def compared_with(self) -> list[str]:
-        """The names of the baselines, with those of the anchor and the served model if the gate has them."""
-        return [
-            *self.baselines,
-            *(["Anchor"] if self.anchor else []),
-            *(["Served"] if self.served else []),
-        ]
+    def compared_types(self) -> list[ComparedType]:
+        """The types of what the model is compared with."""
+        return [each.type for each in self.compare_with]
+
+    @property
+    def pinned_version(self) -> PinnedVersion | None:
+        """The version that the final model is compared with."""
+        return next((each.version for each in self.compare_with if each.version), None)
+
+    @property
+    def endpoint(self) -> Endpoint | None:
+        """The server of the model that is live, with which the final model is compared."""
+        return next((each.endpoint for each in self.compare_with if each.endpoint), None)
 
     @property
     def servers_of_scorers(self) -> list[Endpoint]:

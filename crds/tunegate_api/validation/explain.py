@@ -42,9 +42,12 @@ RENAMED = {
     ("Data", "checks"): 'a list of checks by name, such as - {name: BadRows, policy: Warn, max: "0.02"}',
     ("DataCheck", "maxAUC"): "max",
     ("DataCheck", "maxShare"): "max",
+    ("EvalGateSpec", "anchor"): "compareWith: [{type: Version, version: {uri: ..., digest: ...}}]",
+    ("EvalGateSpec", "baselines"): "compareWith: [{type: BaseModel}, {type: LastPublished}]",
     ("EvalGateSpec", "calibration"): "errorRate",
     ("EvalGateSpec", "dryRun"): "enforcement: DryRun",
     ("EvalGateSpec", "override"): "approval: WhenFailed, or Always if a person must also approve",
+    ("EvalGateSpec", "served"): "compareWith: [{type: Endpoint, endpoint: {url: ..., model: ...}}]",
 }
 """Maps a type and a field of earlier versions to what replaces the field."""
 

@@ -7,6 +7,7 @@ the same messages. Constraints of a single value are declared with its type, as 
 from fractions import Fraction
 
 from tunegate_api.meta import ApiModel
+from tunegate_api.v1alpha1.compared import ComparedSubject
 from tunegate_api.v1alpha1.data import (
     Columns,
     Data,
@@ -93,7 +94,7 @@ _ROW_COLUMNS = (
 _OWNED = "the operator or the cluster sets keys of tunegate.dev, of Jobs and of Kueue: leave them out"
 _OF_ADAMW = ("adam_beta1", "adam_beta2", "adam_epsilon")
 _IS_JUDGED = equal("review", "Judge")
-_HAS_NO_BASELINE = given("baselines") & ~longer_than("baselines", 0) & ~given("anchor") & ~given("served")
+_HAS_NO_BASELINE = given("compareWith") & ~longer_than("compareWith", 0)
 _IS_CPU = equal("accelerator", "CPU")
 _IS_DPO = equal("method", "DPO")
 
@@ -326,21 +327,40 @@ RULES: dict[type[ApiModel], tuple[FieldRule, ...]] = {
     Thresholds: (Unique("mustPass"), Unique("advisory"), Unique("requiredTags")),
     SafetySource: (OneOf(("builtin", "configMap", "uri", "inline")), _KEY, _SECRET),
     **SAFETY_RULES,
+    ComparedSubject: tuple(
+        rule
+        for name, type_, fields in (
+            ("version", "Version", "uri and digest"),
+            ("endpoint", "Endpoint", "url and model"),
+        )
+        for rule in (
+            Refuse(
+                equal("type", type_) & ~given(name),
+                f"required with type: {type_}: give {name}, with {fields}",
+                at=(name,),
+            ),
+            Refuse(
+                given(name) & ~equal("type", type_),
+                f"{name} is only for type: {type_}: leave it out, or change type",
+                at=(name,),
+            ),
+        )
+    ),
     EvalGateSpec: (
-        Unique("baselines"),
+        Unique("compareWith", "type"),
         Refuse(
             _HAS_NO_BASELINE
             & ~given("safety")
             & ~longer_than("thresholds.mustPass", 0)
             & ~(given("thresholds.minPassRate") & ~zero("thresholds.minPassRate")),
-            "baselines is empty, and thresholds has neither minPassRate nor mustPass, so every model passes: "
-            "add thresholds.minPassRate, thresholds.mustPass or a baseline",
-            at=("baselines",),
+            "compareWith is empty, and thresholds has neither minPassRate nor mustPass, so every model "
+            "passes: add thresholds.minPassRate, thresholds.mustPass or an entry of compareWith",
+            at=("compareWith",),
         ),
         *(
             Refuse(
                 given(f"thresholds.{name}") & _HAS_NO_BASELINE,
-                f"{name} compares with a baseline: add a baseline, or leave {name} out",
+                f"{name} compares with other models: add an entry to compareWith, or leave {name} out",
                 at=("thresholds", name),
             )
             for name in ("maxNewFailures", "maxRelativeDrop")

@@ -108,7 +108,7 @@ class Baseline:
     """Whether the outcomes by case will be read before the artifact is judged. Until then, unknown new
     failures do not prevent that a checkpoint passes."""
     version: str = ""
-    """Name of the published version or of the served model, for messages. Empty if it is not known."""
+    """Name of the published version or of the model of an endpoint, for messages. Empty if not known."""
     problem: str = ""
     """Why a comparison with this baseline is not possible. Empty if a comparison is possible."""
 

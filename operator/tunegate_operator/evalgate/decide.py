@@ -200,7 +200,7 @@ def _check_golden(golden: str, digest: Sha256, spec: EvalGateSpec) -> _Checked:
     if problems := without_server(spec.to_wire(), cases):
         return _Checked(GateReason.INVALID_SPEC, "; ".join(map(str, problems)))
     bar = checkpoint_bar(spec.thresholds, spec.golden)
-    if problems := unreachable(bar, cases, spec.compared_with, digest):
+    if problems := unreachable(bar, cases, spec.compared_types, digest):
         return _Checked(GateReason.UNREACHABLE_THRESHOLDS, "; ".join(map(str, problems)))
     message = "1 case" if len(cases) == 1 else f"{len(cases)} cases"
     counted = case_set(counting(bar, cases), digest)
@@ -209,7 +209,7 @@ def _check_golden(golden: str, digest: Sha256, spec: EvalGateSpec) -> _Checked:
     if spec.golden.sealed:
         sealed = counted_cases(case_set(cases, digest), bar).sealed
         message += f", {len(sealed)} sealed until the final gate"
-    if spec.compared_with:
+    if spec.compare_with:
         message += f"; {power_text(len(counted.ids), bar, counted.groups)}"
     return _Checked(GateReason.GOLDEN_READ, message, len(cases))
 

@@ -10,6 +10,7 @@ from tunegate_api.contract.request import GateRequest, Request, StartRequest
 from tunegate_api.judging.gate_error_rate import measured_bases
 from tunegate_api.meta import Sha256, find_condition
 from tunegate_api.v1alpha1 import EvalGate
+from tunegate_api.v1alpha1.compared import VERSION_FIELD
 from tunegate_api.v1alpha1.finetunejob_status import Failure, Phase, Reason
 from tunegate_api.verdict.outcomes import counted_outcomes
 from tunegate_operator.engine.controller import Create
@@ -161,8 +162,8 @@ def _local_files(observed: ObservedJob) -> Failure | None:
         for name, judge in judges.items()
         if judge
     }
-    anchors = {name: gate.spec.anchor for name, gate in gates.items()}
-    addresses |= {f"EvalGate {name}: spec.anchor.uri": one.uri for name, one in anchors.items() if one}
+    pinned = {name: gate.spec.pinned_version for name, gate in gates.items()}
+    addresses |= {f"EvalGate {name}: {VERSION_FIELD}.uri": one.uri for name, one in pinned.items() if one}
     local = [field for field, uri in addresses.items() if uri and uri.startswith("file://")]
     if not local:
         return None

@@ -75,17 +75,17 @@ def _scored_gates(request: Request, step: Step) -> list[GateRequest]:
 def _claims(spec: FineTuneJobSpec, request: Request, role: Role) -> dict[str, bool]:
     """Return the names of the PersistentVolumeClaims in the URIs that a role uses, each with whether the role
     writes to it. The storage claim is only included if such a URI names it."""
-    anchors = [gate.spec.anchor.uri for gate in request.gates if gate.spec.anchor]
+    pinned = [version.uri for gate in request.gates if (version := gate.spec.pinned_version)]
     if role is Role.DATA:
         start = request.start_from.uri if request.start_from else None
         of_gates = [source.uri for gate in request.gates for source in _sources_of_gate(gate.spec)]
         rows = [source.uri for source in _sources(spec)]
-        uris = dict.fromkeys([spec.model.uri, start, *rows, *of_gates, *anchors], False)
+        uris = dict.fromkeys([spec.model.uri, start, *rows, *of_gates, *pinned], False)
     elif role is Role.PUBLISH:
         uris = {target.uri: True for target in spec.publish}
     elif role is Role.GATE:
         published = spec.publish if request.compares_with_published else []
-        uris = dict.fromkeys([*(target.uri for target in published), *anchors], False)
+        uris = dict.fromkeys([*(target.uri for target in published), *pinned], False)
     else:
         return {}
     return {urlsplit(uri).netloc: writes for uri, writes in uris.items() if uri and uri.startswith("pvc://")}
@@ -114,8 +114,8 @@ def _secrets(spec: FineTuneJobSpec, request: Request, step: Step) -> list[str]:
     names += [server.secret_name for gate in scored for server in gate.spec.servers_of_scorers]
     if role in (Role.DATA, Role.GATE):  # the data role only checks them
         final = {gate.name for gate in spec.gates}
-        served = [gate.spec.served for gate in request.gates if gate.name in final]
-        names += [endpoint.secret_name for endpoint in served if endpoint]
+        endpoints = [gate.spec.endpoint for gate in request.gates if gate.name in final]
+        names += [endpoint.secret_name for endpoint in endpoints if endpoint]
     return sorted({name for name in names if name})
 
 

@@ -11,7 +11,7 @@ from tunegate_operator.names import Step
 
 EVALUATED_SUBJECTS = {
     Role.TRAIN: {Subject.START, Subject.CHECKPOINT},
-    Role.GATE: {Subject.BASE, Subject.ANCHOR, Subject.SERVED, Subject.FINAL},
+    Role.GATE: {Subject.BASE, Subject.VERSION, Subject.ENDPOINT, Subject.FINAL},
 }
 """The subjects that each role evaluates. Roles that are missing here evaluate nothing."""
 MAX_PROGRESS = 10**15

@@ -35,7 +35,7 @@ def gate_request(
 ) -> GateRequest:
     spec = (
         make_gate(name).spec
-        | {"baselines": baselines or ["BaseModel"]}
+        | {"compareWith": [{"type": each} for each in baselines or ["BaseModel"]]}
         | ({"enforcement": "DryRun"} if dry_run else {})
     )
     spec["thresholds"] = thresholds
@@ -192,87 +192,88 @@ def test_only_the_artifact_is_compared_with_a_version_in_publish_targets():
     assert judge_checkpoint(asked, measured, checkpoint).state is VerdictState.PASSED
 
 
-def with_anchor() -> GateRequest:
+def with_compared(type_: str, **entry: Any) -> GateRequest:
     gate = gate_request()
-    anchor = {"uri": "pvc://models/orders/v1-1a2b3", "digest": "c" * 64}
-    spec = EvalGateSpec.model_validate(gate.spec.to_wire() | {"anchor": anchor})
+    compared = [{"type": "BaseModel"}, {"type": type_, **entry}]
+    spec = EvalGateSpec.model_validate(gate.spec.to_wire() | {"compareWith": compared})
     return gate.model_copy(update={"spec": spec})
 
 
-def test_artifact_is_compared_with_the_anchor():
-    anchor = Evaluation(subject=Subject.ANCHOR, stage="sft", step=0, outcomes={GOLDEN: "p" * 20})
-    judged = judge_final(request(with_anchor()), results(BASE, anchor, FINAL))
+def with_version() -> GateRequest:
+    return with_compared("Version", version={"uri": "pvc://models/orders/v1-1a2b3", "digest": "c" * 64})
+
+
+def test_artifact_is_compared_with_the_pinned_version():
+    version = Evaluation(subject=Subject.VERSION, stage="sft", step=0, outcomes={GOLDEN: "p" * 20})
+    judged = judge_final(request(with_version()), results(BASE, version, FINAL))
     assert judged is not None
     assert judged.state is VerdictState.FAILED
     assert judged.message == (
-        "golden: golden 19/20, Anchor (v1-1a2b3) 20/20: -5.0 points, limit -5.0; "
+        "golden: golden 19/20, Version (v1-1a2b3) 20/20: -5.0 points, limit -5.0; "
         "new failures 1, at most 3: case-19"
     )
-    assert judged.gates[0].baselines == {"BaseModel": 10, "Anchor": 20}
+    assert judged.gates[0].baselines == {"BaseModel": 10, "Version": 20}
 
 
-def test_anchor_that_was_not_measured_is_an_error():
-    judged = judge_final(request(with_anchor()), results(BASE, FINAL))
+def test_pinned_version_that_was_not_measured_is_an_error():
+    judged = judge_final(request(with_version()), results(BASE, FINAL))
     assert judged is not None
     assert judged.state is VerdictState.ERROR
-    assert judged.message == "golden: Anchor (v1-1a2b3) was not measured"
+    assert judged.message == "golden: Version (v1-1a2b3) was not measured"
 
 
-def test_checkpoint_is_not_compared_with_the_anchor():
+def test_checkpoint_is_not_compared_with_the_pinned_version():
     checkpoint = evaluation(Subject.CHECKPOINT, 40, 19)
-    judged = judge_checkpoint(request(with_anchor()), results(BASE, checkpoint), checkpoint)
+    judged = judge_checkpoint(request(with_version()), results(BASE, checkpoint), checkpoint)
     assert judged.state is VerdictState.PASSED
-    assert judged.gates[0].skipped == ("Anchor",)
+    assert judged.gates[0].skipped == ("Version",)
 
 
-def with_served() -> GateRequest:
-    gate = gate_request()
-    served = {"url": "https://serving.internal/v1", "model": "extractor"}
-    spec = EvalGateSpec.model_validate(gate.spec.to_wire() | {"served": served})
-    return gate.model_copy(update={"spec": spec})
+def with_endpoint() -> GateRequest:
+    return with_compared("Endpoint", endpoint={"url": "https://serving.internal/v1", "model": "extractor"})
 
 
-def test_artifact_is_compared_with_the_served_model():
-    served = Evaluation(subject=Subject.SERVED, stage="sft", step=0, outcomes={GOLDEN: "p" * 20})
-    judged = judge_final(request(with_served()), results(BASE, served, FINAL))
+def test_artifact_is_compared_with_the_endpoint():
+    endpoint = Evaluation(subject=Subject.ENDPOINT, stage="sft", step=0, outcomes={GOLDEN: "p" * 20})
+    judged = judge_final(request(with_endpoint()), results(BASE, endpoint, FINAL))
     assert judged is not None
     assert judged.state is VerdictState.FAILED
     assert judged.message == (
-        "golden: golden 19/20, Served (extractor) 20/20: -5.0 points, limit -5.0; "
+        "golden: golden 19/20, Endpoint (extractor) 20/20: -5.0 points, limit -5.0; "
         "new failures 1, at most 3: case-19"
     )
-    assert judged.gates[0].baselines == {"BaseModel": 10, "Served": 20}
+    assert judged.gates[0].baselines == {"BaseModel": 10, "Endpoint": 20}
 
 
-def test_served_model_that_does_not_answer_is_an_error_with_the_reason():
+def test_endpoint_that_does_not_answer_is_an_error_with_the_reason():
     problems = {GOLDEN: "the server did not answer"}
-    served = Evaluation(subject=Subject.SERVED, stage="sft", step=0, outcomes={}, problems=problems)
-    judged = judge_final(request(with_served()), results(BASE, served, FINAL))
+    endpoint = Evaluation(subject=Subject.ENDPOINT, stage="sft", step=0, outcomes={}, problems=problems)
+    judged = judge_final(request(with_endpoint()), results(BASE, endpoint, FINAL))
     assert judged is not None
     assert judged.state is VerdictState.ERROR
-    assert judged.message == "golden: Cannot compare with Served (extractor): the server did not answer"
+    assert judged.message == "golden: Cannot compare with Endpoint (extractor): the server did not answer"
 
 
-def test_served_model_that_was_not_asked_is_an_error():
-    judged = judge_final(request(with_served()), results(BASE, FINAL))
+def test_endpoint_that_was_not_asked_is_an_error():
+    judged = judge_final(request(with_endpoint()), results(BASE, FINAL))
     assert judged is not None
     assert judged.state is VerdictState.ERROR
-    assert judged.message == "golden: Served (extractor) was not measured"
+    assert judged.message == "golden: Endpoint (extractor) was not measured"
 
 
-def test_case_without_an_answer_of_the_served_model_is_an_error():
-    served = Evaluation(subject=Subject.SERVED, stage="sft", step=0, outcomes={GOLDEN: "p" * 18 + "ef"})
-    judged = judge_final(request(with_served()), results(BASE, served, FINAL))
+def test_case_without_an_answer_of_the_endpoint_is_an_error():
+    endpoint = Evaluation(subject=Subject.ENDPOINT, stage="sft", step=0, outcomes={GOLDEN: "p" * 18 + "ef"})
+    judged = judge_final(request(with_endpoint()), results(BASE, endpoint, FINAL))
     assert judged is not None
     assert judged.state is VerdictState.ERROR
-    assert judged.message.endswith("Served (extractor) 18/20: +5.0 points, limit -5.0, 1 not measured")
+    assert judged.message.endswith("Endpoint (extractor) 18/20: +5.0 points, limit -5.0, 1 not measured")
 
 
-def test_checkpoint_is_not_compared_with_the_served_model():
+def test_checkpoint_is_not_compared_with_the_endpoint():
     checkpoint = evaluation(Subject.CHECKPOINT, 40, 19)
-    judged = judge_checkpoint(request(with_served()), results(BASE, checkpoint), checkpoint)
+    judged = judge_checkpoint(request(with_endpoint()), results(BASE, checkpoint), checkpoint)
     assert judged.state is VerdictState.PASSED
-    assert judged.gates[0].skipped == ("Served",)
+    assert judged.gates[0].skipped == ("Endpoint",)
 
 
 @pytest.mark.parametrize("readings", [(1, 2), (2, 1), (2, None), (None, 2)])

@@ -24,7 +24,10 @@ NON_INFERIOR = {"policy": "NonInferior"}
 def request(
     thresholds: dict[str, Any] | None = None, published: PublishedVersion | None = None, **fields: Any
 ) -> Request:
-    spec = make_gate("golden").spec | {"baselines": ["BaseModel", "LastPublished"], **fields}
+    spec = make_gate("golden").spec | {
+        "compareWith": [{"type": "BaseModel"}, {"type": "LastPublished"}],
+        **fields,
+    }
     spec["thresholds"] = thresholds or {}
     safety = "b" * 64 if "safety" in fields else None
     gate = GateRequest(

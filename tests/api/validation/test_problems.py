@@ -105,26 +105,37 @@ def test_valid_job_has_no_problems(changes: Changes) -> None:
 
 
 GOOD_GATES: list[tuple[str, Changes]] = [
-    ("a minimal gate", {"spec.thresholds": LEAVE_OUT, "spec.baselines": LEAVE_OUT}),
-    ("only a pass rate", {"spec.thresholds": {"minPassRate": "0.9"}, "spec.baselines": []}),
-    ("only mustPass", {"spec.thresholds": {"mustPass": ["edge"]}, "spec.baselines": []}),
+    ("a minimal gate", {"spec.thresholds": LEAVE_OUT, "spec.compareWith": LEAVE_OUT}),
+    ("only a pass rate", {"spec.thresholds": {"minPassRate": "0.9"}, "spec.compareWith": []}),
+    ("only mustPass", {"spec.thresholds": {"mustPass": ["edge"]}, "spec.compareWith": []}),
     (
-        "only an anchor",
+        "only a pinned version",
         {
             "spec.thresholds": {"maxNewFailures": "3"},
-            "spec.baselines": [],
-            "spec.anchor": {"uri": "pvc://models/orders/orders-1a2b3", "digest": "c" * 64},
+            "spec.compareWith": [
+                {
+                    "type": "Version",
+                    "version": {"uri": "pvc://models/orders/orders-1a2b3", "digest": "c" * 64},
+                }
+            ],
         },
     ),
     (
-        "only a served model",
+        "only an endpoint",
         {
             "spec.thresholds": {"maxNewFailures": "3"},
-            "spec.baselines": [],
-            "spec.served": {"url": "https://serving.internal/v1", "model": "extractor"},
+            "spec.compareWith": [
+                {
+                    "type": "Endpoint",
+                    "endpoint": {"url": "https://serving.internal/v1", "model": "extractor"},
+                }
+            ],
         },
     ),
-    ("only a baseline", {"spec.thresholds": LEAVE_OUT, "spec.baselines": ["LastPublished"]}),
+    (
+        "only the last published version",
+        {"spec.thresholds": LEAVE_OUT, "spec.compareWith": [{"type": "LastPublished"}]},
+    ),
 ]
 
 
@@ -234,6 +245,17 @@ def test_field_of_an_earlier_version_is_refused_with_its_replacement() -> None:
     assert problem_messages(gate) == [
         "spec.dryRun: unknown field, replaced by enforcement: DryRun",
         'spec.approval: is "Required": must be one of Never, WhenPassed, WhenFailed, Always',
+    ]
+
+
+def test_comparisons_of_an_earlier_version_are_refused_with_compare_with() -> None:
+    gate = changed(evalgate(), {"spec.baselines": ["BaseModel"], "spec.anchor": {}, "spec.served": {}})
+    assert problem_messages(gate) == [
+        "spec.baselines: unknown field, replaced by compareWith: [{type: BaseModel}, {type: LastPublished}]",
+        "spec.anchor: unknown field, replaced by "
+        "compareWith: [{type: Version, version: {uri: ..., digest: ...}}]",
+        "spec.served: unknown field, replaced by "
+        "compareWith: [{type: Endpoint, endpoint: {url: ..., model: ...}}]",
     ]
 
 

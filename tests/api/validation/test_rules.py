@@ -97,7 +97,7 @@ def test_invalid_field_is_reported_only_once(changes: Changes, message: str) -> 
 
 
 def test_invalid_pass_rate_is_reported_only_once() -> None:
-    changes = {"spec.baselines": [], "spec.thresholds": {"minPassRate": "high"}}
+    changes = {"spec.compareWith": [], "spec.thresholds": {"minPassRate": "high"}}
     (problem,) = problem_messages(changed(evalgate(), changes))
     assert problem.startswith("spec.thresholds.minPassRate: ")
 

@@ -48,7 +48,9 @@ def outcomes(opened: int, sealed: int | None) -> str:
 
 
 def gate(last: PublishedVersion | None = None, sealed: str | None = "0.3", **thresholds: Any) -> GateRequest:
-    spec = make_gate().spec | {"baselines": ["BaseModel", *(["LastPublished"] if last else [])]}
+    spec = make_gate().spec | {
+        "compareWith": [{"type": each} for each in ("BaseModel", *(["LastPublished"] if last else []))]
+    }
     spec["golden"] = spec["golden"] | ({"sealed": sealed} if sealed else {})
     spec["thresholds"] = {"mustPass": ["pii"]} | thresholds
     return GateRequest(

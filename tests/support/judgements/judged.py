@@ -59,7 +59,7 @@ Record = Mapping[str, Any]
 
 
 def golden(record: Record) -> Any:
-    baselines = {name: objects.baseline(each) for name, each in record["baselines"]}
+    baselines = {objects.NAMES.get(name, name): objects.baseline(each) for name, each in record["baselines"]}
     cases, rules = objects.case_set(record["cases"]), objects.bar(record["rules"])
     return verdict(judge_golden(cases, record["outcomes"], rules, baselines))
 

@@ -10,6 +10,7 @@ from fractions import Fraction
 from functools import lru_cache
 from typing import Any
 
+from support.judgements import taken
 from tunegate_api.contract.digests import sha256_text
 from tunegate_api.contract.published import LastPublished, PublishedVersion
 from tunegate_api.contract.request import GateRequest, Request
@@ -24,6 +25,8 @@ from tunegate_api.verdict.outcomes import Baseline, CaseSet, DropPolicy
 Record = Mapping[str, Any]
 
 SERVER = {"url": "http://server/v1"}
+NAMES = {old: new for new, old in taken.RECORDED.items()}
+"""The names of today for those of records."""
 
 
 def number(text: str | None) -> Fraction | None:
@@ -133,12 +136,15 @@ def _gate_spec(text: str) -> EvalGateSpec:
     if "sealed" in spec:
         golden["sealed"] = spec["sealed"]
     wire: dict[str, Any] = {"golden": golden, "thresholds": spec["thresholds"]}
-    wire |= {"baselines": spec["baselines"], "enforcement": "DryRun" if spec["dryRun"] else "Enforce"}
+    wire["enforcement"] = "DryRun" if spec["dryRun"] else "Enforce"
     wire["approval"] = _APPROVAL[spec["approval"], spec["override"]]
+    compared: list[dict[str, Any]] = [{"type": name} for name in spec["baselines"]]
     if "anchor" in spec:
-        wire["anchor"] = {"uri": f"pvc://models/{spec['anchor']}", "digest": sha256_text("anchor")}
+        version = {"uri": f"pvc://models/{spec['anchor']}", "digest": sha256_text("anchor")}
+        compared.append({"type": "Version", "version": version})
     if "served" in spec:
-        wire["served"] = {**SERVER, "model": spec["served"]}
+        compared.append({"type": "Endpoint", "endpoint": {**SERVER, "model": spec["served"]}})
+    wire["compareWith"] = compared
     if "safety" in spec:
         wire["safety"] = {"source": {"builtin": "refusals-v1"}, **spec["safety"]}
     if "calibration" in spec:
@@ -189,7 +195,7 @@ def results(record: Record, request: Request) -> Results:
 
 def evaluation(record: Record) -> Evaluation:
     return Evaluation.model_construct(
-        subject=Subject(record["subject"]),
+        subject=Subject(NAMES.get(record["subject"], record["subject"])),
         stage=record["stage"],
         step=record["step"],
         digest=digest(record.get("digest")),

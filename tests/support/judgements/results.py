@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from fractions import Fraction
 from typing import Any
 
+from support.judgements import taken
 from tunegate_api.judging.judgement import GateJudgement, Judgement, TaskJudgement
 from tunegate_api.v1alpha1.error_rate_status import ErrorRate
 from tunegate_api.verdict.best import Candidate
@@ -11,14 +12,18 @@ from tunegate_api.verdict.outcomes import RuleFinding, Verdict
 from tunegate_api.verdict.safety import Axis, SafetyVerdict
 from tunegate_api.verdict.stop_rule import Assessment
 
-RECORDED = {"errorRate": "calibration"}
-"""The names of rules in the recorded judgements, where they differ from those of today."""
+RECORDED = {"errorRate": "calibration", **taken.RECORDED}
+"""The names of rules and baselines in the recorded judgements, where they differ from those of today."""
 
 
 class Words(str):
     """A message. It is compared apart from states and numbers."""
 
     __slots__ = ()
+
+
+def recorded(name: str) -> str:
+    return RECORDED.get(name, name)
 
 
 def text(value: Fraction | None) -> str | None:
@@ -31,7 +36,7 @@ def percent(value: float) -> str:
 
 
 def finding(found: RuleFinding) -> list[Any]:
-    return [RECORDED.get(found.rule, found.rule), str(found.state), Words(found.message)]
+    return [recorded(found.rule), str(found.state), Words(found.message)]
 
 
 def verdict(found: Verdict) -> dict[str, Any]:
@@ -40,7 +45,7 @@ def verdict(found: Verdict) -> dict[str, Any]:
         "findings": [finding(each) for each in found.findings],
         "passed": found.passed,
         "total": found.total,
-        "deltas": {name: text(delta) for name, delta in (found.delta_points or {}).items()},
+        "deltas": {recorded(name): text(delta) for name, delta in (found.delta_points or {}).items()},
     }
 
 
@@ -88,8 +93,8 @@ def judgement(found: Judgement) -> dict[str, Any]:
 def _gate(found: GateJudgement) -> dict[str, Any]:
     parts, measured = found.parts, found.error_rate and found.error_rate.error_rate
     described = verdict(found.verdict) | {
-        "baselines": found.baselines,
-        "skipped": sorted(found.skipped),
+        "baselines": {recorded(name): passed for name, passed in found.baselines.items()},
+        "skipped": sorted(recorded(name) for name in found.skipped),
         "dryRun": found.dry_run,
         "failed": found.failed_cases,
     }

@@ -70,7 +70,10 @@ def _golden(given: Given, returned: Any) -> dict[str, Any]:
         "cases": taken.case_set(given["cases"]),
         "outcomes": given["outcomes"],
         "rules": taken.bar(given["bar"]),
-        "baselines": [[name, taken.baseline(each)] for name, each in given["baselines"].items()],
+        "baselines": [
+            [taken.RECORDED.get(name, name), taken.baseline(each)]
+            for name, each in given["baselines"].items()
+        ],
     }
     return _seen(record, [], _described("verdict", returned))
 

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from tunegate_api.verdict.outcomes import Baseline, CaseSet
 
 
+RECORDED = {"Version": "Anchor", "Endpoint": "Served"}
+"""The names of baselines in records, where they differ from those of today."""
+
+
 class Labels:
     """Short names for digests of models, which are different in each run."""
 
@@ -128,9 +132,9 @@ def _spec(gate: GateRequest) -> dict[str, Any]:
     return _given(
         thresholds=spec.thresholds.to_wire(),
         sealed=spec.golden.sealed,
-        baselines=[*spec.baselines],
-        anchor=spec.anchor and spec.anchor.uri.rstrip("/").rpartition("/")[2],
-        served=spec.served and spec.served.model,
+        baselines=[each for each in spec.compared_types if each in ("BaseModel", "LastPublished")],
+        anchor=spec.pinned_version and spec.pinned_version.uri.rstrip("/").rpartition("/")[2],
+        served=spec.endpoint and spec.endpoint.model,
         safety=safety,
         calibration=spec.error_rate and spec.error_rate.to_wire(),
         approval="Required" if spec.approval in ("WhenPassed", "Always") else "NotRequired",
@@ -180,7 +184,7 @@ def _metric(wire: dict[str, Any]) -> dict[str, Any]:
 
 def _evaluation(found: Evaluation, labels: Labels | None) -> dict[str, Any]:
     return _given(
-        subject=str(found.subject),
+        subject=RECORDED.get(found.subject, str(found.subject)),
         stage=found.stage,
         step=found.step,
         digest=labels.of(found.digest) if labels and found.digest else None,

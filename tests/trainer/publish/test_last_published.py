@@ -643,7 +643,7 @@ def test_version_of_a_dry_run_gate_is_a_baseline_for_a_dry_run_gate(folder: Path
 
 def test_gate_without_last_published_ignores_the_target(folder: Path) -> None:
     Job(folder, "first", 20).publish()
-    assert Job(folder, "second", 16, gate_spec={"baselines": ["BaseModel"]}).publish()
+    assert Job(folder, "second", 16, gate_spec={"compareWith": [{"type": "BaseModel"}]}).publish()
 
 
 def change_evidence(target: Path, job: Job) -> None:

@@ -56,7 +56,7 @@ def test_report_shows_every_setting_of_evaluation_and_gates(job: JobFolder) -> N
         f"Gate {GATE} minPassRate 0.85 policy NonInferior maxDropPoints 2.5 "
         "maxRelativeDrop none maxNewFailures 5% maxDropBetweenCheckpoints 10 onRegression Immediate "
         "mustPass case-3, edge advisory style requiredTags none "
-        "baselines BaseModel, LastPublished maxNewTokens 64 batchSize 16 reasoning Strip "
+        "compareWith BaseModel, LastPublished maxNewTokens 64 batchSize 16 reasoning Strip "
         "samples 1, greedy batching Fixed precision Auto enforcement Enforce"
     ) in text
     job.write_gate(base=(BASE, "p" * 10), final=(GOOD, "p" * 10))

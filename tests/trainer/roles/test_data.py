@@ -731,13 +731,21 @@ def test_largest_generation_batch_is_the_one_that_needs_most_memory(make_root):
 @pytest.mark.parametrize(
     ("digest", "problem"),
     [
-        (None, "spec.anchor.uri: there is no published version at pvc://models/orders/v1"),
-        ("c" * 64, f"spec.anchor.digest is {'d' * 64}, but the version at pvc://models/orders/v1 has "),
+        (
+            None,
+            "spec.compareWith[Version].version.uri: there is no published version at pvc://models/orders/v1",
+        ),
+        (
+            "c" * 64,
+            f"spec.compareWith[Version].version.digest is {'d' * 64}, but the version at pvc://models/orders/",
+        ),
     ],
 )
-def test_wrong_anchor_of_a_gate_is_refused_before_training(make_job, digest, problem):
-    anchor = {"uri": "pvc://models/orders/v1", "digest": "d" * 64}
-    root = make_job(jsonl(40), gates={"golden": gate_spec(anchor=anchor)})
+def test_wrong_pinned_version_of_a_gate_is_refused_before_training(make_job, digest, problem):
+    pinned = {"uri": "pvc://models/orders/v1", "digest": "d" * 64}
+    root = make_job(
+        jsonl(40), gates={"golden": gate_spec(compareWith=[{"type": "Version", "version": pinned}])}
+    )
     version = root.path / "volumes" / "models" / "orders" / "v1"
     version.mkdir(parents=True)
     if digest:
@@ -755,15 +763,19 @@ def test_wrong_anchor_of_a_gate_is_refused_before_training(make_job, digest, pro
     ],
 )
 def test_unusable_server_of_a_gate_is_refused_before_training(make_job, url, keys, code, problem):
-    served = {"url": url, "model": "extractor", "secretName": "serving-key"}
-    root = make_job(jsonl(40), gates={"golden": gate_spec(served=served)})
+    endpoint = {"url": url, "model": "extractor", "secretName": "serving-key"}
+    root = make_job(
+        jsonl(40), gates={"golden": gate_spec(compareWith=[{"type": "Endpoint", "endpoint": endpoint}])}
+    )
     folder = root.path / "secrets" / "serving-key"
     folder.mkdir(parents=True)
     for key in keys:
         (folder / key).write_text("the-key")
     assert run(root) == code
     assert problem in failure(root)
-    assert "EvalGate golden: spec.served" in failure(root) or "Secret serving-key" in failure(root)
+    assert "EvalGate golden: spec.compareWith[Endpoint].endpoint" in failure(
+        root
+    ) or "Secret serving-key" in failure(root)
 
 
 def test_folders_that_other_pods_mount_are_created_even_if_the_data_is_refused(make_job):
@@ -774,17 +786,19 @@ def test_folders_that_other_pods_mount_are_created_even_if_the_data_is_refused(m
         assert (root.workspace / folder).is_dir()
 
 
-def test_anchor_of_a_missing_base_model_is_refused_before_training(make_job):
+def test_pinned_version_of_a_missing_base_model_is_refused_before_training(make_job):
     folder = Path("models", "orders", "v1")
-    anchor = {"uri": f"pvc://{folder}", "digest": "0" * 64}
-    root = make_job(jsonl(40), gates={"golden": gate_spec(anchor=anchor)})
+    pinned = {"uri": f"pvc://{folder}", "digest": "0" * 64}
+    root = make_job(
+        jsonl(40), gates={"golden": gate_spec(compareWith=[{"type": "Version", "version": pinned}])}
+    )
     version = root.path / "volumes" / folder
     (version / "evidence").mkdir(parents=True)
     (version / "adapter_config.json").write_text("{}")
     evidence = {"dtype": "float32", "baseModelDigest": "b" * 64}
     (version / "evidence" / "verdict.json").write_text(json.dumps(evidence))
     seal(version)
-    root.gates["golden"]["anchor"]["digest"] = evaluated_digest(version)
+    root.gates["golden"]["compareWith"][0]["version"]["digest"] = evaluated_digest(version)
     root.write_request()
     assert run(root) == ExitCode.NOT_FOUND
     assert f"not on the job's volume: tunegate/models/{'b' * 64}" in failure(root)

@@ -94,9 +94,9 @@ def test_guardrail_that_does_not_count_is_a_warning(make_job, fault):
         assert any("so cases that it must rate are errors" in text for text in warnings_of(make_job(spec)))
 
 
-def test_missing_key_of_the_served_model_is_a_warning(make_job):
-    served = {"url": "https://models/v1", "model": "live", "secretName": "absent"}
-    (warning, *_) = warnings_of(make_job(gate_spec(served=served)))
+def test_missing_key_of_the_endpoint_is_a_warning(make_job):
+    endpoint = {"url": "https://models/v1", "model": "live", "secretName": "absent"}
+    (warning, *_) = warnings_of(make_job(gate_spec(compareWith=[{"type": "Endpoint", "endpoint": endpoint}])))
     assert warning.startswith(f"{ASIDE}there is no Secret absent")
 
 

@@ -51,7 +51,9 @@ def guardrail(servers) -> GuardServerStub:
 def job(path: Path, servers: tuple[JudgeServerStub, GuardServerStub]) -> TrainerRoot:
     expect: list[dict[str, Any]] = [{"type": "judge"}, {"type": "guardrail"}]
     cases = [case | {"expect": expect} for case in golden_cases(25)]
-    gate = gate_spec(cases, baselines=["BaseModel"], judge=judge_spec(servers[0]), guardrail=servers[1].spec)
+    gate = gate_spec(
+        cases, compareWith=[{"type": "BaseModel"}], judge=judge_spec(servers[0]), guardrail=servers[1].spec
+    )
     spec = {"publish": [{"uri": "pvc://models/orders"}]}
     return TrainerRoot(path, checkpoint_steps=(STEP,), gates={"orders": gate}, spec=spec)
 

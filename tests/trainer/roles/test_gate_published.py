@@ -31,7 +31,7 @@ def trained(tmp_path_factory, tiny_model) -> Path:
 
 
 def make(path: Path) -> TrainerRoot:
-    gates = {"orders": gate_spec(baselines=["LastPublished"])}
+    gates = {"orders": gate_spec(compareWith=[{"type": "LastPublished"}])}
     return TrainerRoot(path, checkpoint_steps=(STEP,), gates=gates, spec=SPEC)
 
 

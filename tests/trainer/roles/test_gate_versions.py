@@ -1,4 +1,4 @@
-"""The final gate evaluates published versions on today's golden set: the last one and the anchor."""
+"""The final gate evaluates published versions on today's golden set: the last one and the pinned version."""
 
 import json
 import shutil
@@ -30,7 +30,7 @@ SPEC = {
 
 
 def job(path: Path, name: str, gate: str, cases: int, parameters: dict[str, Any]) -> TrainerRoot:
-    gates = {gate: gate_spec(golden_cases(cases), baselines=["LastPublished"])}
+    gates = {gate: gate_spec(golden_cases(cases), compareWith=[{"type": "LastPublished"}])}
     return TrainerRoot(path, parameters, name=name, checkpoint_steps=(STEP,), gates=gates, spec=SPEC)
 
 
@@ -68,11 +68,11 @@ def later(published, tmp_path, monkeypatch) -> TrainerRoot:
 
 
 @pytest.fixture
-def anchored(later) -> TrainerRoot:
-    """The later job with the version as anchor of its gate, which has no other baseline."""
+def pinning(later) -> TrainerRoot:
+    """The later job, whose gate pins the version and has no other baseline."""
     digest = read_manifest(version(later)).digest
-    later.gates["orders-v2"]["anchor"] = {"uri": f"pvc://models/orders/{VERSION}", "digest": digest}
-    later.gates["orders-v2"]["baselines"] = []
+    pinned = {"uri": f"pvc://models/orders/{VERSION}", "digest": digest}
+    later.gates["orders-v2"]["compareWith"] = [{"type": "Version", "version": pinned}]
     later.write_request()
     return later
 
@@ -184,32 +184,34 @@ def test_version_that_cannot_be_loaded_is_an_error(later):
     assert "it cannot be judged on today's golden set: " in judged.verdicts[0].message
 
 
-def test_anchor_is_evaluated_on_the_golden_set(anchored):
-    judged = judge(anchored)
+def test_pinned_version_is_evaluated_on_the_golden_set(pinning):
+    judged = judge(pinning)
     (verdict, _) = judged.verdicts
-    assert f"golden 25/25, Anchor ({VERSION}) 25/25: +0.0 points" in verdict.message
-    reported = judge_final(anchored.context().request, anchored.report(Role.GATE).results)
+    assert f"golden 25/25, Version ({VERSION}) 25/25: +0.0 points" in verdict.message
+    reported = judge_final(pinning.context().request, pinning.report(Role.GATE).results)
     assert reported is not None
-    assert reported.gates[0].baselines == {"Anchor": 25}
+    assert reported.gates[0].baselines == {"Version": 25}
     assert main(["publish", "--digest", judged.artifact]) == ExitCode.OK
-    published = version(anchored).parent / "later-0f7c9" / "evidence" / "verdict.json"
-    assert json.loads(published.read_text())["gates"][0]["baselines"]["Anchor"]["passed"] == 25
+    published = version(pinning).parent / "later-0f7c9" / "evidence" / "verdict.json"
+    assert json.loads(published.read_text())["gates"][0]["baselines"]["Version"]["passed"] == 25
 
 
-def test_changed_anchor_of_a_dry_run_does_not_end_the_gate(anchored):
-    (weights,) = version(anchored).glob("*.safetensors")
+def test_changed_version_of_a_dry_run_does_not_end_the_gate(pinning):
+    (weights,) = version(pinning).glob("*.safetensors")
     weights.write_bytes(weights.read_bytes()[:-1] + b"x")
-    anchored.gates["orders-v2"]["enforcement"] = "DryRun"
-    anchored.write_request()
-    judged = judge(anchored)
+    pinning.gates["orders-v2"]["enforcement"] = "DryRun"
+    pinning.write_request()
+    judged = judge(pinning)
     assert judged.verdicts[0].state is VerdictState.ERROR
     assert "was not measured" in judged.verdicts[0].message
 
 
-def test_changed_anchor_ends_the_gate_with_its_field(anchored):
-    (weights,) = version(anchored).glob("*.safetensors")
+def test_changed_version_ends_the_gate_with_its_field(pinning):
+    (weights,) = version(pinning).glob("*.safetensors")
     weights.write_bytes(weights.read_bytes()[:-1] + b"x")
     assert main(["gate", "--stage", STAGE, "--step", str(STEP)]) == ExitCode.USER_ERROR
-    failure = anchored.report(Role.GATE).failure
+    failure = pinning.report(Role.GATE).failure
     assert failure is not None
-    assert failure.message.startswith("EvalGate orders-v2: spec.anchor cannot be judged: it was changed: ")
+    assert failure.message.startswith(
+        "EvalGate orders-v2: spec.compareWith[Version].version cannot be judged: it was changed: "
+    )

@@ -38,8 +38,8 @@ class BaselineEvidence(StatusModel):
     delta_points: str
 
 
-class ServedEvidence(StatusModel):
-    """The served model that a gate compared with."""
+class EndpointEvidence(StatusModel):
+    """The endpoint that a gate compared with."""
 
     url: str
     model: str
@@ -93,7 +93,7 @@ class GateEvidence(StatusModel):
     baselines: dict[str, BaselineEvidence]
     skipped: list[str]
     """The baselines that were not compared, because there was no version to compare with."""
-    served: ServedEvidence | None = None
+    endpoint: EndpointEvidence | None = None
     """The model that was live when the gate judged. Absent if the gate names none."""
     judge: UsedServer | None = None
     """The judge model that scored outputs, and its calibration. Absent if the gate names none."""

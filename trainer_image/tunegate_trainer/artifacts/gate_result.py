@@ -21,8 +21,8 @@ class GateVerdict(StatusModel):
     """Whether the gate is a dry run, which is recorded but does not count for the final verdict."""
 
 
-class ServedOutputs(StatusModel):
-    """The outputs of a gate's served model. They are published as evidence."""
+class EndpointOutputs(StatusModel):
+    """The outputs of a gate's endpoint. They are published as evidence."""
 
     url: str
     """The base URL of the server."""
@@ -83,8 +83,8 @@ class GateRoleResult(StatusModel):
     """The generation settings of each set, by the set's name in the evaluations."""
     rejudged: dict[str, list[PublishedVersion]] = {}
     """Maps the name of each gate to the published versions that were evaluated again on its golden set."""
-    served: dict[str, ServedOutputs] = {}
-    """The outputs of the served model of each gate. A gate whose server did not answer is missing."""
+    endpoints: dict[str, EndpointOutputs] = {}
+    """The outputs of the endpoint of each gate. A gate whose server did not answer is missing."""
     judges: dict[str, UsedServer] = {}
     """The judge model of each gate that has one, by the name of the gate."""
     guardrails: dict[str, UsedServer] = {}

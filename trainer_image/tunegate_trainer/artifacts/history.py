@@ -143,7 +143,7 @@ def newest_versions(
     Raises :class:`StorageError` if the folder of ``uri`` cannot be read, or if a damaged version changed so
     recently that it may be in the middle of its removal.
     """
-    pending = {gate.name: gate for gate in gates if "LastPublished" in gate.spec.baselines}
+    pending = {gate.name: gate for gate in gates if "LastPublished" in gate.spec.compared_types}
     found: dict[str, list[PublishedVersion]] = {}
     with _readable(folder):
         for name in _versions(folder):

@@ -74,7 +74,7 @@ def _check_golden(context: Context, gate: GateRequest) -> None:
             f"EvalGate {gate.name}: {'; '.join(map(str, missing))}",
             "add these fields to the gate, or remove the expectations in a new EvalGate",
         )
-    problems = unreachable(gate.checkpoint_bar, cases, gate.spec.compared_with, gate.golden_sha256)
+    problems = unreachable(gate.checkpoint_bar, cases, gate.spec.compared_types, gate.golden_sha256)
     if problems:
         raise UserError(
             f"EvalGate {gate.name}: {'; '.join(map(str, problems))}",

@@ -35,9 +35,9 @@ from tunegate_trainer.artifacts.evidence import (
 )
 from tunegate_trainer.artifacts.gate_result import GateRoleResult
 from tunegate_trainer.process.files import write_atomic, write_model
+from tunegate_trainer.publish.endpoint_outputs import endpoint_evidence, write_endpoint_outputs
 from tunegate_trainer.publish.parameters import parameter_rows
 from tunegate_trainer.publish.safety_evidence import safety_evidence
-from tunegate_trainer.publish.served_outputs import served_evidence, write_served_outputs
 from tunegate_trainer.tokens.rows import PREFERENCE
 
 _TASK = "text-generation"
@@ -57,7 +57,7 @@ def write_evidence(
     decision: VerdictDecision | None = None,
 ) -> None:
     """Write ``evidence/`` and the model card into ``folder``, which has the weights. ``gate_folder`` has the
-    outputs of served models.
+    outputs of endpoints.
 
     Raises :class:`UserError` if these outputs were changed after the gate role had written them.
     """
@@ -98,7 +98,7 @@ def write_evidence(
         gates=_gates(judgement, measured),
         task_metrics=[_task_evidence(t, measured, task_set("test", t.name)) for t in judgement.tasks],
     )
-    write_served_outputs(folder, gate_folder, measured)
+    write_endpoint_outputs(folder, gate_folder, measured)
     write_model(folder / EVIDENCE / "plan.json", plan)
     write_model(folder / VERDICT, verdict)
     card = model_card(
@@ -237,7 +237,7 @@ def _gate_evidence(gate: GateJudgement, measured: GateRoleResult) -> GateEvidenc
             for name, delta in deltas.items()
         },
         skipped=list(gate.skipped),
-        served=served_evidence(gate.name, measured),
+        endpoint=endpoint_evidence(gate.name, measured),
         judge=measured.judges.get(gate.name),
         guardrail=measured.guardrails.get(gate.name),
         safety=safety_evidence(gate, measured),

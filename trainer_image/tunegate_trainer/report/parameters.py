@@ -51,7 +51,7 @@ def _settings(spec: EvalGateSpec) -> dict[str, object]:
     return {
         **spec.thresholds.model_dump(by_alias=True),
         "maxNewFailures": spec.thresholds.max_new_failures or "by the number of cases",
-        "baselines": spec.baselines,
+        "compareWith": spec.compared_types,
         **spec.generation.model_dump(by_alias=True),
         "samples": _samples(spec.generation.samples),
         "enforcement": spec.enforcement,

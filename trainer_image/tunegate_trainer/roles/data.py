@@ -84,9 +84,11 @@ def _create_plan(context: Context, folder: DataFolder) -> Plan:
     judge = judge_server(context)  # first, because a wrong address needs no download
     golden, warnings = check_servers(context)
     model = _model(context)
-    if any(gate.spec.anchor for gate in context.request.final_gates):
+    if any(gate.spec.pinned_version for gate in context.request.final_gates):
         # Imported only if needed: importing PEFT takes two seconds.
-        import_module("tunegate_trainer.artifacts.anchor").check_anchors(context, model.digest)
+        import_module("tunegate_trainer.artifacts.pinned_version").check_pinned_versions(
+            context, model.digest
+        )
     try:
         model_folder = context.workspace / Workspace.base_model(model.digest)
         prepared = prepare(context, folder, model_folder, model.parameters, is_merged=model.is_merged)

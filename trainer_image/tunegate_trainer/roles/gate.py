@@ -3,7 +3,7 @@
 Only this role reads the test split. If it can evaluate the model, its outcome is Completed, even if the
 verdict is Failed. The publish targets are read last, so that the artifact is also compared with models that
 other jobs have published in the meantime. A version that was published with another golden set is evaluated
-on today's set. Served models are asked about today's set, too. At the end, when the results are written and
+on today's set. Endpoints are asked about today's set, too. At the end, when the results are written and
 reported, the error rates of gates are measured that are not known yet.
 """
 
@@ -34,10 +34,10 @@ from tunegate_trainer.evaluate.error_rate.measure import measure_error_rates
 from tunegate_trainer.evaluate.evaluate import Weights, as_evaluation, as_results, evaluate, write_cases
 from tunegate_trainer.evaluate.generate import device_name
 from tunegate_trainer.evaluate.golden_sets import golden_sets
-from tunegate_trainer.evaluate.published import PublishedVersions
 from tunegate_trainer.evaluate.safety_sets import safety_sets
-from tunegate_trainer.evaluate.served import evaluate_served, write_served
 from tunegate_trainer.evaluate.sets import GeneratedSet, held_out_sets
+from tunegate_trainer.evaluate.subjects import measure_subjects
+from tunegate_trainer.evaluate.subjects.setting import SubjectSetting
 from tunegate_trainer.graders.agreement import ProbedServer
 from tunegate_trainer.graders.gate_servers import gate_guard, gate_judge, safety_judge
 from tunegate_trainer.models.base_model import merged_base, verified_base
@@ -51,8 +51,6 @@ from tunegate_trainer.publish.targets import open_compared
 from tunegate_trainer.tokens.chat import load_tokenizer
 
 logger = logging.getLogger(__name__)
-
-JUDGING_AGAIN = "judging the last published version on today's golden set"
 
 
 def run(context: Context) -> Outcome:
@@ -128,19 +126,23 @@ def _judge(context: Context, stage: str, step: int, writer: Writer) -> None:
         write_cases(folder / base_file(evaluation_set.file), base_result)
         write_cases(folder / evaluation_set.file, result)
     del model, base_model  # a published version may need the memory
-    published = PublishedVersions(context, device, folder, plan.model.digest)
-    anchors = published.anchors(last_stage, lambda: report("judging the anchor"))
-    served = evaluate_served(
-        context, tokenizer, golden, last_stage, lambda: report("asking the served model")
+    answers = measure_subjects(
+        SubjectSetting(
+            context,
+            last_stage,
+            tokenizer,
+            golden,
+            device,
+            plan.model.digest,
+            sources=open_compared(context),
+            outputs=folder,
+            report=report,
+            check=writer.check,
+        )
     )
-    writer.check()
-    served_outputs = write_served(folder, request, served) if served else {}
-    compared = [anchors, served and served.evaluation]
-    evaluations = [base, *(each for each in compared if each), final]
-    results = as_results(sets, evaluations)
-    last = published.newest(results, open_compared(context), lambda: report(JUDGING_AGAIN))
-    writer.check()
-    results = results.model_copy(update={"last_published": last})
+    last = answers.of("LastPublished")
+    evaluations = [base, *answers.evaluations, final]
+    results = as_results(sets, evaluations).model_copy(update={"last_published": last.last_published})
     judgement = judge_artifact(request, results, final)
     verdicts = gate_verdicts(judgement)
     for each in verdicts:
@@ -159,8 +161,8 @@ def _judge(context: Context, stage: str, step: int, writer: Writer) -> None:
             generation={
                 name: s.generation for s in sets if isinstance(s, GeneratedSet) for name in s.names.values()
             },
-            rejudged=published.judged,
-            served=served_outputs,
+            rejudged=dict(last.rejudged),
+            endpoints=dict(answers.of("Endpoint").endpoints),
             judges=_used(context, used_judge, _calibrated),
             guardrails=_used(context, used_guardrail, _probed(gate_guard)),
             safety_judges=_used(context, used_safety_judge, _probed(safety_judge)),

@@ -30,12 +30,13 @@ from tunegate_trainer.evaluate.evaluate import SetResult, Weights, as_evaluation
 from tunegate_trainer.evaluate.generate import device_name
 from tunegate_trainer.evaluate.given_artifact import GivenArtifact, given_base, link_artifact
 from tunegate_trainer.evaluate.golden_sets import golden_sets
-from tunegate_trainer.evaluate.published import PublishedVersions, stops_of
+from tunegate_trainer.evaluate.published import stops_of
 from tunegate_trainer.evaluate.safety_sets import safety_sets
-from tunegate_trainer.evaluate.served import evaluate_served
 from tunegate_trainer.evaluate.servers import check_servers
 from tunegate_trainer.evaluate.sets import Case, GeneratedSet, check_prompts
 from tunegate_trainer.evaluate.stored_sets import store_sets
+from tunegate_trainer.evaluate.subjects import measure_subjects
+from tunegate_trainer.evaluate.subjects.setting import SubjectSetting
 from tunegate_trainer.graders.model.gates import calibrate_judges
 from tunegate_trainer.models.loading import load_base
 from tunegate_trainer.models.matching_weights import embedding_rows
@@ -125,16 +126,21 @@ def run_gates(root: Path, report: Callable[[str], None]) -> GateRun:
         evaluations.append(as_evaluation(weights, sets, base_results))
     weights = Weights(Subject.FINAL, stage, step=0, digest=models.artifact.digest)
     evaluations.append(as_evaluation(weights, sets, final_results))
-    published = PublishedVersions(context, models.device, root / "published", base.digest if base else None)
-    anchors = published.anchors(stage, lambda: report("evaluating the anchor"))
-    served = evaluate_served(
-        context, models.tokenizer, golden, stage, lambda: report("asking the served model")
+    answers = measure_subjects(
+        SubjectSetting(
+            context,
+            stage,
+            models.tokenizer,
+            golden,
+            models.device,
+            base.digest if base else None,
+            sources=open_compared(context),
+            outputs=root / "compared",
+            report=report,
+        )
     )
-    evaluations += [each for each in (anchors, served and served.evaluation) if each]
-    results = as_results(sets, evaluations)
-    last = published.newest(
-        results, open_compared(context), lambda: report("evaluating the last published version")
-    )
+    results = as_results(sets, [*evaluations, *answers.evaluations])
+    last = answers.of("LastPublished").last_published
     return GateRun(
         request=request,
         results=results.model_copy(update={"last_published": last}),
@@ -212,9 +218,9 @@ def _base(context: Context, wanted: GateRunRequest, artifact: GivenArtifact) -> 
             raise UserError("--model is an adapter", "name its base model with --base")
         return None
     has_versions = bool(context.request.spec.publish)
-    has_anchors = any(gate.spec.anchor for gate in context.request.final_gates)
+    has_pinned = any(gate.spec.pinned_version for gate in context.request.final_gates)
     with _named("--base"):
-        folder, digest = given_base(context, wanted.base, stored=has_versions or has_anchors)
+        folder, digest = given_base(context, wanted.base, stored=has_versions or has_pinned)
     known = artifact.evidence.base_model_digest if artifact.evidence else digest
     if known != digest and is_adapter(artifact.folder):
         raise UserError(

@@ -27,7 +27,7 @@ sent."""
 EVALUATED = "checkpoint/step"
 """The metric with the step of the last evaluated checkpoint. It shows which evaluations were already sent."""
 
-GATE_SETTINGS = {"baselines", "thresholds", "generation", "safety", "enforcement"}
+GATE_SETTINGS = {"thresholds", "generation", "safety", "enforcement"}
 """The fields of a gate that are parameters of the job's run."""
 _NOT_SENT = {"safety": {"source": {"inline", "uri", "secret_name"}}}
 """The source among these fields, which is not sent to trackers, as that of golden cases is not: it can have
@@ -119,6 +119,7 @@ def job_parameters(request: Request, plan: Plan | None) -> dict[str, Value]:
             gate.name: {
                 "golden_sha256": gate.golden_sha256,
                 "safety_sha256": gate.safety_sha256,
+                "compare_with": gate.spec.compared_types,
                 **gate.spec.model_dump(include=GATE_SETTINGS, exclude=_NOT_SENT),
             }
             for gate in request.gates

@@ -25,7 +25,9 @@ def authority(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ssl.SSLContext
 def answer(server: WebServer, *, is_direct: bool) -> str:
     async def ask() -> str:
         endpoint = Endpoint(url=f"https://localhost:{server.port}/v1", model="live")
-        async with ChatServer(endpoint, None, "spec.served", is_direct=is_direct) as chat:
+        async with ChatServer(
+            endpoint, None, "spec.compareWith[Endpoint].endpoint", is_direct=is_direct
+        ) as chat:
             return (await chat.complete([{"role": "user", "content": "hello"}], 8)).text
 
     return asyncio.run(ask())

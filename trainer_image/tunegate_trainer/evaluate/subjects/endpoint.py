@@ -3,8 +3,7 @@
 import json
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -12,19 +11,20 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 from tunegate_api.cases.golden import GoldenCase
-from tunegate_api.contract.request import GateRequest, Request
+from tunegate_api.contract.request import GateRequest
 from tunegate_api.contract.results import Evaluation, Subject, golden_set
-from tunegate_api.contract.workspace import served_file
+from tunegate_api.contract.workspace import endpoint_file
 from tunegate_api.duration import duration_text
 from tunegate_api.messages import FunctionCall, ToolCall
 from tunegate_api.v1alpha1.endpoint import Endpoint
 from tunegate_api.v1alpha1.evalgate import Generation
 from tunegate_api.verdict.outcomes import ERROR
-from tunegate_trainer.artifacts.gate_result import ServedOutputs
+from tunegate_trainer.artifacts.gate_result import EndpointOutputs
+from tunegate_trainer.evaluate.endpoint_server import endpoint_server
 from tunegate_trainer.evaluate.evaluate import CaseResult, SetResult, judge_outputs, write_cases
 from tunegate_trainer.evaluate.generate import stripped
-from tunegate_trainer.evaluate.served_server import served_server
 from tunegate_trainer.evaluate.sets import GOLDEN, Case, GeneratedSet
+from tunegate_trainer.evaluate.subjects.setting import SubjectAnswers, SubjectSetting
 from tunegate_trainer.graders import Output
 from tunegate_trainer.graders.server.asking import Asking
 from tunegate_trainer.graders.server.chat_server import ChatServer, ServerCompletion
@@ -45,65 +45,50 @@ _REASONING_FIELDS = ("reasoning_content", "reasoning")
 """Fields in which servers with a reasoning parser return the reasoning."""
 
 
-@dataclass(frozen=True)
-class ServedResults:
-    """The results of the served models of all gates."""
+def ask_endpoints(setting: SubjectSetting, gates: Sequence[GateRequest]) -> SubjectAnswers:
+    """Ask the endpoint of each gate about the gate's golden set, and judge its outputs as those of the
+    artifact.
 
-    evaluation: Evaluation
-    by_gate: Mapping[str, SetResult]
-    """The results of each gate whose server answered."""
-
-
-def evaluate_served(
-    context: Context,
-    tokenizer: PreTrainedTokenizerBase,
-    golden: Sequence[GeneratedSet],
-    stage: str,
-    report: Callable[[], None],
-) -> ServedResults | None:
-    """Ask the served model of each gate about the gate's set among the ``golden`` sets, and judge its outputs
-    as those of the artifact. ``report`` is called before. Returns None if no gate has a served model.
-
-    If a server does not answer, or refuses access, the evaluation has the reason in ``problems``.
-    ``tokenizer`` is that of the artifact: its chat template renders the tool calls that servers return as
-    objects. Raises :class:`Interrupted` after SIGTERM.
+    If a server does not answer, or refuses access, the evaluation has the reason in ``problems``. Raises
+    :class:`Interrupted` after SIGTERM.
     """
-    if not any(gate.spec.served for gate in context.request.final_gates):
-        return None
-    report()
+    setting.report("asking the endpoint")
     results: dict[str, SetResult] = {}
     problems: dict[str, str] = {}
-    sets = {each.names[GOLDEN]: each for each in golden}
-    for gate in context.request.final_gates:
+    sets = {each.names[GOLDEN]: each for each in setting.golden}
+    for gate in gates:
         name = golden_set(gate.name)
-        if gate.spec.served and name in sets:
+        if gate.spec.endpoint and name in sets:
             try:
-                served = _Served(context, gate, gate.spec.served)
-                results[gate.name] = served.evaluate(tokenizer, sets[name])
+                asked = _AskedEndpoint(setting.context, gate, gate.spec.endpoint)
+                results[gate.name] = asked.evaluate(setting.tokenizer, sets[name])
             except TrainerError as error:
                 hint = f" ({error.hint})" if error.hint else ""
                 problems[name] = f"{error}{hint}"
-                logger.warning("the served model was not measured: %s", error)
+                logger.warning("the endpoint was not measured: %s", error)
     evaluation = Evaluation(
-        subject=Subject.SERVED,
-        stage=stage,
+        subject=Subject.ENDPOINT,
+        stage=setting.stage,
         step=0,
         outcomes={golden_set(gate): result.outcomes(GOLDEN) for gate, result in results.items()},
         problems=problems or None,
         seconds=round(sum(result.seconds for result in results.values()), 3),
         time=datetime.now(UTC).replace(microsecond=0),
     )
-    return ServedResults(evaluation, results)
+    setting.check()
+    answered = [gate for gate in gates if gate.name in results]
+    outputs = {gate.name: _write(setting.outputs, gate, results[gate.name]) for gate in answered}
+    return SubjectAnswers(evaluation, endpoints={name: each for name, each in outputs.items() if each})
 
 
-class _Served:
-    """The served model of a gate."""
+class _AskedEndpoint:
+    """The endpoint of a gate."""
 
     def __init__(self, context: Context, gate: GateRequest, endpoint: Endpoint) -> None:
         self._interruption = context.interruption
         self._generation = gate.spec.generation
-        self._name = f"served model {endpoint.model}"
-        self._server = served_server(context, endpoint, gate)
+        self._name = f"endpoint {endpoint.model}"
+        self._server = endpoint_server(context, endpoint, gate)
 
     def evaluate(self, tokenizer: PreTrainedTokenizerBase, golden: GeneratedSet) -> SetResult:
         """Return the results of all cases. A case is an error if one of its outputs is unknown. Raises
@@ -214,7 +199,7 @@ def _unmeasured(case: Case, problem: str) -> CaseResult:
         truncated=False,
         passed=False,
         outcomes={GOLDEN: ERROR},
-        explanation=f"the served model was not measured: {problem}",
+        explanation=f"the endpoint was not measured: {problem}",
     )
 
 
@@ -260,13 +245,10 @@ def _with_calls(tokenizer: PreTrainedTokenizerBase, case: GoldenCase, calls: Any
     return calls_text(tokenizer, case.turns, parsed, case.tools, text)
 
 
-def write_served(folder: Path, request: Request, served: ServedResults) -> dict[str, ServedOutputs]:
-    """Write the outputs of the served models into ``folder``. Return the digest of the file of each gate."""
-    written = {}
-    for gate, result in served.by_gate.items():
-        endpoint = request.gate(gate).spec.served
-        if endpoint:
-            path = folder / served_file(gate)
-            write_cases(path, result)
-            written[gate] = ServedOutputs(url=endpoint.url, model=endpoint.model, sha256=sha256_file(path))
-    return written
+def _write(folder: Path, gate: GateRequest, result: SetResult) -> EndpointOutputs | None:
+    """Write the outputs of the endpoint of ``gate`` into ``folder``. Return the digest of the file."""
+    endpoint, path = gate.spec.endpoint, folder / endpoint_file(gate.name)
+    if endpoint is None:
+        return None
+    write_cases(path, result)
+    return EndpointOutputs(url=endpoint.url, model=endpoint.model, sha256=sha256_file(path))

@@ -1,4 +1,4 @@
-"""The chart's policy on a real API server: only people with the right move the anchor of a gate."""
+"""The chart's policy on a real API server: only people with the right change the pinned version of a gate."""
 
 import json
 from collections.abc import Iterator
@@ -17,7 +17,14 @@ from support.waiting import eventually
 pytestmark = pytest.mark.cluster
 
 ROLES = {"gwen": ["tunegate-gate-edit"], "ana": ["tunegate-gate-edit", "tunegate-approve"]}
-FIRST, SECOND = ({"uri": f"pvc://models/orders/v{n}", "digest": f"{n}" * 64} for n in (1, 2))
+NONE: list[dict[str, Any]] = [{"type": "BaseModel"}]
+FIRST, SECOND = (
+    [
+        *NONE,
+        {"type": "Version", "version": {"uri": f"pvc://models/orders/v{n}", "digest": f"{n}" * 64}},
+    ]
+    for n in (1, 2)
+)
 
 
 @pytest.fixture(scope="module")
@@ -39,13 +46,13 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
                         "subjects": [{"kind": "User", "apiGroup": "rbac.authorization.k8s.io", "name": user}],
                     },
                 )
-        for name, anchor in (("anchored", FIRST), ("probe", FIRST), ("free", None)):
-            gate = make_gate(name).with_spec(anchor=anchor).obj()
+        for name, entries in (("pinned", FIRST), ("probe", FIRST), ("free", NONE)):
+            gate = make_gate(name).with_spec(compareWith=entries).obj()
             client.CustomObjectsApi(api).create_namespaced_custom_object(*GROUP, "default", "evalgates", gate)
         eventually(
             lambda: (
-                refusal(server, "gwen", "probe", anchor=SECOND)
-                or refusal(server, "ana", "probe", anchor=FIRST)
+                refusal(server, "gwen", "probe", compareWith=SECOND)
+                or refusal(server, "ana", "probe", compareWith=FIRST)
             ),
             what="the policy is in force",
             pause=0.2,
@@ -69,18 +76,18 @@ def refusal(server: ApiServer, user: str, name: str, **spec: Any) -> str:
     return ""
 
 
-@pytest.mark.parametrize("anchor", [SECOND, None], ids=["changed", "removed"])
-def test_anchor_is_moved_only_with_the_right_to_approve(
-    server: ApiServer, anchor: dict[str, str] | None
+@pytest.mark.parametrize("entries", [SECOND, NONE, None], ids=["changed", "removed", "list removed"])
+def test_pinned_version_is_changed_only_with_the_right_to_approve(
+    server: ApiServer, entries: list[dict[str, Any]] | None
 ) -> None:
-    answer = refusal(server, "gwen", "anchored", anchor=anchor)
-    assert "gwen may not change or remove spec.anchor of this EvalGate" in answer
-    assert refusal(server, "ana", "anchored", anchor=anchor) == ""
-    assert refusal(server, "ana", "anchored", anchor=FIRST) == ""
+    answer = refusal(server, "gwen", "pinned", compareWith=entries)
+    assert "gwen may not change or remove the version in spec.compareWith of this EvalGate" in answer
+    assert refusal(server, "ana", "pinned", compareWith=entries) == ""
+    assert refusal(server, "ana", "pinned", compareWith=FIRST) == ""
 
 
-def test_other_fields_and_a_first_anchor_need_no_right_to_approve(server: ApiServer) -> None:
-    assert refusal(server, "gwen", "anchored", thresholds={"minPassRate": "0.7"}) == ""
-    assert refusal(server, "gwen", "anchored", anchor=FIRST) == ""
-    assert refusal(server, "gwen", "free", anchor=FIRST) == ""
-    assert "may not change" in refusal(server, "gwen", "free", anchor=SECOND)
+def test_other_fields_and_a_first_version_need_no_right_to_approve(server: ApiServer) -> None:
+    assert refusal(server, "gwen", "pinned", thresholds={"minPassRate": "0.7"}) == ""
+    assert refusal(server, "gwen", "pinned", compareWith=FIRST) == ""
+    assert refusal(server, "gwen", "free", compareWith=FIRST) == ""
+    assert "may not change" in refusal(server, "gwen", "free", compareWith=SECOND)

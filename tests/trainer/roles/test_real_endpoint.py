@@ -43,9 +43,11 @@ def url(smollm2: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str
 @pytest.fixture(scope="module")
 def root(url: str, smollm2: Path, tmp_path_factory: pytest.TempPathFactory) -> TrainerRoot:
     """The root of a job that has trained two steps, and whose gate has the server as a baseline."""
-    spec = gate_spec(CASES, served={"url": url, "model": NAME, "secretName": "serving-key"})
+    endpoint = {"url": url, "model": NAME, "secretName": "serving-key"}
+    compared = [{"type": "BaseModel"}, {"type": "Endpoint", "endpoint": endpoint}]
+    spec = gate_spec(CASES, compareWith=compared)
     spec["generation"] = {"maxNewTokens": 32, "batchSize": 1}
-    path = tmp_path_factory.mktemp("served") / "root"
+    path = tmp_path_factory.mktemp("endpoint") / "root"
     root = TrainerRoot(path, checkpoint_steps=(STEP,), gates={"capitals": spec}).write(smollm2)
     (path / "secrets" / "serving-key").mkdir(parents=True)
     train_role.run(root.context())
@@ -65,24 +67,24 @@ def judged_with(root: TrainerRoot, key: str, monkeypatch: pytest.MonkeyPatch) ->
 def test_vllm_answers_the_golden_cases_as_the_gates_base_model(root, monkeypatch):
     judged = judged_with(root, KEY, monkeypatch)
     folder = root.workspace / root.paths.gate
-    served, base = (
+    live, base = (
         [json.loads(line) for line in (folder / f"{prefix}-golden-capitals.jsonl").read_text().splitlines()]
-        for prefix in ("served", "base")
+        for prefix in ("endpoint", "base")
     )
-    assert all(case["outcomes"]["golden"] != ERROR for case in served)
+    assert all(case["outcomes"]["golden"] != ERROR for case in live)
     different = [
-        (a["output"], b["output"]) for a, b in zip(served, base, strict=True) if a["output"] != b["output"]
+        (a["output"], b["output"]) for a, b in zip(live, base, strict=True) if a["output"] != b["output"]
     ]
     logger.info("%d of %d answers differ: %s", len(different), len(base), different)
     assert len(different) <= MAX_DIFFERENT, different
-    passed = sum(case["passed"] for case in served)
+    passed = sum(case["passed"] for case in live)
     assert passed >= 5, "SmolLM2 knows most of these capitals"
-    assert judged.baselines["Served"] == passed
+    assert judged.baselines["Endpoint"] == passed
 
 
 def test_server_that_refuses_the_key_gives_the_verdict_error(root, monkeypatch):
     judged = judged_with(root, "guessed", monkeypatch)
-    (finding,) = (finding for finding in judged.verdict.findings if finding.rule == "Served")
+    (finding,) = (finding for finding in judged.verdict.findings if finding.rule == "Endpoint")
     assert finding.state is VerdictState.ERROR
-    assert finding.message.startswith(f"Cannot compare with Served ({NAME}): ")
+    assert finding.message.startswith(f"Cannot compare with Endpoint ({NAME}): ")
     assert "refuses access: the server answered with status 401" in finding.message

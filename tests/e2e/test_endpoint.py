@@ -32,12 +32,13 @@ def test_model_worse_than_the_live_model_is_not_published(node: Node, namespace:
     golden = "".join(f"{json.dumps(case)}\n" for case in CASES)
     cases["data"] = make_config_map("cases", golden__jsonl=golden)["data"]
     gate["spec"]["golden"]["sha256"] = sha256_text(golden)
-    gate["spec"] |= {"thresholds": {"minPassRate": "0", "maxDropPoints": "50"}, "baselines": []}
+    gate["spec"] |= {"thresholds": {"minPassRate": "0", "maxDropPoints": "50"}}
     gate["spec"]["generation"] = {"maxNewTokens": 64}
     with vllm_judge(prepare_smollm2(tmp_path), LIVE, "", tmp_path / "server.log", node.host) as port:
-        gate["spec"]["served"] = {"url": f"http://{node.host}:{port}/v1", "model": LIVE}
+        endpoint = {"url": f"http://{node.host}:{port}/v1", "model": LIVE}
+        gate["spec"]["compareWith"] = [{"type": "Endpoint", "endpoint": endpoint}]
         node.apply(namespace, rows, cases, gate, wanted)
         status = job.ended()
     assert (status["phase"], status["failure"]["reason"]) == ("Failed", "GateFailed"), status["message"]
-    assert f"golden 0/3, Served ({LIVE}) 3/3: -100.0 points" in status["failure"]["message"]
+    assert f"golden 0/3, Endpoint ({LIVE}) 3/3: -100.0 points" in status["failure"]["message"]
     assert not (job.models / job.name).exists()

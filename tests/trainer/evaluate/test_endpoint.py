@@ -1,12 +1,14 @@
-"""A served model is asked about the golden set: its answers are judged as those of the artifact, and what is
+"""An endpoint is asked about the golden set: its answers are judged as those of the artifact, and what is
 not known is an error."""
 
 import json
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from support.chat_server import ChatServerStub, Reply, answer, failing
 from support.model_templates import model_templates, tokenizer_for
@@ -14,10 +16,13 @@ from support.stores.web_server import Response
 from support.tiny_model import make_tokenizer
 from support.trainer_root import TrainerRoot, gate_spec, golden_cases
 from tunegate_api.contract.process import Role
-from tunegate_trainer.evaluate import served as served_module
-from tunegate_trainer.evaluate.evaluate import CaseResult
+from tunegate_api.contract.results import Evaluation
+from tunegate_api.contract.workspace import endpoint_file
+from tunegate_trainer.evaluate.evaluate import CaseResult, SetResult, read_cases
 from tunegate_trainer.evaluate.golden_sets import golden_sets
-from tunegate_trainer.evaluate.served import ServedResults, evaluate_served
+from tunegate_trainer.evaluate.subjects import endpoint as endpoint_module
+from tunegate_trainer.evaluate.subjects.endpoint import ask_endpoints
+from tunegate_trainer.evaluate.subjects.setting import SubjectSetting
 from tunegate_trainer.graders.server import asking
 from tunegate_trainer.process.interruption import Interrupted, Interruption
 
@@ -53,6 +58,12 @@ def stub() -> Iterator[ChatServerStub]:
         yield server
 
 
+@dataclass(frozen=True)
+class Answered:
+    evaluation: Evaluation
+    by_gate: dict[str, SetResult]
+
+
 class Asked:
     """Asks the stub about golden cases."""
 
@@ -71,18 +82,34 @@ class Asked:
         *,
         template: str | None = None,
         reasoning: str = "Strip",
-    ) -> ServedResults:
+    ) -> Answered:
         self.stub.reply = reply or self.stub.reply
-        spec = gate_spec(cases, served=self.stub.endpoint | self.changes)
+        spec = gate_spec(
+            cases, compareWith=[{"type": "Endpoint", "endpoint": self.stub.endpoint | self.changes}]
+        )
         spec["generation"] = {"maxNewTokens": 64, "reasoning": reasoning, **self.generation}
         root = TrainerRoot(self.path, gates={"orders": spec})
         root.write_request()
         context = root.context(Role.GATE, interruption=self.interruption)
         tokenizer = tokenizer_for(model_templates()[template]) if template else make_tokenizer()
         (golden,) = golden_sets(context, tokenizer, context.request.final_gates)
-        found = evaluate_served(context, tokenizer, [golden], "sft", lambda: None)
-        assert found is not None
-        return found
+        outputs = self.path / "gate"
+        outputs.mkdir(parents=True, exist_ok=True)
+        setting = SubjectSetting(
+            context,
+            "sft",
+            tokenizer,
+            [golden],
+            torch.device("cpu"),
+            None,
+            sources=[],
+            outputs=outputs,
+            report=lambda _: None,
+        )
+        found = ask_endpoints(setting, context.request.final_gates)
+        assert found.evaluation is not None
+        written = {gate: read_cases(outputs / endpoint_file(gate)) for gate in found.endpoints}
+        return Answered(found.evaluation, {gate: each for gate, each in written.items() if each})
 
     def only(self, case: dict[str, Any], reply: Response, **options: Any) -> CaseResult:
         """Return the result of a single case, which the server answers with ``reply``."""
@@ -244,7 +271,9 @@ def test_fault_of_the_server_is_retried(asked):
 @pytest.mark.parametrize("cases", [1, 8])
 def test_server_that_is_down_is_a_problem_of_the_evaluation(asked, cases):
     found = asked.problem(golden_cases(cases), lambda _: failing(503, "no replica is ready"))
-    assert found.startswith(f"EvalGate orders: spec.served: live at {asked.stub.endpoint['url']}")
+    assert found.startswith(
+        f"EvalGate orders: spec.compareWith[Endpoint].endpoint: live at {asked.stub.endpoint['url']}"
+    )
     assert "status 503: no replica is ready" in found
 
 
@@ -257,13 +286,13 @@ def test_refused_access_and_an_unknown_model_are_problems(asked):
     asked.stub.key = "another-key"
     found = asked.problem(golden_cases(6))
     assert "refuses access: the server answered with status 401" in found
-    assert "set EvalGate orders: spec.served.secretName to a Secret" in found
+    assert "set EvalGate orders: spec.compareWith[Endpoint].endpoint.secretName to a Secret" in found
     asked.stub.key, asked.changes = None, {"model": "old"}
     assert "The model old does not exist" in asked.problem(golden_cases(6))
 
 
 def test_cases_that_are_not_reached_before_the_deadline_are_a_problem(asked, monkeypatch):
-    monkeypatch.setattr(served_module, "DEADLINE_SECONDS", 0)
+    monkeypatch.setattr(endpoint_module, "DEADLINE_SECONDS", 0)
     assert "answered no case: the server did not answer within" in asked.problem(golden_cases(3))
 
 

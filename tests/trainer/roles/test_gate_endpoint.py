@@ -36,9 +36,10 @@ def trained(tmp_path_factory, tiny_model) -> Path:
     return path
 
 
-def job(path: Path, **served: Any) -> TrainerRoot:
-    changes = {"served": served} if served else {}
-    gates = {"orders": gate_spec(golden_cases(25), baselines=["BaseModel"], **changes)}
+def job(path: Path, **endpoint: Any) -> TrainerRoot:
+    compared: list[dict[str, Any]] = [{"type": "BaseModel"}]
+    compared += [{"type": "Endpoint", "endpoint": endpoint}] if endpoint else []
+    gates = {"orders": gate_spec(golden_cases(25), compareWith=compared)}
     spec = {"publish": [{"uri": "pvc://models/orders"}]}
     return TrainerRoot(path, checkpoint_steps=(STEP,), gates=gates, spec=spec)
 
@@ -52,7 +53,7 @@ def live() -> Iterator[ChatServerStub]:
 
 @pytest.fixture
 def root(trained, live, tmp_path, monkeypatch) -> TrainerRoot:
-    """A copy of the trained root, whose gate has the served model as a baseline."""
+    """A copy of the trained root, whose gate has the live model as a baseline."""
     shutil.copytree(trained, tmp_path / "root")
     monkeypatch.setenv(ROOT_VARIABLE, str(tmp_path / "root"))
     monkeypatch.setattr(asking, "FIRST_PAUSE", 0)
@@ -77,13 +78,13 @@ def published(root: TrainerRoot) -> Path:
 def test_artifact_is_compared_with_the_answers_of_the_live_model(root, live):
     judged = judge(root)
     assert judged.verdict is VerdictState.PASSED
-    assert "golden 25/25, Served (live) 25/25: +0.0 points" in judged.verdicts[0].message
+    assert "golden 25/25, Endpoint (live) 25/25: +0.0 points" in judged.verdicts[0].message
     assert len(live.bodies) == 25
-    assert [e.subject for e in judged.evaluations] == [Subject.BASE, Subject.SERVED, Subject.FINAL]
+    assert [e.subject for e in judged.evaluations] == [Subject.BASE, Subject.ENDPOINT, Subject.FINAL]
     reported = judge_final(root.context().request, root.report(Role.GATE).results)
     assert reported is not None
-    assert reported.gates[0].baselines["Served"] == 25
-    outputs = (root.workspace / root.paths.gate / "served-golden-orders.jsonl").read_text().splitlines()
+    assert reported.gates[0].baselines["Endpoint"] == 25
+    outputs = (root.workspace / root.paths.gate / "endpoint-golden-orders.jsonl").read_text().splitlines()
     assert {json.loads(line)["output"] for line in outputs} == {"yes"}
 
 
@@ -106,7 +107,7 @@ def test_artifact_that_is_worse_than_the_live_model_fails(root, live):
     live.reply = lambda _: "no"
     judged = judge(root)
     assert judged.verdict is VerdictState.FAILED
-    assert "golden 0/25, Served (live) 25/25: -100.0 points" in judged.verdicts[0].message
+    assert "golden 0/25, Endpoint (live) 25/25: -100.0 points" in judged.verdicts[0].message
     assert main(["publish", "--digest", judged.artifact]) == ExitCode.USER_ERROR
     assert not published(root).exists()
 
@@ -116,9 +117,12 @@ def test_server_that_is_down_gives_the_verdict_error_not_a_failed_pod(root, live
     judged = judge(root)
     assert judged.verdict is VerdictState.ERROR
     message = judged.verdicts[0].message
-    assert message.startswith("Cannot compare with Served (live): EvalGate orders: spec.served: live at http")
+    assert message.startswith(
+        "Cannot compare with Endpoint (live): EvalGate orders: "
+        "spec.compareWith[Endpoint].endpoint: live at http"
+    )
     assert "no replica is ready" in message
-    assert judged.served == {}
+    assert judged.endpoints == {}
     reported = judge_final(root.context().request, root.report(Role.GATE).results)
     assert reported is not None
     assert message in reported.message
@@ -128,30 +132,30 @@ def test_server_that_is_down_gives_the_verdict_error_not_a_failed_pod(root, live
 def test_outputs_of_the_live_model_are_published_without_prompts(root, live):
     live.reply = lambda body: "no" if "order 3 " in body["messages"][-1]["content"] else "yes"
     assert main(["publish", "--digest", judge(root).artifact]) == ExitCode.OK
-    text = (published(root) / "evidence" / "served-orders.jsonl").read_text()
+    text = (published(root) / "evidence" / "endpoint-orders.jsonl").read_text()
     lines = [json.loads(line) for line in text.splitlines()]
     assert len(lines) == 25
     assert lines[3] == {"id": "case-3", "output": "no", "truncated": False, "outcomes": {"golden": "f"}}
     assert "golden order" not in text
     assert verify(published(root)) == []
     manifest = json.loads((published(root) / "manifest.json").read_text())
-    assert "evidence/served-orders.jsonl" in manifest["files"]
+    assert "evidence/endpoint-orders.jsonl" in manifest["files"]
     (gate,) = json.loads((published(root) / "evidence" / "verdict.json").read_text())["gates"]
-    assert gate["served"] == {**live.endpoint, "outputs": "evidence/served-orders.jsonl"}
-    assert gate["baselines"]["Served"] == {"passed": 24, "deltaPoints": "+4.0"}
+    assert gate["endpoint"] == {**live.endpoint, "outputs": "evidence/endpoint-orders.jsonl"}
+    assert gate["baselines"]["Endpoint"] == {"passed": 24, "deltaPoints": "+4.0"}
     card = (published(root) / "README.md").read_text()
     assert (
-        "The outputs of `live`, the model that was live, are in `evidence/served-orders.jsonl`.\n\n## How"
+        "The outputs of `live`, the model that was live, are in `evidence/endpoint-orders.jsonl`.\n\n## How"
         in card
     )
 
 
 def test_outputs_that_were_changed_after_the_gate_are_not_published(root):
     artifact = judge(root).artifact
-    path = root.workspace / root.paths.gate / "served-golden-orders.jsonl"
+    path = root.workspace / root.paths.gate / "endpoint-golden-orders.jsonl"
     path.write_text(path.read_text().replace('"output":"yes"', '"output":"no"', 1))
     assert main(["publish", "--digest", artifact]) == ExitCode.USER_ERROR
     failure = root.report(Role.PUBLISH).failure
     assert failure is not None
-    assert "served-golden-orders.jsonl is missing, or was changed" in failure.message
+    assert "endpoint-golden-orders.jsonl is missing, or was changed" in failure.message
     assert not published(root).exists()

@@ -1,4 +1,4 @@
-"""Pods that read the anchor of a gate get its volume."""
+"""Pods that read the pinned version of a gate get its volume."""
 
 import pytest
 
@@ -9,16 +9,16 @@ from tunegate_api.v1alpha1.reasons import Reason
 DIGEST = "c" * 64
 
 
-def world_with_anchor(uri: str) -> World:
+def world_with_version(uri: str) -> World:
     world = World()
-    gate = make_gate().with_spec(anchor={"uri": uri, "digest": DIGEST})
+    gate = make_gate().with_spec(compareWith=[{"type": "Version", "version": {"uri": uri, "digest": DIGEST}}])
     world.apply_all(make_job().obj(), gate=gate.obj())
     return world
 
 
 @pytest.mark.parametrize(("role", "mounts"), [("data", 1), ("train", 0), ("gate", 1)])
-def test_pods_that_read_the_anchor_mount_its_claim_read_only(role, mounts):
-    world = world_with_anchor("pvc://archive/orders/orders-1a2b3")
+def test_pods_that_read_the_pinned_version_mount_its_claim_read_only(role, mounts):
+    world = world_with_version("pvc://archive/orders/orders-1a2b3")
     world.until_job(role)
     (job,) = world.active_jobs()
     pod = job["spec"]["template"]["spec"]
@@ -31,13 +31,13 @@ def test_pods_that_read_the_anchor_mount_its_claim_read_only(role, mounts):
     ] * mounts
 
 
-def test_anchor_on_the_users_machine_is_refused_on_a_cluster():
-    world = world_with_anchor("file:///models/orders/orders-1a2b3")
+def test_pinned_version_on_the_users_machine_is_refused_on_a_cluster():
+    world = world_with_version("file:///models/orders/orders-1a2b3")
     world.settle()
     failure = world.status().failure
     assert failure is not None
     assert failure.reason == Reason.INVALID_SPEC
     assert failure.message.startswith(
-        "EvalGate golden: spec.anchor.uri: pods on a cluster cannot read file://"
+        "EvalGate golden: spec.compareWith[Version].version.uri: pods on a cluster cannot read file://"
     )
     assert world.jobs() == []

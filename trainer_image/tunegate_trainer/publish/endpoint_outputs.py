@@ -1,19 +1,19 @@
-"""The outputs of served models. They are published as evidence, because the live model cannot be asked again
+"""The outputs of endpoints. They are published as evidence, because the live model cannot be asked again
 later."""
 
 from pathlib import Path
 
 from tunegate_api.contract.digests import sha256_text
-from tunegate_api.contract.workspace import served_file
+from tunegate_api.contract.workspace import endpoint_file
 from tunegate_api.meta import StatusModel
-from tunegate_trainer.artifacts.evidence import ServedEvidence
+from tunegate_trainer.artifacts.evidence import EndpointEvidence
 from tunegate_trainer.artifacts.gate_result import GateRoleResult
 from tunegate_trainer.process.errors import UserError
 from tunegate_trainer.process.files import write_atomic
 
 
-class ServedOutput(StatusModel):
-    """One line of evidence/served-GATE.jsonl: what the served model answered to a golden case. The prompt and
+class EndpointOutput(StatusModel):
+    """One line of evidence/endpoint-GATE.jsonl: what the endpoint answered to a golden case. The prompt and
     what the case expects are left out, so that they do not leave with the model."""
 
     id: str
@@ -23,25 +23,25 @@ class ServedOutput(StatusModel):
     """The outcome letter of the measure ``golden``."""
 
 
-def served_evidence(gate: str, measured: GateRoleResult) -> ServedEvidence | None:
-    """Return the served model that ``gate`` compared with; None if it named none, or none that answered."""
-    found = measured.served.get(gate)
+def endpoint_evidence(gate: str, measured: GateRoleResult) -> EndpointEvidence | None:
+    """Return the endpoint that ``gate`` compared with; None if it named none, or none that answered."""
+    found = measured.endpoints.get(gate)
     if found is None:
         return None
-    return ServedEvidence(url=found.url, model=found.model, outputs=_evidence_file(gate))
+    return EndpointEvidence(url=found.url, model=found.model, outputs=_evidence_file(gate))
 
 
 def _evidence_file(gate: str) -> str:
-    return f"evidence/served-{gate}.jsonl"
+    return f"evidence/endpoint-{gate}.jsonl"
 
 
-def write_served_outputs(folder: Path, gate_folder: Path, measured: GateRoleResult) -> None:
+def write_endpoint_outputs(folder: Path, gate_folder: Path, measured: GateRoleResult) -> None:
     """Write the outputs in ``gate_folder`` as evidence of the version in ``folder``, one file for each gate.
 
     Raises :class:`UserError` if a file was changed after the gate role had written it.
     """
-    for gate, outputs in measured.served.items():
-        path = gate_folder / served_file(gate)
+    for gate, outputs in measured.endpoints.items():
+        path = gate_folder / endpoint_file(gate)
         try:
             text = path.read_bytes().decode()
         except (FileNotFoundError, UnicodeDecodeError):
@@ -52,7 +52,7 @@ def write_served_outputs(folder: Path, gate_folder: Path, measured: GateRoleResu
                 "create the job again",
             )
         lines = text.removesuffix("\n").split("\n")
-        found = (ServedOutput.model_validate_json(line) for line in lines)
+        found = (EndpointOutput.model_validate_json(line) for line in lines)
         write_atomic(
             folder / _evidence_file(gate),
             "".join(each.model_dump_json(by_alias=True) + "\n" for each in found),
