@@ -35,8 +35,8 @@ from scipy.stats import t as student
 from selection import selection
 from stopped_stages import stop_rule
 
+from support.bars import golden_bar
 from tunegate_api.verdict.allowed_failures import allowed
-from tunegate_api.verdict.bar import golden_bar
 from tunegate_api.verdict.golden import judge_golden
 from tunegate_api.verdict.outcomes import (
     Baseline,

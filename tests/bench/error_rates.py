@@ -10,9 +10,10 @@ from statistics import fmean
 
 from measures import Measure
 
+from support.bars import golden_bar
 from tunegate_api.contract.results import ErrorRateOutcomes, PlantedRegression
 from tunegate_api.judging.error_rate import ErrorRates, error_rates
-from tunegate_api.verdict.bar import Bar, golden_bar
+from tunegate_api.verdict.bar import Bar
 from tunegate_api.verdict.comparison import passes
 from tunegate_api.verdict.outcomes import Baseline, CaseSet, DropPolicy
 

@@ -16,9 +16,10 @@ import matplotlib as mpl
 import matplotlib.pyplot as plt
 from measures import Measure
 
+from support.bars import golden_bar
 from tunegate_api.contract.results import ErrorRateOutcomes, PlantedRegression
 from tunegate_api.judging.error_rate import Detection, error_rates
-from tunegate_api.verdict.bar import Bar, golden_bar
+from tunegate_api.verdict.bar import Bar
 from tunegate_api.verdict.comparison import passes
 from tunegate_api.verdict.outcomes import PASS, Baseline, CaseSet, DropPolicy
 

@@ -15,7 +15,8 @@ import matplotlib as mpl
 import matplotlib.pyplot as plt
 from measures import Measure
 
-from tunegate_api.verdict.bar import Bar, golden_bar
+from support.bars import golden_bar
+from tunegate_api.verdict.bar import Bar
 from tunegate_api.verdict.outcomes import CaseSet
 from tunegate_api.verdict.stop_rule import StepOutcomes, StopAction, assess_checkpoint
 

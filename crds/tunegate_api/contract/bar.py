@@ -1,28 +1,60 @@
 """Compile the spec of a gate to its bar: the rules that a model must meet, with exact numbers."""
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from fractions import Fraction
 
 from tunegate_api.meta import exact
 from tunegate_api.v1alpha1.evalgate import Golden, Thresholds
 from tunegate_api.v1alpha1.safety import Safety
 from tunegate_api.verdict.allowed_failures import Limit
-from tunegate_api.verdict.bar import Bar, SafetyBar, golden_bar, safety_bar
+from tunegate_api.verdict.bar import CRITICAL, Bar, SafetyBar, safety_bar
+from tunegate_api.verdict.core import Rule
 from tunegate_api.verdict.outcomes import DropPolicy
+from tunegate_api.verdict.rules.drop import Drop
+from tunegate_api.verdict.rules.minimum import Minimum
+from tunegate_api.verdict.rules.new_failures import NewFailures
+from tunegate_api.verdict.rules.relative_drop import RelativeDrop
+
+
+def _minimum(of: Thresholds) -> Sequence[Rule]:
+    return [] if of.min_pass_rate is None else [Minimum(exact(of.min_pass_rate))]
+
+
+def _must_pass(of: Thresholds) -> Sequence[Rule]:
+    return [Minimum(Fraction(1), CRITICAL, f"mustPass {name}", cases=(name,)) for name in of.must_pass]
+
+
+def _drop(of: Thresholds) -> Sequence[Rule]:
+    return [Drop(exact(of.max_drop_points), policy=DropPolicy(of.policy))]
+
+
+def _relative_drop(of: Thresholds) -> Sequence[Rule]:
+    return [] if of.max_relative_drop is None else [RelativeDrop(exact(of.max_relative_drop))]
+
+
+def _new_failures(of: Thresholds) -> Sequence[Rule]:
+    return [NewFailures(_cases_or_share(of.max_new_failures))]
+
+
+GOLDEN_RULES: Mapping[str, Callable[[Thresholds], Sequence[Rule]]] = {
+    "minPassRate": _minimum,
+    CRITICAL: _must_pass,
+    "maxDropPoints": _drop,
+    "maxRelativeDrop": _relative_drop,
+    "maxNewFailures": _new_failures,
+}
+"""The rules of a golden set, in the order of their findings. For each name of a rule, which is the field of
+``thresholds`` with its limit, the function that returns the rules that the thresholds ask for."""
 
 
 def final_bar(thresholds: Thresholds) -> Bar:
     """Return the bar of the final model on a golden set."""
-    return golden_bar(
-        min_pass_rate=None if thresholds.min_pass_rate is None else exact(thresholds.min_pass_rate),
-        policy=DropPolicy(thresholds.policy),
-        max_drop_points=exact(thresholds.max_drop_points),
-        max_relative_drop=None
-        if thresholds.max_relative_drop is None
-        else exact(thresholds.max_relative_drop),
-        max_new_failures=_cases_or_share(thresholds.max_new_failures),
-        max_drop_between_checkpoints=exact(thresholds.max_drop_between_checkpoints),
+    between = exact(thresholds.max_drop_between_checkpoints)
+    return Bar(
+        rules=tuple(rule for make in GOLDEN_RULES.values() for rule in make(thresholds)),
+        between_checkpoints=Drop(between, name="maxDropBetweenCheckpoints"),
         confirm=thresholds.on_regression == "Confirm",
-        must_pass=tuple(thresholds.must_pass),
         advisory=tuple(thresholds.advisory),
         required_tags=tuple(thresholds.required_tags),
     )

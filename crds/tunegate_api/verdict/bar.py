@@ -4,13 +4,10 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import TypeVar
 
-from tunegate_api.verdict.allowed_failures import Limit
 from tunegate_api.verdict.core import Rule
-from tunegate_api.verdict.outcomes import DropPolicy
 from tunegate_api.verdict.rules.drop import Drop
 from tunegate_api.verdict.rules.minimum import Minimum
 from tunegate_api.verdict.rules.new_failures import NewFailures
-from tunegate_api.verdict.rules.relative_drop import RelativeDrop
 
 Kind = TypeVar("Kind", bound=Rule)
 CRITICAL = "mustPass"
@@ -62,38 +59,6 @@ class Bar:
             if isinstance(rule, kind):
                 return rule
         raise LookupError(f"the bar has no {kind.__name__}")
-
-
-def golden_bar(
-    *,
-    min_pass_rate: Fraction | None = None,
-    policy: DropPolicy = DropPolicy.POINTS,
-    max_drop_points: Fraction = Fraction(5),
-    max_relative_drop: Fraction | None = None,
-    max_new_failures: Limit = None,
-    max_drop_between_checkpoints: Fraction = Fraction(5),
-    confirm: bool = True,
-    must_pass: tuple[str, ...] = (),
-    advisory: tuple[str, ...] = (),
-    required_tags: tuple[str, ...] = (),
-    sealed: Fraction | None = None,
-) -> Bar:
-    """Return the bar of a golden set. Rates and the relative drop are from 0 to 1, other drops are in
-    percentage points."""
-    return Bar(
-        rules=(
-            *([] if min_pass_rate is None else [Minimum(min_pass_rate)]),
-            *(Minimum(Fraction(1), CRITICAL, f"mustPass {name}", cases=(name,)) for name in must_pass),
-            Drop(max_drop_points, policy=policy),
-            *([] if max_relative_drop is None else [RelativeDrop(max_relative_drop)]),
-            NewFailures(max_new_failures),
-        ),
-        between_checkpoints=Drop(max_drop_between_checkpoints, name="maxDropBetweenCheckpoints"),
-        confirm=confirm,
-        advisory=advisory,
-        required_tags=required_tags,
-        sealed=sealed,
-    )
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from fractions import Fraction
 
 from tunegate_api.verdict.bar import Bar
-from tunegate_api.verdict.core import found, state
+from tunegate_api.verdict.core import Rule, found, state
 from tunegate_api.verdict.measured import Comparator, Letters, Measured
 from tunegate_api.verdict.outcomes import Baseline, CaseSet, RuleFinding, VerdictState, passed_count, worst
 
@@ -19,7 +19,7 @@ def compare(
         return RuleFinding(name, VerdictState.ERROR, problem), None
     passed, base_passed, total = passed_count(outcomes), passed_count(baseline.outcomes), len(cases.ids)
     part = _part(label, baseline, cases, outcomes)
-    results = [found(rule, part) for rule in bar.rules if rule.compares]
+    results = [found(rule, part.of(rule.cases)) for rule in _comparing(bar, baseline)]
     overall = worst([each.state for each in results])
     head = f"golden {passed}/{total}, {label} {base_passed}/{total}: "
     arithmetic = "; ".join(each.text for each in results if each.text)
@@ -32,8 +32,15 @@ def passes(baseline: Baseline, cases: CaseSet, outcomes: str, bar: Bar) -> bool:
     longer."""
     if _problem("", baseline, cases):
         return False
-    part, rules = _part("", baseline, cases, outcomes), [rule for rule in bar.rules if rule.compares]
-    return bool(rules) and all(state(rule, part) is VerdictState.PASSED for rule in rules)
+    part, rules = _part("", baseline, cases, outcomes), _comparing(bar, baseline)
+    return bool(rules) and all(state(rule, part.of(rule.cases)) is VerdictState.PASSED for rule in rules)
+
+
+def _comparing(bar: Bar, baseline: Baseline) -> list[Rule]:
+    """Return the rules that compare. Those about some of the cases are left out as long as only the number of
+    cases that the baseline passes is known, if its outcomes will be known later."""
+    is_known_later = baseline.by_case_later and not baseline.by_case
+    return [rule for rule in bar.rules if rule.compares and not (rule.cases and is_known_later)]
 
 
 def _problem(label: str, baseline: Baseline, cases: CaseSet) -> str:

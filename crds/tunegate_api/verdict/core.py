@@ -61,6 +61,9 @@ class Found:
 
 def found(rule: Rule, measured: Measured) -> Found:
     """Judge outcomes by a rule, with a message. :func:`state` gives the same state in less time."""
+    if not measured.total:
+        text = f"{rule.name} {', '.join(rule.cases)}"
+        return Found(rule, VerdictState.ERROR, text, ": no golden case has this id or tag")
     text = rule.text(measured)
     is_state = state(rule, measured)
     reason = ""
@@ -78,11 +81,13 @@ def found(rule: Rule, measured: Measured) -> Found:
 def state(rule: Rule, measured: Measured) -> VerdictState:
     """Judge outcomes by a rule.
 
-    *Failed* if the rule fails, whatever the outcomes are that are missing. *Error* if an outcome is missing
-    that could change this, see :attr:`Comparator.tolerance`. *Inconclusive* if the rule cannot decide, or if
-    it would not pass if the truncated outputs of the comparator had passed, and these are many. Otherwise
-    *Passed*.
+    *Failed* if the rule fails, whatever the outcomes are that are missing. *Error* if there are no cases,
+    or if an outcome is missing that could change this, see :attr:`Comparator.tolerance`. *Inconclusive* if
+    the rule cannot decide, or if it would not pass if the truncated outputs of the comparator had passed, and
+    these are many. Otherwise *Passed*.
     """
+    if not measured.total:
+        return VerdictState.ERROR
     if rule.fails(measured):
         return VerdictState.FAILED
     if measured.now.missing or (rule.compares and _lacks_too_much(rule, measured)):

@@ -150,13 +150,22 @@ class Measured:
         return [case for case, letter in outcomes if letter in FAIL + TRUNCATED]
 
     def of(self, names: Sequence[str]) -> "Measured":
-        """Return the same for the cases whose id or tag is one of ``names``, for a rule that does not
-        compare."""
+        """Return the same for the cases whose id or tag is one of ``names``, or for all cases if there are no
+        names. A comparator of which only the number of passed cases is known was not measured on them."""
+        if not names:
+            return self
         positions = sorted({i for name in names for i in self.cases.matching(name)})
-        letters = "".join(self.letters[i : i + 1] or ERROR for i in positions)
+        groups = self.cases.groups
+
+        def part(letters: str) -> Letters:
+            return Letters("".join(letters[i : i + 1] or ERROR for i in positions), len(positions))
+
         ids = [self.cases.ids[i] for i in positions]
-        cases = self.cases.model_copy(update={"ids": ids, "tags": [], "groups": []})
-        return Measured(cases, Letters(letters, len(ids)))
+        picked = {"ids": ids, "tags": [], "groups": [groups[i] for i in positions if i < len(groups)]}
+        before = self.before
+        if before is not NOTHING:
+            before = replace(before, score=part(before.letters if before.by_case else ""))
+        return Measured(self.cases.model_copy(update=picked), part(self.letters), before)
 
     @property
     def drop(self) -> Fraction:

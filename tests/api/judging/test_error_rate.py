@@ -7,9 +7,10 @@ from random import Random
 
 import pytest
 
+from support.bars import golden_bar
 from tunegate_api.contract.results import ErrorRateOutcomes, PlantedRegression
 from tunegate_api.judging.error_rate import MAX_REPEATS, ErrorRates, error_rates
-from tunegate_api.verdict.bar import Bar, golden_bar
+from tunegate_api.verdict.bar import Bar
 from tunegate_api.verdict.comparison import passes
 from tunegate_api.verdict.golden import judge_golden
 from tunegate_api.verdict.outcomes import Baseline, CaseSet, DropPolicy, VerdictState

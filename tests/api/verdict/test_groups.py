@@ -10,10 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from support.bars import golden_bar
 from tunegate_api.cases.case_lines import parse_cases
 from tunegate_api.cases.golden import GoldenCase, case_set
 from tunegate_api.verdict.allowed_failures import allowed, default_limit
-from tunegate_api.verdict.bar import Bar, golden_bar
+from tunegate_api.verdict.bar import Bar
 from tunegate_api.verdict.golden import judge_golden
 from tunegate_api.verdict.groups import changed_together, independent_cases
 from tunegate_api.verdict.outcomes import (

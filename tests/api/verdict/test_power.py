@@ -6,8 +6,8 @@ from random import Random
 
 import pytest
 
+from support.bars import golden_bar
 from tunegate_api.verdict.allowed_failures import allowed
-from tunegate_api.verdict.bar import golden_bar
 from tunegate_api.verdict.golden import judge_golden
 from tunegate_api.verdict.outcomes import (
     MAX_CASES,

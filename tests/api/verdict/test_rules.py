@@ -1,13 +1,15 @@
 """Every rule: what it finds never gets better for a model that is worse, or of which less is known."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from fractions import Fraction
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tunegate_api.contract.bar import GOLDEN_RULES
+from tunegate_api.v1alpha1.evalgate import Thresholds
 from tunegate_api.verdict.core import Rule, found, state
 from tunegate_api.verdict.measured import Comparator, Letters, Measured
 from tunegate_api.verdict.outcomes import CaseSet, DropPolicy, VerdictState
@@ -18,25 +20,6 @@ from tunegate_api.verdict.rules.relative_drop import RelativeDrop
 
 PASSED, INCONCLUSIVE, ERROR, FAILED = VerdictState
 CASES = 20
-
-
-@dataclass(frozen=True)
-class NoTruncatedOutput:
-    """A rule that only this test has."""
-
-    name: str = "noTruncatedOutput"
-    cases: Sequence[str] = ()
-    compares: bool = False
-    consequence: str = "a truncated output"
-
-    def text(self, part: Measured, /) -> str:
-        return f"{part.letters.count('t')} truncated"
-
-    def fails(self, part: Measured, /) -> bool:
-        return "t" in part.letters
-
-    def undecided(self, part: Measured, /) -> str:
-        return "" if part.total > 1 else ": one case is not enough"
 
 
 RULES: Sequence[Rule] = (
@@ -134,14 +117,9 @@ def test_tolerated_case_that_could_change_the_result_is_an_error():
     assert state(Drop(Fraction(10)), unknown) is ERROR
 
 
-def test_rule_of_another_module_is_judged_like_every_other():
-    rule: Rule = NoTruncatedOutput()
-    assert state(rule, part("p" * 20, "")) is PASSED
-    assert state(rule, part("p" * 19 + "t", "")) is FAILED
-    assert state(rule, part("p" * 19 + "e", "")) is ERROR
-    assert state(rule, part("et", "", total=2)) is FAILED
-    result = found(rule, part("p", "", total=1))
-    assert (result.state, result.text + result.reason) == (
-        INCONCLUSIVE,
-        "0 truncated: one case is not enough",
-    )
+def test_every_rule_of_the_table_is_tested_here():
+    thresholds = Thresholds(min_pass_rate="0.9", must_pass=["pii"], max_relative_drop="0.5")
+    for name, make in GOLDEN_RULES.items():
+        rules = make(thresholds)
+        assert {rule.name for rule in rules} == {name}
+        assert {type(rule) for rule in rules} <= {type(rule) for rule in RULES}

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from support.bars import golden_bar
 from support.builders import make_gate, make_job
 from tunegate_api.cases.golden import GoldenCase, unreachable
 from tunegate_api.contract.bar import final_bar
@@ -19,7 +20,6 @@ from tunegate_api.judging.selection import selection_text
 from tunegate_api.judging.stages import assess_stage
 from tunegate_api.v1alpha1.evalgate import EvalGateSpec, Thresholds
 from tunegate_api.v1alpha1.finetunejob import FineTuneJobSpec
-from tunegate_api.verdict.bar import golden_bar
 from tunegate_api.verdict.outcomes import CaseSet, VerdictState, group_numbers
 from tunegate_api.verdict.sealed import sealed_positions
 from tunegate_api.verdict.stop_rule import StopAction

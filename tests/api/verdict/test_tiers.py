@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tunegate_api.verdict.bar import Bar, golden_bar
+from support.bars import golden_bar
+from tunegate_api.verdict.bar import Bar
 from tunegate_api.verdict.golden import judge_golden
 from tunegate_api.verdict.outcomes import (
     Baseline,

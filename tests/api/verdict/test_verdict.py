@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from support.bars import golden_bar
 from tunegate_api.verdict.allowed_failures import default_limit
-from tunegate_api.verdict.bar import Bar, golden_bar
+from tunegate_api.verdict.bar import Bar
 from tunegate_api.verdict.best import Candidate, select_best
 from tunegate_api.verdict.golden import judge_golden, judge_task
 from tunegate_api.verdict.measured import Letters

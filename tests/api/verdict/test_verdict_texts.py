@@ -9,7 +9,8 @@ from fractions import Fraction
 from syrupy.assertion import SnapshotAssertion
 from syrupy.extensions.single_file import SingleFileSnapshotExtension, WriteMode
 
-from tunegate_api.verdict.bar import Bar, golden_bar
+from support.bars import golden_bar
+from tunegate_api.verdict.bar import Bar
 from tunegate_api.verdict.golden import judge_golden, judge_task
 from tunegate_api.verdict.measured import Letters
 from tunegate_api.verdict.outcomes import (

@@ -10,6 +10,7 @@ from fractions import Fraction
 from functools import lru_cache
 from typing import Any
 
+from support.bars import golden_bar
 from support.judgements import taken
 from tunegate_api.contract.digests import sha256_text
 from tunegate_api.contract.published import LastPublished, PublishedVersion
@@ -19,7 +20,7 @@ from tunegate_api.v1alpha1.data import Data, Source
 from tunegate_api.v1alpha1.evalgate import EvalGateSpec
 from tunegate_api.v1alpha1.finetunejob import FineTuneJobSpec, GateReference, ModelSource, Storage, TaskMetric
 from tunegate_api.v1alpha1.stages import Stage
-from tunegate_api.verdict.bar import Bar, SafetyBar, golden_bar, safety_bar
+from tunegate_api.verdict.bar import Bar, SafetyBar, safety_bar
 from tunegate_api.verdict.outcomes import Baseline, CaseSet, DropPolicy
 
 Record = Mapping[str, Any]
