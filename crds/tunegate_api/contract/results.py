@@ -26,6 +26,10 @@ class Subject(StrEnum):
     """The artifact to publish, loaded in a new process."""
 
 
+TRAINING_SUBJECTS = (Subject.START, Subject.CHECKPOINT)
+"""What training pods evaluate: starting models and checkpoints. The gate pod evaluates all other subjects."""
+
+
 HeldOutSplit = Literal["dev", "test"]
 """A split of the held-out rows: dev scores checkpoints; test is read once, by the final gate."""
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from tunegate_api.contract.published import PublishedVersion
 from tunegate_api.contract.request import GateRequest, Request
 from tunegate_api.contract.results import Evaluation, Results, Subject, golden_set
-from tunegate_api.v1alpha1.compared import ComparedType
+from tunegate_api.v1alpha1.compared import ComparedSubject, ComparedType
 from tunegate_api.verdict.outcomes import Baseline
 
 
@@ -31,10 +31,10 @@ class ComparedResults:
 def baselines_of(known: ComparedResults) -> tuple[dict[str, Baseline], list[str]]:
     """Return the baselines of a gate by their types, and the types that are skipped, for example because no
     version was published. The order is that of :data:`COMPARED`, whatever order the gate has."""
-    types = [type_ for type_ in COMPARED if type_ in known.gate.spec.compared_types]
-    found = {type_: COMPARED[type_](known) for type_ in types}
+    named = {each.type: each for each in known.gate.spec.compare_with}
+    found = {type_: of(known, named[type_]) for type_, of in COMPARED.items() if type_ in named}
     baselines: dict[str, Baseline] = {type_: each for type_, each in found.items() if each}
-    return baselines, [type_ for type_ in types if type_ not in baselines]
+    return baselines, [type_ for type_ in found if type_ not in baselines]
 
 
 def base_evaluation(request: Request, results: Results, name: str, subject: Subject) -> Evaluation | None:
@@ -52,13 +52,13 @@ def base_evaluation(request: Request, results: Results, name: str, subject: Subj
     return next((e for e in measured if name in e.outcomes), None)
 
 
-def _base_model(known: ComparedResults) -> Baseline | None:
+def _base_model(known: ComparedResults, _: ComparedSubject) -> Baseline | None:
     name = golden_set(known.gate.name)
     base = base_evaluation(known.request, known.results, name, known.subject)
     return Baseline(known.gate.golden_sha256, base.outcomes[name] if base else None)
 
 
-def _last_published(known: ComparedResults) -> Baseline | None:
+def _last_published(known: ComparedResults, _: ComparedSubject) -> Baseline | None:
     """Return the published version that is the baseline of a gate.
 
     Checkpoints are compared with the version that was known when the job started, so that all checkpoints
@@ -88,32 +88,22 @@ def _shown_version(last: PublishedVersion) -> str:
     return f"{name}, judged again" if last.rejudged else name
 
 
-def _version(known: ComparedResults) -> Baseline | None:
-    pinned = known.gate.spec.pinned_version
-    shown = pinned.uri.rstrip("/").rpartition("/")[2] if pinned else ""
-    return _measured_by_gate(known, Subject.VERSION, shown)
-
-
-def _endpoint(known: ComparedResults) -> Baseline | None:
-    endpoint = known.gate.spec.endpoint
-    return _measured_by_gate(known, Subject.ENDPOINT, endpoint.model if endpoint else "")
-
-
-def _measured_by_gate(known: ComparedResults, subject: Subject, shown: str) -> Baseline | None:
-    """Return the outcomes of a model that the final gate measures. Only the artifact is compared with it."""
+def _measured_by_gate(known: ComparedResults, compared: ComparedSubject) -> Baseline | None:
+    """Return the outcomes of a model that the final gate measures, whose evaluations have the type as their
+    subject. Only the artifact is compared with it."""
     if not known.is_final:
         return None
-    name, evaluations = golden_set(known.gate.name), known.results.find(subject)
+    name, evaluations = golden_set(known.gate.name), known.results.find(Subject(compared.type))
     measured = next((e.outcomes[name] for e in evaluations if name in e.outcomes), None)
     problem = next((p[name] for e in evaluations if name in (p := e.problems or {})), "")
-    return Baseline(known.gate.golden_sha256, measured, version=shown, problem=problem)
+    return Baseline(known.gate.golden_sha256, measured, version=compared.shown, problem=problem)
 
 
-COMPARED: Mapping[ComparedType, Callable[[ComparedResults], Baseline | None]] = {
+COMPARED: Mapping[ComparedType, Callable[[ComparedResults, ComparedSubject], Baseline | None]] = {
     "BaseModel": _base_model,
     "LastPublished": _last_published,
-    "Version": _version,
-    "Endpoint": _endpoint,
+    "Version": _measured_by_gate,
+    "Endpoint": _measured_by_gate,
 }
 """Maps each type in ``compareWith`` to a function that returns the outcomes of this model. The function
 returns None if the judged model is not compared with it."""

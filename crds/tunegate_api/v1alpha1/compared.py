@@ -46,3 +46,10 @@ class ComparedSubject(ApiModel):
     endpoint: Endpoint | None = None
     """The server for the type Endpoint, and only for it. The final gate sends it each golden case. If the
     server does not answer, the verdict is Error."""
+
+    @property
+    def shown(self) -> str:
+        """The name of the model in messages. Empty if only the type names it."""
+        if self.version:
+            return self.version.uri.rstrip("/").rpartition("/")[2]
+        return self.endpoint.model if self.endpoint else ""

@@ -5,15 +5,12 @@ from fractions import Fraction
 
 from tunegate_api.contract.plan import Plan, StagePlan
 from tunegate_api.contract.report import Usage
-from tunegate_api.contract.results import Subject
+from tunegate_api.contract.results import TRAINING_SUBJECTS, Subject
 from tunegate_api.memory.fitting import by_part, needed, size_text
 from tunegate_api.meta import exact
 from tunegate_api.v1alpha1.cost import Cost, StageCost, StageMemory
 from tunegate_api.v1alpha1.finetunejob import FineTuneJobSpec
 from tunegate_operator.finetunejob.draft import Run
-
-TRAINING_SUBJECTS = (Subject.START, Subject.CHECKPOINT)
-"""What training pods evaluate: starting models and checkpoints. The gate pod evaluates all other subjects."""
 
 
 def memory_of(plan: Plan, spec: FineTuneJobSpec) -> list[StageMemory]:

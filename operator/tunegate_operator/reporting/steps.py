@@ -5,13 +5,13 @@ from dataclasses import dataclass
 
 from tunegate_api.contract.process import Role
 from tunegate_api.contract.report import Report
-from tunegate_api.contract.results import Subject
+from tunegate_api.contract.results import TRAINING_SUBJECTS, Subject
 from tunegate_api.v1alpha1.finetunejob_status import MAX_PUBLISHED, Progress
 from tunegate_operator.names import Step
 
 EVALUATED_SUBJECTS = {
-    Role.TRAIN: {Subject.START, Subject.CHECKPOINT},
-    Role.GATE: {Subject.BASE, Subject.VERSION, Subject.ENDPOINT, Subject.FINAL},
+    Role.TRAIN: {*TRAINING_SUBJECTS},
+    Role.GATE: {*Subject} - {*TRAINING_SUBJECTS},
 }
 """The subjects that each role evaluates. Roles that are missing here evaluate nothing."""
 MAX_PROGRESS = 10**15

@@ -11,7 +11,7 @@ from typing import Any, get_args
 import pytest
 
 from support.tiny_model import make_tokenizer
-from support.trainer_root import stage_plan
+from support.trainer_root import TrainerRoot, orders_spec, stage_plan
 from support.usable_rows import answered, prompted, usable_rows
 from tunegate_api.cases.case_lines import parse_cases
 from tunegate_api.cases.golden import GoldenCase
@@ -42,7 +42,6 @@ from tunegate_trainer.checks.finding import (
 from tunegate_trainer.checks.rows import SplitRows
 from tunegate_trainer.checks.runner import CheckRunner
 from tunegate_trainer.data.documents import Documents
-from tunegate_trainer.data.folder import DataFolder
 from tunegate_trainer.data.mix import MixedRecords, TrainedMix
 from tunegate_trainer.data.near_duplicates import find_near_duplicates
 from tunegate_trainer.data.parse import RowProblem
@@ -50,8 +49,8 @@ from tunegate_trainer.data.records.record import RecordPlace
 from tunegate_trainer.data.sides import Sides
 from tunegate_trainer.data.split import Split, normalize, text_key
 from tunegate_trainer.data.usable import Limit
-from tunegate_trainer.planning.prepare import prepare
 from tunegate_trainer.process.errors import BadDataError, TooFewRowsError
+from tunegate_trainer.roles.data import run as run_role
 
 TABLE = [
     (field.name, check)
@@ -432,15 +431,29 @@ class NoMugs:
         ]
 
 
-def test_check_added_to_the_table_of_checks_is_run(make_root, tiny_model, tmp_path):
+def orders(monkeypatch, model, folder, severity):
+    """Run the data role of a job, with a check in the table that is not one of ours. Return its root."""
+    monkeypatch.setitem(vars(CHECKS), "split", (*CHECKS.split, NoMugs(severity)))
     rows = "".join(json.dumps({"prompt": f"order {i}", "completion": f"{i}"}) + "\n" for i in range(40))
-    data = {"goal": "StyleOrFormat", "train": {"configMap": "orders"}, "sizePolicy": "Warn"}
-    root = make_root(spec={"data": data}, inputs={"orders/train.jsonl": rows})
-    folder = DataFolder(tmp_path / "data")
-    checks = replace(CHECKS, split=(*CHECKS.split, NoMugs()))
-    data = prepare(root.context(Role.DATA), folder, tiny_model, 1, checks=checks).data
-    assert data.warnings[-1] == f"{data.train.rows} training rows are orders"
-    assert json.loads((folder.path / "report.json").read_text())["orders"] == data.train.rows
+    inputs = {"orders/train.jsonl": rows}
+    root = TrainerRoot(folder, inputs=inputs, spec=orders_spec(model, {})).write_for_data(model)
+    run_role(root.context(Role.DATA))
+    return root
+
+
+def test_check_added_to_the_table_warns_about_the_data(monkeypatch, tiny_model, tmp_path):
+    root = orders(monkeypatch, tiny_model, tmp_path, Severity.WARNING)
+    report = root.report(Role.DATA)
+    count = report.plan.data.train.rows
+    assert f"{count} training rows are orders" in report.plan.data.warnings
+    assert DataCheckResult(name="no_mugs", result="Warned", count=count) in report.data_checks
+    assert json.loads((root.data / "report.json").read_text())["orders"] == count
+
+
+def test_check_added_to_the_table_refuses_the_data(monkeypatch, tiny_model, tmp_path):
+    with pytest.raises(BadDataError, match="training rows are orders"):
+        orders(monkeypatch, tiny_model, tmp_path, Severity.ERROR)
+    assert not [*tmp_path.rglob("plan.json")]
 
 
 @pytest.mark.parametrize(

@@ -107,9 +107,9 @@ class Asked:
             report=lambda _: None,
         )
         found = ask_endpoints(setting, context.request.final_gates)
-        assert found.evaluation is not None
+        (evaluation,) = found.evaluations
         written = {gate: read_cases(outputs / endpoint_file(gate)) for gate in found.endpoints}
-        return Answered(found.evaluation, {gate: each for gate, each in written.items() if each})
+        return Answered(evaluation, {gate: each for gate, each in written.items() if each})
 
     def only(self, case: dict[str, Any], reply: Response, **options: Any) -> CaseResult:
         """Return the result of a single case, which the server answers with ``reply``."""

@@ -45,9 +45,6 @@ def common_with_text(sample: Sample) -> Score:
     return common_characters(replace(sample, reference=sample.reference.text))
 
 
-TABLE = {**GRADERS, "rouge_l": OneByOne(common_with_text)}
-
-
 def with_minimum(request: Request, minimum: str) -> Request:
     metrics = [metric.model_copy(update={"min": minimum}) for metric in request.spec.task_metrics]
     return request.model_copy(update={"spec": request.spec.model_copy(update={"task_metrics": metrics})})
@@ -61,11 +58,12 @@ def varied(model: Any) -> Any:
     return model
 
 
-def test_metric_of_a_grader_added_with_one_line_is_judged(make_root, tiny_model, tmp_path):
+def test_metric_of_a_grader_added_with_one_line_is_judged(make_root, tiny_model, tmp_path, monkeypatch):
+    monkeypatch.setitem(GRADERS, "rouge_l", OneByOne(common_with_text))
     context = make_root(spec={"taskMetrics": [{"name": "rouge_l", "min": "0.5"}]}).context(Role.GATE)
     request, tokenizer = context.request, load_tokenizer(tiny_model)
-    gates = golden_sets(context, tokenizer, request.final_gates, TABLE)
-    sets = [*gates, *held_out_sets(context, tokenizer, "test", TABLE)]
+    gates = golden_sets(context, tokenizer, request.final_gates)
+    sets = [*gates, *held_out_sets(context, tokenizer, "test")]
     stops = range(0, len(tokenizer), 4)  # so that some answers are not truncated
     golden, rows = evaluate(varied(load_base(tiny_model, "float32", CPU)), tokenizer, sets, stops=stops)
     assert {case.truncated for case in rows.cases} == {True, False}
@@ -109,10 +107,12 @@ class Polite:
 
 
 @pytest.mark.parametrize(("text", "state"), [("please", VerdictState.PASSED), ("now", VerdictState.FAILED)])
-def test_expectation_of_a_grader_added_with_one_line_is_judged(make_root, tiny_model, text, state):
+def test_expectation_of_a_grader_added_with_one_line_is_judged(
+    make_root, tiny_model, monkeypatch, text, state
+):
+    monkeypatch.setitem(GRADERS, "equals", Polite())
     context = make_root().context(Role.GATE)
-    table = {**GRADERS, "equals": Polite()}
-    sets = golden_sets(context, load_tokenizer(tiny_model), context.request.final_gates, table)
+    sets = golden_sets(context, load_tokenizer(tiny_model), context.request.final_gates)
     cases = sets[0].cases
 
     def scored(word: str) -> list[SetResult]:

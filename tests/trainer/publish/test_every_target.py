@@ -20,7 +20,7 @@ from tunegate_trainer.process.epoch import Writer
 from tunegate_trainer.process.errors import UserError
 from tunegate_trainer.process.files import seal
 from tunegate_trainer.process.interruption import Superseded
-from tunegate_trainer.publish.targets import TARGETS, open_target
+from tunegate_trainer.publish.targets import TARGETS, open_compared, open_target
 from tunegate_trainer.publish.targets.target import Target, Version
 from tunegate_trainer.roles.publish import run
 
@@ -176,7 +176,7 @@ class Memory:
         del self.uploaded[version.name]
 
 
-def test_target_added_with_one_line_is_published_to(job):
+def test_target_added_with_one_line_is_published_to(job, monkeypatch):
     job.spec = {"publish": [{"uri": "mlflow://registry/extractor"}]}
     job.write_request()
     outcomes: dict[str, Any] = {"base": ("p" * 10 + "f" * 10, "p" * 10), "final": ("p" * 20, "p" * 10)}
@@ -186,7 +186,9 @@ def test_target_added_with_one_line_is_published_to(job):
         assert address.rest == "registry/extractor"
         return memory
 
-    run(job.context(digest=digest), targets={**TARGETS, "mlflow": open_memory})
+    monkeypatch.setitem(TARGETS, "mlflow", open_memory)
+    assert open_compared(job.context()) == [memory]
+    run(job.context(digest=digest))
     version = version_name(job.name, UID)
     assert memory.recorded == [version]
     assert memory.uploaded[version]["adapter_model.safetensors"] == b"weights"

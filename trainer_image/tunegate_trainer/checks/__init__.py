@@ -2,7 +2,8 @@
 
 To add a check, write a module with ``NAME`` and ``run(rows, context)``, see :class:`finding.Check`. Add the
 module to a group of :data:`CHECKS`. The group decides what the check gets as ``rows``, see :class:`Checks`.
-If users can set the policy or the limit of the check, add a line to :data:`SETTINGS`.
+If users can set the policy or the limit of the check, add a line to :data:`SETTINGS`. If the check reads the
+cases of gates, add it to :data:`OF_GOLDEN_CASES` or :data:`OF_GATES`.
 """
 
 from collections.abc import Mapping
@@ -171,6 +172,12 @@ SETTINGS: Mapping[str, CheckName] = {
 }
 """The name in the spec's ``data.checks`` with the policy and the limit of each check, by the check's name.
 Checks that are missing here have no such setting."""
+
+
+OF_GOLDEN_CASES = (golden_prompts.NAME, leaked_passages.NAME)
+"""The checks that compare the data with golden cases. They are always enforced for required gates."""
+OF_GATES = (*OF_GOLDEN_CASES, cut_cases.NAME, schemas.NAME, system_turns.NAME)
+"""The checks that find faults of gates. For gates in a dry run, they only warn."""
 
 
 def settings(data: Data) -> dict[str, Setting]:

@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 from tunegate_api.meta import printable
 from tunegate_api.v1alpha1.data_status import DataCheckResult
-from tunegate_trainer.checks import cut_cases, golden_prompts, leaked_passages, schemas, system_turns
+from tunegate_trainer.checks import OF_GATES, OF_GOLDEN_CASES
 from tunegate_trainer.checks.finding import (
     ENFORCED,
     Check,
@@ -24,10 +24,6 @@ Note = Callable[[dict[str, Any]], None]
 RowsT = TypeVar("RowsT")
 _ORDER = ("Off", "Passed", "Warned", "Refused")
 """The results of a check, from the best to the worst."""
-_OF_GOLDEN_CASES = (golden_prompts.NAME, leaked_passages.NAME)
-"""The checks that compare the data with golden cases."""
-_OF_GATES = (*_OF_GOLDEN_CASES, cut_cases.NAME, schemas.NAME, system_turns.NAME)
-"""The checks that find faults of gates."""
 
 
 @dataclass
@@ -133,7 +129,7 @@ def _contexts(context: CheckContext, check: str) -> list[CheckContext]:
     the settings loosen a comparison with golden cases, the check runs once for the other gates, and once for
     the required gates, for which it is enforced.
     """
-    if check not in _OF_GATES:
+    if check not in OF_GATES:
         return [context]
     dry_runs = {gate.name for gate in context.request.gates if gate.spec.dry_run}
     if dry_runs & {*context.golden, *context.safety}:
@@ -143,7 +139,7 @@ def _contexts(context: CheckContext, check: str) -> list[CheckContext]:
         rehearsed = replace(_only(context, dry_runs.__contains__), settings=warned)
         return [*_contexts(_only(context, lambda gate: gate not in dry_runs), check), rehearsed]
     required = context.required_gates & context.golden.keys()
-    if check not in _OF_GOLDEN_CASES or not required or context.setting(check) == ENFORCED:
+    if check not in OF_GOLDEN_CASES or not required or context.setting(check) == ENFORCED:
         return [context]
     enforced = replace(_only(context, required.__contains__), settings={**context.settings, check: ENFORCED})
     return [_only(context, lambda gate: gate not in required), enforced]

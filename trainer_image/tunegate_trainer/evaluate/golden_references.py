@@ -12,10 +12,8 @@ from tunegate_api.cases.expectations import (
     JudgeExpectation,
     LabelExpectation,
     Leaf,
-    LengthExpectation,
     NumberExpectation,
     OverlapExpectation,
-    RefusalExpectation,
     SchemaExpectation,
     TextExpectation,
     leaves,
@@ -36,8 +34,8 @@ def golden_labels(cases: Iterable[GoldenCase]) -> dict[str, int]:
 
 
 def plain_reference(expectation: Leaf, labels: Mapping[str, int]) -> Any:
-    """Return what the scorer of an expectation compares an output with. ``labels`` has the index of each
-    label of the golden set.
+    """Return what the scorer of an expectation compares an output with: the expectation itself if its type is
+    not named here. ``labels`` has the index of each label of the golden set.
 
     Raises TypeError for expected tool calls, whose text depends on the chat template.
     """
@@ -66,10 +64,10 @@ def plain_reference(expectation: Leaf, labels: Mapping[str, int]) -> Any:
             return expectation.rubric
         case GuardrailExpectation():
             return expectation.rating
-        case LengthExpectation() | RefusalExpectation():
-            return expectation
         case CallsExpectation():
             raise TypeError("expected tool calls are rendered by a chat template")
+        case _:
+            return expectation
 
 
 def expected_number(answer: str, tolerance: Tolerance | None) -> ExpectedNumber:

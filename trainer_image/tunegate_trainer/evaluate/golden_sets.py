@@ -23,10 +23,7 @@ from tunegate_trainer.process.context import Context
 
 
 def golden_sets(
-    context: Context,
-    tokenizer: PreTrainedTokenizerBase,
-    gates: Sequence[GateRequest],
-    scorers: Mapping[str, Grader] = GRADERS,
+    context: Context, tokenizer: PreTrainedTokenizerBase, gates: Sequence[GateRequest]
 ) -> list[GeneratedSet]:
     """Return the golden sets of ``gates``, with the scorers of their expectations. The golden set of a gate
     in a dry run is left out if it cannot be used.
@@ -37,7 +34,7 @@ def golden_sets(
     found = []
     for gate in gates:
         with context.tolerating(gate):
-            found.append(_golden_set(context, tokenizer, gate, scorers))
+            found.append(_golden_set(context, tokenizer, gate))
     return found
 
 
@@ -58,19 +55,17 @@ def _without_sealed(golden: GeneratedSet, gate: GateRequest) -> GeneratedSet:
     return replace(golden, cases=cases)
 
 
-def _golden_set(
-    context: Context, tokenizer: PreTrainedTokenizerBase, gate: GateRequest, scorers: Mapping[str, Grader]
-) -> GeneratedSet:
+def _golden_set(context: Context, tokenizer: PreTrainedTokenizerBase, gate: GateRequest) -> GeneratedSet:
     golden = read_set(context, gate, GoldenCase)
     custom = _custom_scorers(gate.name, golden)
     servers = golden_graders(context, gate, golden)
-    all_scorers = {**scorers, **custom, **servers}
+    scorers = {**GRADERS, **custom, **servers}
     labels = golden_labels(golden)
 
     def expected(case: GoldenCase) -> Expectations:
         return expected_outputs(
             case.expect,
-            lambda leaf: all_scorers[_scorer_name(leaf)],
+            lambda leaf: scorers[_scorer_name(leaf)],
             lambda leaf: golden_reference(tokenizer, case, leaf, labels),
         )
 

@@ -131,10 +131,7 @@ class PairSet(EvaluationSet):
 
 
 def held_out_sets(
-    context: Context,
-    tokenizer: PreTrainedTokenizerBase,
-    split: HeldOutSplit,
-    scorers: Mapping[str, Grader] = GRADERS,
+    context: Context, tokenizer: PreTrainedTokenizerBase, split: HeldOutSplit
 ) -> list[EvaluationSet]:
     """Return the evaluation sets for the job's task metrics on ``split``, which is ``dev`` or ``test``.
 
@@ -144,7 +141,7 @@ def held_out_sets(
     """
     metrics = context.request.spec.task_metrics
     of_rows = [metric for metric in metrics if metric.name != PREFERENCE]
-    sets: list[EvaluationSet] = [_rows(context, tokenizer, split, of_rows, scorers)] if of_rows else []
+    sets: list[EvaluationSet] = [_rows(context, tokenizer, split, of_rows)] if of_rows else []
     if len(of_rows) < len(metrics):
         sets.append(_pairs(context, tokenizer, split))
     return sets
@@ -162,7 +159,6 @@ def _rows(
     tokenizer: PreTrainedTokenizerBase,
     split: HeldOutSplit,
     metrics: Sequence[TaskMetric],
-    scorers: Mapping[str, Grader],
 ) -> GeneratedSet:
     plan: SplitPlan = getattr(context.plan.data, split)
     path = context.workspace / context.paths.data / f"{split}.jsonl"
@@ -174,7 +170,7 @@ def _rows(
             Expected(scorer, reference)
             for reference in task_references(tokenizer, rows, metric, schemas[metric.name])
         ]
-        for metric, scorer in [(metric, _scorer(metric, scorers)) for metric in metrics]
+        for metric, scorer in [(metric, _scorer(metric)) for metric in metrics]
     }
     cases = [
         Case(
@@ -199,8 +195,8 @@ def _rows(
     )
 
 
-def _scorer(metric: TaskMetric, scorers: Mapping[str, Grader]) -> Grader:
-    return custom_grader(str(metric.entry_point)) if metric.name == CUSTOM else scorers[metric.name]
+def _scorer(metric: TaskMetric) -> Grader:
+    return custom_grader(str(metric.entry_point)) if metric.name == CUSTOM else GRADERS[metric.name]
 
 
 def _options(metric: TaskMetric) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from tunegate_api.memory.shapes import Memory, ModelShape
 from tunegate_api.meta import exact
 from tunegate_api.v1alpha1.finetunejob import FineTuneJobSpec
 from tunegate_api.v1alpha1.stages import Stage
-from tunegate_trainer.checks import CHECKS, Checks, settings
+from tunegate_trainer.checks import CHECKS, settings
 from tunegate_trainer.checks.checked_rows import Limits, read_data
 from tunegate_trainer.checks.finding import CheckContext
 from tunegate_trainer.checks.runner import CheckRunner
@@ -68,7 +68,6 @@ def prepare(
     parameters: int,
     *,
     is_merged: bool = False,
-    checks: Checks = CHECKS,
 ) -> Prepared:
     """Check model and data, write the train, dev and test files into ``folder``, and plan the stages.
 
@@ -94,7 +93,7 @@ def prepare(
     checking = check_context(context, tokenizer)
     runner = CheckRunner(checking, folder.note)
     try:
-        data = read_data(context, folder, length_limits(spec.stages, longest_chat), checks, runner)
+        data = read_data(context, folder, length_limits(spec.stages, longest_chat), CHECKS, runner)
     finally:
         folder.write_report()
         context.send_report(data_checks=runner.results)

@@ -140,9 +140,8 @@ def _judge(context: Context, stage: str, step: int, writer: Writer) -> None:
             check=writer.check,
         )
     )
-    last = answers.of("LastPublished")
     evaluations = [base, *answers.evaluations, final]
-    results = as_results(sets, evaluations).model_copy(update={"last_published": last.last_published})
+    results = as_results(sets, evaluations).model_copy(update={"last_published": answers.last_published})
     judgement = judge_artifact(request, results, final)
     verdicts = gate_verdicts(judgement)
     for each in verdicts:
@@ -161,8 +160,8 @@ def _judge(context: Context, stage: str, step: int, writer: Writer) -> None:
             generation={
                 name: s.generation for s in sets if isinstance(s, GeneratedSet) for name in s.names.values()
             },
-            rejudged=dict(last.rejudged),
-            endpoints=dict(answers.of("Endpoint").endpoints),
+            rejudged=answers.rejudged,
+            endpoints=answers.endpoints,
             judges=_used(context, used_judge, _calibrated),
             guardrails=_used(context, used_guardrail, _probed(gate_guard)),
             safety_judges=_used(context, used_safety_judge, _probed(safety_judge)),

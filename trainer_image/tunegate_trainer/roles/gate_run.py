@@ -140,10 +140,9 @@ def run_gates(root: Path, report: Callable[[str], None]) -> GateRun:
         )
     )
     results = as_results(sets, [*evaluations, *answers.evaluations])
-    last = answers.of("LastPublished").last_published
     return GateRun(
         request=request,
-        results=results.model_copy(update={"last_published": last}),
+        results=results.model_copy(update={"last_published": answers.last_published}),
         cases=_cases(sets, final_results, base_results),
         model=MeasuredModel(
             uri=str(wanted.model.uri),

@@ -30,7 +30,7 @@ from tunegate_trainer.process.errors import StorageError, UserError
 from tunegate_trainer.process.files import is_complete, read_manifest, refuse_unreadable, verify
 from tunegate_trainer.publish.evidence import is_described, write_evidence
 from tunegate_trainer.publish.review import review_evidence
-from tunegate_trainer.publish.targets import TARGETS, Targets, open_target
+from tunegate_trainer.publish.targets import open_target
 from tunegate_trainer.publish.targets.target import Target, Version
 
 logger = logging.getLogger(__name__)
@@ -41,7 +41,7 @@ MAX_TRIES = 10
 published to the same target in the meantime."""
 
 
-def run(context: Context, targets: Targets = TARGETS) -> Outcome:
+def run(context: Context) -> Outcome:
     """Publish the artifact with ``context.options.digest`` to every address in the spec, and report the
     addresses that it was published to.
 
@@ -57,7 +57,7 @@ def run(context: Context, targets: Targets = TARGETS) -> Outcome:
     if digest is None:
         raise UserError("the publish role needs --digest")
     # Check all addresses first: an invalid one is reported before anything is published.
-    opened = {target.uri: open_target(context.root, target.uri, targets) for target in request.spec.publish}
+    opened = {target.uri: open_target(context.root, target.uri) for target in request.spec.publish}
     artifact = context.workspace / context.paths.model
     manifest = check_artifact(artifact, digest)
     results, measured = read_gate_results(context, digest)

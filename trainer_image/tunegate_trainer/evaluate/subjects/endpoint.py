@@ -78,7 +78,7 @@ def ask_endpoints(setting: SubjectSetting, gates: Sequence[GateRequest]) -> Subj
     setting.check()
     answered = [gate for gate in gates if gate.name in results]
     outputs = {gate.name: _write(setting.outputs, gate, results[gate.name]) for gate in answered}
-    return SubjectAnswers(evaluation, endpoints={name: each for name, each in outputs.items() if each})
+    return SubjectAnswers([evaluation], endpoints={name: each for name, each in outputs.items() if each})
 
 
 class _AskedEndpoint:

@@ -34,7 +34,7 @@ def judge_pinned_versions(setting: SubjectSetting, gates: Sequence[GateRequest])
     if not outcomes:
         return SubjectAnswers()
     return SubjectAnswers(
-        Evaluation(subject=Subject.VERSION, stage=setting.stage, step=0, outcomes=outcomes, seconds=seconds)
+        [Evaluation(subject=Subject.VERSION, stage=setting.stage, step=0, outcomes=outcomes, seconds=seconds)]
     )
 
 

@@ -1,6 +1,6 @@
 """What the subjects of a final gate need, and what they return."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -43,12 +43,21 @@ class SubjectSetting:
 
 @dataclass(frozen=True)
 class SubjectAnswers:
-    """What the subjects of one type answered to the golden sets of all gates."""
+    """What subjects answered to the golden sets of all gates."""
 
-    evaluation: Evaluation | None = None
+    evaluations: Sequence[Evaluation] = ()
     last_published: LastPublished | None = None
     """The newest versions at the publish targets."""
-    rejudged: Mapping[str, list[PublishedVersion]] = field(default_factory=dict)
+    rejudged: dict[str, list[PublishedVersion]] = field(default_factory=dict)
     """The versions of publish targets that were evaluated, by gate."""
-    endpoints: Mapping[str, EndpointOutputs] = field(default_factory=dict)
+    endpoints: dict[str, EndpointOutputs] = field(default_factory=dict)
     """The outputs of endpoints that answered, by gate."""
+
+    def __or__(self, other: "SubjectAnswers") -> "SubjectAnswers":
+        """Return the answers of both."""
+        return SubjectAnswers(
+            [*self.evaluations, *other.evaluations],
+            self.last_published or other.last_published,
+            self.rejudged | other.rejudged,
+            self.endpoints | other.endpoints,
+        )

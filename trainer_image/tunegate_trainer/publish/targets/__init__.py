@@ -16,36 +16,34 @@ from tunegate_trainer.publish.targets.target import Target
 
 logger = logging.getLogger(__name__)
 
-Targets = Mapping[str, Callable[[Path, Address], Target]]
-
-TARGETS: Targets = {
+TARGETS: Mapping[str, Callable[[Path, Address], Target]] = {
     "pvc": FolderTarget.open,
     "file": FolderTarget.open,
 }
 """For each scheme, the function that opens the target at an address."""
 
 
-def open_target(root: Path, uri: str, targets: Targets = TARGETS) -> Target:
+def open_target(root: Path, uri: str) -> Target:
     """Return the target at ``uri``.
 
     Raises :class:`UserError` for a URI that cannot be published to, and :class:`SourceNotFoundError` for a
     claim that does not exist.
     """
     address = Address("spec.publish", uri)
-    if address.scheme not in targets:
+    if address.scheme not in TARGETS:
         raise address.wrong(
             f"publishing to {address.scheme}:// is not supported", "publish to pvc://CLAIM/PATH"
         )
-    return targets[address.scheme](root, address)
+    return TARGETS[address.scheme](root, address)
 
 
-def open_compared(context: Context, targets: Targets = TARGETS) -> list[Target]:
+def open_compared(context: Context) -> list[Target]:
     """Return the publish targets whose versions the job's model is compared with. A target that cannot be
     opened is left out with a warning."""
     opened = []
     for entry in context.request.spec.publish if context.request.compares_with_published else ():
         try:
-            opened.append(open_target(context.root, entry.uri, targets))
+            opened.append(open_target(context.root, entry.uri))
         except TrainerError as error:  # an earlier version of the operator does not mount its volume
             logger.warning("not comparing with a publish target before publishing: %s", error)
     return opened
