@@ -17,6 +17,7 @@ PAGES = [
 ]
 BLOCK = re.compile(r"^( *)```(yaml|sh)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
 HEREDOC = re.compile(r"<<'?EOF'?\n(.*?)^ *EOF$", re.MULTILINE | re.DOTALL)
+WALKED = re.compile(r"^\| .*\]\(\.\./([^)]+)\) \| `([^`]+)` \|$", re.MULTILINE)
 
 
 def manifests(page: Path) -> list[str]:
@@ -56,3 +57,17 @@ def test_examples_do_not_overwrite_each_others_objects():
                 specs.setdefault((obj["kind"], obj["metadata"]["name"]), []).append(content)
     assert ("EvalGate", "order-golden") in specs
     assert [name for name, found in specs.items() if any(one != found[0] for one in found)] == []
+
+
+def test_walks_name_functions_and_count_their_files():
+    text = (ROOT / "docs" / "architecture.md").read_text()
+    for walk in text.partition("## Walks through the code")[2].partition("\n## ")[0].split("\nWhat ")[1:]:
+        rows = WALKED.findall(walk)
+        assert rows
+        for path, function in rows:
+            found = [ROOT / path] if path.endswith(".py") else [*(ROOT / path).glob("*.py")]
+            name = function.rpartition(".")[2]
+            defined = re.compile(rf"^ *(?:def|class) {name}\b|^{name}\b.* = ", re.MULTILINE)
+            assert any(defined.search(file.read_text()) for file in found), f"{path} has no {function}"
+        counted = re.match(r"[^\n]* in (\d+) files", walk)
+        assert counted is None or int(counted[1]) == len({path for path, _ in rows})
