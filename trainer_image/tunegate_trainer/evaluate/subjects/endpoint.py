@@ -153,10 +153,9 @@ class _CaseQuestion:
             raise FaultError(Fault.REFUSED, f"the server ended the answer with finish_reason {reason}")
         if not isinstance(found.message.get("content"), str) and not _fields_beside_content(found):
             raise FaultError(Fault.MALFORMED, "the answer has no text")
+        # Without halves of surrogate pairs, which UTF-8 cannot encode.
         message = json.dumps(found.message, ensure_ascii=False).encode("utf-8", "replace")
-        self.completion = ServerCompletion(
-            json.loads(message), found.ended
-        )  # without halves of surrogate pairs
+        self.completion = ServerCompletion(json.loads(message), found.ended)
 
     def note(self, error: FaultError) -> None:
         self.problem = str(error)
