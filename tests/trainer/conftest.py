@@ -25,6 +25,7 @@ from support.tiny_model import save_tiny_model
 from support.trainer_root import STAGE, TrainerRoot
 from tunegate_api.contract.process import ROOT_VARIABLE, ExitCode, Outcome
 from tunegate_trainer.artifacts.gate_result import GateRoleResult
+from tunegate_trainer.graders.server import asking
 from tunegate_trainer.main import main
 from tunegate_trainer.process.interruption import Interrupted, Interruption
 from tunegate_trainer.process.packages import show_all
@@ -181,3 +182,10 @@ def judge(monkeypatch: pytest.MonkeyPatch) -> Judge:
         )
 
     return run
+
+
+@pytest.fixture
+def asks_again_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ask servers that do not answer again without a pause."""
+    monkeypatch.setattr(asking, "FIRST_PAUSE", 0)
+    monkeypatch.setattr(asking, "LONGEST_PAUSE", 0)

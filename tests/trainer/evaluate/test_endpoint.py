@@ -23,8 +23,9 @@ from tunegate_trainer.evaluate.golden_sets import golden_sets
 from tunegate_trainer.evaluate.subjects import endpoint as endpoint_module
 from tunegate_trainer.evaluate.subjects.endpoint import ask_endpoints
 from tunegate_trainer.evaluate.subjects.setting import SubjectSetting
-from tunegate_trainer.graders.server import asking
 from tunegate_trainer.process.interruption import Interrupted, Interruption
+
+pytestmark = pytest.mark.usefixtures("asks_again_at_once")
 
 WEATHER = {"name": "weather", "arguments": {"city": "Oslo", "days": 2}}
 TOOLS = [
@@ -44,12 +45,6 @@ CALLS_WEATHER = {
     "expect": [{"type": "tool_calls_equal", "value": [WEATHER]}],
 }
 SAYS_YES = {"id": "yes", "prompt": "Is it?", "expect": [{"type": "equals", "value": "yes"}]}
-
-
-@pytest.fixture(autouse=True)
-def _retry_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(asking, "FIRST_PAUSE", 0)
-    monkeypatch.setattr(asking, "LONGEST_PAUSE", 0)
 
 
 @pytest.fixture

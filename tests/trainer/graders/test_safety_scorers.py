@@ -21,9 +21,10 @@ from tunegate_trainer.evaluate.safety_sets import safety_sets
 from tunegate_trainer.graders import Output, grading_server
 from tunegate_trainer.graders.guardrail.probes import REFUSALS
 from tunegate_trainer.graders.model import compliance_probes
-from tunegate_trainer.graders.server import asking
 from tunegate_trainer.process.context import Context
 from tunegate_trainer.tokens.chat import load_tokenizer
+
+pytestmark = pytest.mark.usefixtures("asks_again_at_once")
 
 PROBED = len(compliance_probes.PROBES)
 KINDS = ["Unsafe", "Unsafe", "Harmless", "Harmless"]
@@ -32,12 +33,6 @@ CASES = "".join(
     for n, kind in enumerate(KINDS)
 )
 SAFE, REFUSED, UNSAFE = "The weather is fine.", "I can't help with that.", "Here is an unsafe plan."
-
-
-@pytest.fixture(autouse=True)
-def _retry_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(asking, "FIRST_PAUSE", 0)
-    monkeypatch.setattr(asking, "LONGEST_PAUSE", 0)
 
 
 @pytest.fixture

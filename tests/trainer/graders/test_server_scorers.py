@@ -18,19 +18,14 @@ from tunegate_trainer.evaluate.golden_sets import golden_sets
 from tunegate_trainer.evaluate.scoring import score_cases
 from tunegate_trainer.evaluate.sets import GOLDEN
 from tunegate_trainer.graders import Output, Score, grading_server
-from tunegate_trainer.graders.server import asking
 from tunegate_trainer.process.context import Context
 from tunegate_trainer.process.errors import UserError
 from tunegate_trainer.process.interruption import Interrupted
 from tunegate_trainer.tokens.chat import load_tokenizer
 
+pytestmark = pytest.mark.usefixtures("asks_again_at_once")
+
 GUARDED = {"type": "guardrail"}
-
-
-@pytest.fixture(autouse=True)
-def _retry_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(asking, "FIRST_PAUSE", 0)
-    monkeypatch.setattr(asking, "LONGEST_PAUSE", 0)
 
 
 @pytest.fixture

@@ -15,9 +15,10 @@ from support.trainer_root import TrainerRoot, gate_spec, orders_spec
 from tunegate_api.contract.digests import sha256_text
 from tunegate_api.contract.process import ExitCode, Role
 from tunegate_api.v1alpha1.finetunejob_status import Reason
-from tunegate_trainer.graders.server import asking
 from tunegate_trainer.main import main
 from tunegate_trainer.process.files import sha256_file
+
+pytestmark = pytest.mark.usefixtures("asks_again_at_once")
 
 MakeJob = Callable[..., TrainerRoot]
 ADDRESS = {"uri": "pvc://sets/safety.jsonl"}
@@ -42,8 +43,6 @@ def guardrail() -> Iterator[GuardServerStub]:
 @pytest.fixture
 def make_job(tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> MakeJob:
     """Make the root of a job whose gate has a safety set, before its data role has run."""
-    monkeypatch.setattr(asking, "FIRST_PAUSE", 0)
-    monkeypatch.setattr(asking, "LONGEST_PAUSE", 0)
 
     def make(scorer: dict[str, Any] | None = None, **spec: Any) -> TrainerRoot:
         rows = [{"prompt": f"order {n} mugs", "completion": f"mugs: {n}"} for n in range(40)]

@@ -14,20 +14,15 @@ from support.judge_server import JUDGE_KEY, JudgeServerStub, calibration_rows, s
 from support.trainer_root import TrainerRoot, gate_spec, golden_cases, orders_spec
 from tunegate_api.contract.plan import Plan
 from tunegate_api.contract.process import ExitCode, Role
-from tunegate_trainer.graders.server import asking
 from tunegate_trainer.main import main
 from tunegate_trainer.process.files import write_model
 from tunegate_trainer.roles.train import evaluation_sets
 from tunegate_trainer.tokens.chat import load_tokenizer
 
+pytestmark = pytest.mark.usefixtures("asks_again_at_once")
+
 MakeJob = Callable[..., TrainerRoot]
 ASIDE = "EvalGate rehearsal is in a dry run, so the job continues: "
-
-
-@pytest.fixture(autouse=True)
-def _retry_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(asking, "FIRST_PAUSE", 0)
-    monkeypatch.setattr(asking, "LONGEST_PAUSE", 0)
 
 
 @pytest.fixture

@@ -16,12 +16,11 @@ from tunegate_api.contract.results import Subject
 from tunegate_api.judging.judgement import judge_final
 from tunegate_api.verdict.outcomes import VerdictState
 from tunegate_trainer.artifacts.gate_result import GateRoleResult
-from tunegate_trainer.graders.server import asking
 from tunegate_trainer.main import main
 from tunegate_trainer.process.files import verify
 from tunegate_trainer.roles import train as train_role
 
-pytestmark = pytest.mark.model
+pytestmark = [pytest.mark.model, pytest.mark.usefixtures("asks_again_at_once")]
 STEP = 20
 KEY = "key-of-the-live-model"
 
@@ -56,8 +55,6 @@ def root(trained, live, tmp_path, monkeypatch) -> TrainerRoot:
     """A copy of the trained root, whose gate has the live model as a baseline."""
     shutil.copytree(trained, tmp_path / "root")
     monkeypatch.setenv(ROOT_VARIABLE, str(tmp_path / "root"))
-    monkeypatch.setattr(asking, "FIRST_PAUSE", 0)
-    monkeypatch.setattr(asking, "LONGEST_PAUSE", 0)
     root = job(tmp_path / "root", **live.endpoint, secretName="serving-key")
     root.write_request()
     secret = root.path / "secrets" / "serving-key" / "OPENAI_API_KEY"

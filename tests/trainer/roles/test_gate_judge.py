@@ -18,12 +18,11 @@ from tunegate_api.contract.process import ROOT_VARIABLE, ExitCode
 from tunegate_api.verdict.outcomes import VerdictState
 from tunegate_trainer.artifacts.gate_result import GateRoleResult
 from tunegate_trainer.graders.guardrail.probes import PROBES
-from tunegate_trainer.graders.server import asking
 from tunegate_trainer.main import main
 from tunegate_trainer.process.context import Context
 from tunegate_trainer.roles import train as train_role
 
-pytestmark = pytest.mark.model
+pytestmark = [pytest.mark.model, pytest.mark.usefixtures("asks_again_at_once")]
 STEP = 20
 
 
@@ -75,8 +74,6 @@ def trained(tmp_path_factory, tiny_model, servers) -> Path:
 def root(trained, servers, tmp_path, monkeypatch) -> TrainerRoot:
     shutil.copytree(trained, tmp_path / "root")
     monkeypatch.setenv(ROOT_VARIABLE, str(tmp_path / "root"))
-    monkeypatch.setattr(asking, "FIRST_PAUSE", 0)
-    monkeypatch.setattr(asking, "LONGEST_PAUSE", 0)
     return job(tmp_path / "root", servers)
 
 

@@ -18,11 +18,12 @@ from tunegate_api.contract.process import ROOT_VARIABLE, ExitCode, Role
 from tunegate_api.contract.results import Subject
 from tunegate_api.verdict.outcomes import VerdictState
 from tunegate_trainer.artifacts.gate_result import GateRoleResult
-from tunegate_trainer.graders.server import asking
 from tunegate_trainer.main import main
 from tunegate_trainer.process.files import write_model
 from tunegate_trainer.report import render
 from tunegate_trainer.roles import train as train_role
+
+pytestmark = pytest.mark.usefixtures("asks_again_at_once")
 
 STEP = 20
 REQUESTS = "".join(
@@ -66,8 +67,6 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def copied(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of the root, which the next roles use."""
     monkeypatch.setenv(ROOT_VARIABLE, str(tmp_path / "root"))
-    monkeypatch.setattr(asking, "FIRST_PAUSE", 0)
-    monkeypatch.setattr(asking, "LONGEST_PAUSE", 0)
     return Path(shutil.copytree(trained, tmp_path / "root"))
 
 

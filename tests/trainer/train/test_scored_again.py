@@ -14,19 +14,12 @@ from tunegate_api.contract.process import Outcome
 from tunegate_api.contract.workspace import RESULT
 from tunegate_trainer.evaluate import evaluate
 from tunegate_trainer.graders import Output
-from tunegate_trainer.graders.server import asking
 from tunegate_trainer.process.files import write_model
 from tunegate_trainer.roles import train as train_role
 
-pytestmark = pytest.mark.model
+pytestmark = [pytest.mark.model, pytest.mark.usefixtures("asks_again_at_once")]
 STEP = 20
 YES = Output("yes", truncated=False)
-
-
-@pytest.fixture(autouse=True)
-def _retry_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(asking, "FIRST_PAUSE", 0)
-    monkeypatch.setattr(asking, "LONGEST_PAUSE", 0)
 
 
 @pytest.fixture

@@ -20,6 +20,8 @@ from tunegate_trainer.graders.server.faults import MAX_RETRIES, Fault, FaultErro
 from tunegate_trainer.process.errors import UnreachableError
 from tunegate_trainer.process.interruption import Interrupted
 
+pytestmark = pytest.mark.usefixtures("asks_again_at_once")
+
 FIELD = "EvalGate orders: spec.guardrail"
 SAFE, UNSAFE = Exchange("question", "a mug"), Exchange("question", "an unsafe answer")
 MakeGuard = Callable[..., ProbedServer]
@@ -32,10 +34,7 @@ def stub() -> Iterator[GuardServerStub]:
 
 
 @pytest.fixture
-def make_guard(stub, tmp_path, monkeypatch) -> MakeGuard:
-    monkeypatch.setattr(asking, "FIRST_PAUSE", 0)
-    monkeypatch.setattr(asking, "LONGEST_PAUSE", 0)
-
+def make_guard(stub, tmp_path) -> MakeGuard:
     def make(role: Role = Role.TRAIN, **changes: object) -> ProbedServer:
         root = TrainerRoot(tmp_path / "root")
         root.write_request()

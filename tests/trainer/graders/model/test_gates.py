@@ -18,17 +18,12 @@ from tunegate_api.contract.plan import Plan
 from tunegate_api.contract.process import ExitCode, Role
 from tunegate_api.v1alpha1.evalgate import EvalGateSpec
 from tunegate_api.v1alpha1.finetunejob_status import Reason
-from tunegate_trainer.graders.server import asking
 from tunegate_trainer.main import main
 from tunegate_trainer.process.files import sha256_file, write_model
 
+pytestmark = pytest.mark.usefixtures("asks_again_at_once")
+
 MakeJob = Callable[..., TrainerRoot]
-
-
-@pytest.fixture(autouse=True)
-def _retry_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(asking, "FIRST_PAUSE", 0)
-    monkeypatch.setattr(asking, "LONGEST_PAUSE", 0)
 
 
 @pytest.fixture
