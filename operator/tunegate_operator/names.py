@@ -138,8 +138,7 @@ def config_map_names(job: Mapping[str, Any]) -> set[str]:
     """Return the names of the ConfigMaps that the spec of a FineTuneJob names: data and schemas, but not the
     sets of its gates. The spec may be invalid."""
     data = nested(job, "spec", "data")
-    sources = [nested(data, field) for field in ("train", "preference", "production")]
-    sources += [*_dicts(nested(data, "mix")), nested(data, "quality", "judge", "calibration", "source")]
+    sources = [*_dicts(nested(data, "sources")), nested(data, "quality", "judge", "calibration", "source")]
     sources += [nested(metric, "schema") for metric in _dicts(nested(job, "spec", "taskMetrics"))]
     return _config_maps(sources)
 

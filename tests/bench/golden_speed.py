@@ -104,7 +104,7 @@ def _job(folder: Path) -> TuningJob:
             "goal": "StyleOrFormat",
             "sizePolicy": "Warn",
             "heldOut": {"fraction": "0.1"},
-            "train": {"uri": f"file://{folder}/rows.jsonl"},
+            "sources": [{"name": "train", "uri": f"file://{folder}/rows.jsonl"}],
         },
         "taskMetrics": [{"name": "exact_match", "min": "0"}],
         "stages": [

@@ -175,7 +175,7 @@ def test_columns_revision_and_accelerator_are_written() -> None:
         accelerator="CPU",
     )
     assert spec["model"] == {"uri": "hf://a/b", "revision": "1e5"}
-    assert spec["data"]["train"]["columns"] == {"prompt": "Ticket text", "completion": "y"}
+    assert spec["data"]["sources"][0]["columns"] == {"prompt": "Ticket text", "completion": "y"}
     assert spec["resources"] == {"accelerator": "CPU"}
 
 

@@ -33,7 +33,7 @@ def stopping(good: Objects) -> Objects:
         "model": {"startFrom": "good"},
         "gates": [{"name": "strict"}],
         "evaluateEvery": {"fraction": "0.1"},
-        "data": {**job["spec"]["data"], "train": {"configMap": "refusals"}},
+        "data": {**job["spec"]["data"], "sources": [{"name": "train", "configMap": "refusals"}]},
     }
     job["spec"]["stages"][0]["training"] = LONG
     return [make_config_map("refusals", train__jsonl=refusals), gate, job]

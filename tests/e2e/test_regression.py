@@ -22,7 +22,7 @@ def start_from_a_passing_model(node: Node, namespace: str, *names: str) -> list[
     rows = next(obj for obj in good.manifests() if obj["metadata"]["name"] == "rows")
     refusals = {key: text.replace('"yes"', '"no thanks"') for key, text in rows["data"].items()}
     node.apply(namespace, {**rows, "metadata": {"name": "refusals"}, "data": refusals})
-    data = {**good.manifests()[-1]["spec"]["data"], "train": {"configMap": "refusals"}}
+    data = {**good.manifests()[-1]["spec"]["data"], "sources": [{"name": "train", "configMap": "refusals"}]}
     jobs = [TinyJob(node, namespace, name) for name in names]
     for job in jobs:
         job.apply(LONG, model={"startFrom": "good"}, data=data, evaluateEvery={"fraction": "0.1"})

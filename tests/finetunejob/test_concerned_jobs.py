@@ -60,7 +60,7 @@ class BusyWorld(World):
 
 def job_with_rows(number: int) -> Object:
     job = make_job(f"job-{number}").obj()
-    job["spec"]["data"]["train"] = {"configMap": f"rows-{number}"}
+    job["spec"]["data"]["sources"] = [{"name": "train", "configMap": f"rows-{number}"}]
     return job
 
 
@@ -102,14 +102,15 @@ def test_calibration_rows_of_a_gate_end_the_wait_of_its_jobs():
 def test_job_references_each_config_map_that_its_spec_names():
     """The index reads the raw spec, because the spec may be invalid."""
     job = make_job().obj()
-    data = {name: {"configMap": name} for name in ("train", "production", "preference")}
-    job["spec"]["data"] |= data | {"mix": [{"configMap": "mixed"}], "quality": {"judge": JUDGED}}
+    uses = ("Train", "Mix", "Preference", "Production")
+    sources = [{"name": use.lower(), "use": use, "configMap": f"{use.lower()}-rows"} for use in uses]
+    job["spec"]["data"] |= {"sources": sources, "quality": {"judge": JUDGED}}
     schema = {"name": "json_schema", "min": "0.5", "schema": {"configMap": "schema"}}
     job["spec"]["taskMetrics"].append(schema)
     found = {key.name for key in JOBS.references(job) if key.kind == "ConfigMap"}
     spec = FineTuneJobSpec.model_validate(job["spec"])
     assert found == set(input_config_maps(spec, []))
-    assert found == {*data, "calibration", "mixed", "schema"}
+    assert found == {*(source["configMap"] for source in sources), "calibration", "schema"}
 
 
 def test_gate_references_each_config_map_that_its_spec_names():
@@ -131,7 +132,7 @@ def test_gate_references_each_config_map_that_its_spec_names():
             "gates": [1, {"name": 2}],
             "stages": [3],
             "model": {"startFrom": [4]},
-            "data": {"train": 5, "mix": [6, {"configMap": 7}], "quality": {"judge": 8}},
+            "data": {"sources": [5, {"configMap": 6}, {"configMap": [7]}], "quality": {"judge": 8}},
             "taskMetrics": [9, {"schema": 10}],
             "golden": {"source": 11},
         },
@@ -149,7 +150,7 @@ def test_waiting_job_references_its_gates_data_and_start_job(status):
         "gates": [{"name": "golden"}],
         "stages": stages,
         "model": {"startFrom": "base"},
-        "data": {"train": {"configMap": "rows"}},
+        "data": {"sources": [{"name": "train", "configMap": "rows"}]},
     }
     job = make_job().obj() | {"spec": spec, "status": status}
     job["metadata"]["namespace"] = "team"

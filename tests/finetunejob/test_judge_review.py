@@ -26,7 +26,7 @@ JUDGE = {
 }
 JUDGED = {
     "goal": "StyleOrFormat",
-    "train": {"configMap": "rows"},
+    "sources": [{"name": "train", "configMap": "rows"}],
     "quality": {"review": "Judge", "minScore": "0.8", "judge": JUDGE},
 }
 FIGURES = (

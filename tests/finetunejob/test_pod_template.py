@@ -249,10 +249,27 @@ CREDENTIALS = {
     "model": {"uri": "hf://team/base", "secretName": "hub"},
     "data": {
         "goal": "StyleOrFormat",
-        "train": {"uri": "s3://rows/train.jsonl", "secretName": "bucket"},
-        "mix": [{"uri": "hf://datasets/team/chats/rows.parquet", "secretName": "chats"}],
-        "preference": {"uri": "s3://rows/pairs.jsonl", "secretName": "bucket"},
-        "production": {"uri": "s3://logs/requests.jsonl", "secretName": "logs"},
+        "sources": [
+            {"name": "train", "uri": "s3://rows/train.jsonl", "secretName": "bucket"},
+            {
+                "name": "chats",
+                "use": "Mix",
+                "uri": "hf://datasets/team/chats/rows.parquet",
+                "secretName": "chats",
+            },
+            {
+                "name": "preference",
+                "use": "Preference",
+                "uri": "s3://rows/pairs.jsonl",
+                "secretName": "bucket",
+            },
+            {
+                "name": "production",
+                "use": "Production",
+                "uri": "s3://logs/requests.jsonl",
+                "secretName": "logs",
+            },
+        ],
         "quality": {
             "review": "Judge",
             "judge": {

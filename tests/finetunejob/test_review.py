@@ -17,7 +17,11 @@ from tunegate_operator.engine.cluster import Key
 
 DOC = Path(__file__).parents[2] / "docs" / "review.md"
 IDS = [row.id for row in SAMPLE.rows]
-REVIEWED = {"goal": "StyleOrFormat", "train": {"configMap": "rows"}, "quality": {"minScore": "0.8"}}
+REVIEWED = {
+    "goal": "StyleOrFormat",
+    "sources": [{"name": "train", "configMap": "rows"}],
+    "quality": {"minScore": "0.8"},
+}
 
 
 def scores(name: str = "scores", *, bad: int = 0, **changes: Any) -> dict[str, Any]:

@@ -58,17 +58,20 @@ def test_job_waits_for_missing_data():
                 "data": {
                     "goal": "StyleOrFormat",
                     "sizePolicy": "Warn",
-                    "train": {"uri": "file:///rows.jsonl"},
-                    "mix": [{"uri": "file:///chats.jsonl"}],
-                    "preference": {"uri": "file:///pairs.jsonl"},
-                    "production": {"uri": "file:///requests.jsonl"},
+                    "sources": [
+                        {"name": "train", "uri": "file:///rows.jsonl"},
+                        {"name": "chats", "use": "Mix", "uri": "file:///chats.jsonl"},
+                        {"name": "preference", "use": "Preference", "uri": "file:///pairs.jsonl"},
+                        {"name": "production", "use": "Production", "uri": "file:///requests.jsonl"},
+                    ],
                     "quality": changed(REVIEW, {"judge.calibration.source": {"uri": "file:///a.jsonl"}}),
                 },
                 "stages": [
                     {"name": "dpo", "method": "DPO", "adapter": {"type": "LoRA", "r": 8, "alpha": 16}}
                 ],
             },
-            "spec.data.train.uri, spec.data.mix[0].uri, spec.data.preference.uri, spec.data.production.uri, "
+            "spec.data.sources[train].uri, spec.data.sources[chats].uri, spec.data.sources[preference].uri, "
+            "spec.data.sources[production].uri, "
             "spec.data.quality.judge.calibration.source.uri",
         ),
     ],

@@ -46,7 +46,7 @@ def test_check_names_leaked_golden_cases_and_exits_with_1(tunegate):
     assert found["rows"] == 268
     (finding,) = [one for one in found["findings"] if one["check"] == "golden_prompts"]
     assert (finding["result"], finding["count"], len(finding["examples"])) == ("Refused", 5, 5)
-    assert finding["examples"][0] == "data.train line 1 is case case-4 of EvalGate golden-1"
+    assert finding["examples"][0] == "line 1 is case case-4 of EvalGate golden-1"
     assert found["failure"]["reason"] == "BadData"
     assert finding["message"] in found["failure"]["message"]
 
@@ -103,6 +103,16 @@ def test_check_counts_rows_only_for_a_goal_and_tokens_only_for_a_model(tunegate,
     assert (results(model)["long_rows"], model["exit code"]) == ("Refused", 1)
 
 
+def test_check_sets_a_field_of_a_source_by_its_name(tunegate, tmp_path):
+    data, requests = rows(tmp_path, 60), tmp_path / "requests.jsonl"
+    requests.write_text("".join(json.dumps({"text": f"order {i} mugs"}) + "\n" for i in range(60)))
+    columns = ["--column", "prompt=question", "--column", "completion=answer"]
+    options = [str(data), *columns, "--production", str(requests)]
+    assert results(checked(tunegate, *options))["bad_inputs"] == "Refused"
+    found = checked(tunegate, *options, "--set", "sources.production.columns.prompt=text")
+    assert results(found)["bad_inputs"] == "Passed"
+
+
 def test_check_explains_an_unreadable_source(tunegate, tmp_path):
     found = checked(tunegate, f"file://{tmp_path}/nothing.jsonl")
     assert found["exit code"] == 1
@@ -119,7 +129,8 @@ def test_check_explains_an_unreadable_source(tunegate, tmp_path):
         ([__file__, "--set", "checks.Secrets"], "--set checks.Secrets must be FIELD=VALUE"),
         ([__file__, "--set", "checks.Secrets=Off"], "--set checks.Secrets=Off must name a field"),
         ([__file__, "--set", "checks.secrets.policy=Off"], "did you mean Secrets?"),
-        ([__file__, "--set", "train.uri.x=1"], "--set train.uri.x=1: train.uri is a value without fields"),
+        ([__file__, "--set", "sources.train.uri.x=1"], "x=1: sources.train.uri is a value without fields"),
+        ([__file__, "--set", "sources.train=a"], "--set sources.train=a must name a field"),
         ([__file__, "--set", "checks.Secrets.policy=Loud"], 'spec.data.checks[0].policy: is "Loud"'),
         ([__file__, "--model", "hf://a/b"], "spec.model: the content of an hf:// repository can change"),
     ],

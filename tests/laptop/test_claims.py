@@ -7,7 +7,11 @@ import pytest
 
 from support.command import Command
 
-TRAIN = {"goal": "StyleOrFormat", "sizePolicy": "Warn", "train": {"uri": "pvc://datasets/rows.jsonl"}}
+TRAIN = {
+    "goal": "StyleOrFormat",
+    "sizePolicy": "Warn",
+    "sources": [{"name": "train", "uri": "pvc://datasets/rows.jsonl"}],
+}
 
 
 def project(quick: Command, name: str, rows: str | None) -> Path:

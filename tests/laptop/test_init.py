@@ -37,7 +37,7 @@ def test_init_writes_two_manifests_whose_cases_must_be_filled_in(tunegate):
     folder = tunegate.folder / "my-orders"
     assert sorted(path.name for path in folder.iterdir()) == sorted(NAMES)
     spec = spec_of(folder)
-    assert spec["data"]["train"]["columns"] == {"prompt": "question", "completion": "answer"}
+    assert spec["data"]["sources"][0]["columns"] == {"prompt": "question", "completion": "answer"}
     assert spec["taskMetrics"][0]["schema"]["inline"]["properties"] == {"n": {"type": "integer"}}
     gate = (folder / "evalgate.yaml").read_text()
     assert not any(row["question"] in gate for row in rows)
@@ -70,7 +70,7 @@ def test_init_of_chats_writes_the_system_prompt_into_each_case(tunegate):
     assert code == 0, output
     folder = tunegate.folder / "a" / "b"
     spec = spec_of(folder)
-    assert spec["data"]["train"] == {"uri": "file://../../chats.jsonl"}
+    assert spec["data"]["sources"][0] == {"name": "letters", "uri": "file://../../chats.jsonl"}
     assert [metric["name"] for metric in spec["taskMetrics"]] == ["rouge_l"]
     cases = spec_of(folder, "evalgate.yaml")["golden"]["source"]["inline"]
     assert {case["messages"][0]["content"] for case in cases} == {"Be kind."}
@@ -81,7 +81,7 @@ def test_init_writes_manifests_even_if_a_job_would_refuse_the_data(tunegate):
     code, output = init(tunegate, data)
     assert code == 0, output
     assert "a job would refuse this data" in output
-    assert "columns" not in spec_of(tunegate.folder / "few")["data"]["train"]
+    assert "columns" not in spec_of(tunegate.folder / "few")["data"]["sources"][0]
     (tunegate.folder / "few" / "evalgate.yaml").unlink()
     assert init(tunegate, data, "--force")[0] == 0
     assert (tunegate.folder / "few" / "evalgate.yaml").exists()
@@ -103,7 +103,7 @@ def test_init_asks_for_columns_that_it_cannot_guess_and_writes_nothing(tunegate)
     assert not (tunegate.folder / "odd").exists()
     code, output = init(tunegate, data, "--column", "prompt=left", "--column", "completion=right")
     assert code == 0, output
-    columns = spec_of(tunegate.folder / "odd")["data"]["train"]["columns"]
+    columns = spec_of(tunegate.folder / "odd")["data"]["sources"][0]["columns"]
     assert columns == {"prompt": "left", "completion": "right"}
 
 

@@ -34,7 +34,7 @@ def write(command: Command, model: Path, judge: JudgeServerStub) -> str:
     data = {
         "goal": "StyleOrFormat",
         "sizePolicy": "Warn",
-        "train": {"configMap": "rows"},
+        "sources": [{"name": "train", "configMap": "rows"}],
         "heldOut": {"fraction": "0.25"},
         "quality": quality,
     }

@@ -12,7 +12,7 @@ from support.command import DPO_AFTER_SFT, Command, manifests, preference_pairs
 
 ON_A_VOLUME = {
     "model": {"uri": "pvc://models/base"},
-    "data": {"goal": "StyleOrFormat", "train": {"uri": "pvc://data/train.jsonl"}},
+    "data": {"goal": "StyleOrFormat", "sources": [{"name": "train", "uri": "pvc://data/train.jsonl"}]},
     "resources": {"accelerator": "GPU"},
 }
 
@@ -99,20 +99,28 @@ def test_plan_warns_that_fsdp_is_untested_on_gpus(tunegate, tiny_model):
 
 
 def test_plan_compares_training_inputs_with_production_inputs(tunegate, tiny_model):
-    rows = {"configMap": "rows"}
-    data = {"goal": "StyleOrFormat", "train": rows, "production": rows, "sizePolicy": "Warn"}
+    sources = [{"name": use.lower(), "use": use, "configMap": "rows"} for use in ("Train", "Production")]
+    data = {"goal": "StyleOrFormat", "sources": sources, "sizePolicy": "Warn"}
     result = tunegate("plan", tunegate.write(tiny_model, data=data))
     assert result.returncode == 0, result.stdout
     assert "production 64 inputs · a classifier distinguishes them with AUC 0." in result.stdout
-    assert "data.production is not set" not in result.stdout
+    assert "no source has use: Production" not in result.stdout
 
 
 def test_plan_shows_the_rows_of_mixed_sources(tunegate, tiny_model):
     data = {
         "goal": "StyleOrFormat",
         "sizePolicy": "Warn",
-        "train": {"configMap": "rows"},
-        "mix": [{"configMap": "chats", "weight": "2.5", "columns": {"prompt": "q", "completion": "a"}}],
+        "sources": [
+            {"name": "train", "configMap": "rows"},
+            {
+                "name": "chats",
+                "use": "Mix",
+                "configMap": "chats",
+                "weight": "2.5",
+                "columns": {"prompt": "q", "completion": "a"},
+            },
+        ],
         "heldOut": {"fraction": "0.25"},
     }
     chats = "".join(json.dumps({"q": f"how many {i} lamps?", "a": f"{i}"}) + "\n" for i in range(20))
@@ -120,7 +128,7 @@ def test_plan_shows_the_rows_of_mixed_sources(tunegate, tiny_model):
     result = tunegate("plan", tunegate.write_all(objects))
     assert result.returncode == 0, result.stdout
     assert "data      98 train · 8 dev · 8 test" in result.stdout
-    assert "mix       50 of the train rows are from data.mix[0]" in result.stdout
+    assert "mix       50 of the train rows are from chats" in result.stdout
 
 
 @pytest.mark.usefixtures("without_weights")
@@ -180,7 +188,11 @@ def test_plan_refuses_from_the_config_a_model_that_fits_no_gpu(tunegate, tiny_mo
 
 
 def test_plan_reports_data_that_would_be_refused(tunegate, tiny_model):
-    strict = {"goal": "StyleOrFormat", "train": {"configMap": "rows"}, "heldOut": {"fraction": "0.25"}}
+    strict = {
+        "goal": "StyleOrFormat",
+        "sources": [{"name": "train", "configMap": "rows"}],
+        "heldOut": {"fraction": "0.25"},
+    }
     result = tunegate("plan", tunegate.write(tiny_model, data=strict))
     assert result.returncode == 1
     assert "would be refused: TooFewRows: data has 48 training rows" in result.stdout

@@ -26,7 +26,11 @@ SECONDS = 60
 def awaiting(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path, warm: dict[str, str]) -> Path:
     """The working folder of a run that awaits its review. Tests must not change this folder."""
     command = Command(tmp_path_factory.mktemp("awaiting"), dict(warm))
-    data = {"goal": "StyleOrFormat", "sizePolicy": "Warn", "train": {"configMap": "rows"}}
+    data = {
+        "goal": "StyleOrFormat",
+        "sizePolicy": "Warn",
+        "sources": [{"name": "train", "configMap": "rows"}],
+    }
     data |= {"heldOut": {"fraction": "0.25"}, "quality": {"minScore": "0.9"}}
     result = command("run", command.write(tiny_model, data=data, **FEW_CHECKPOINTS))
     assert result.returncode == 4, result.stdout

@@ -87,7 +87,9 @@ def test_evalgate_keeps_a_record_of_the_published_model(finished):
 
 def test_changed_spec_is_refused(finished, tiny_model):
     finished.write(
-        tiny_model, folder="changed", data={"goal": "StyleOrFormat", "train": {"configMap": "rows"}}
+        tiny_model,
+        folder="changed",
+        data={"goal": "StyleOrFormat", "sources": [{"name": "train", "configMap": "rows"}]},
     )
     result = finished("run", "changed")
     assert result.returncode == 1

@@ -73,7 +73,7 @@ def make_job(name: str = "orders") -> JobBuilder:
             "metadata": {"name": name, "namespace": "default"},
             "spec": {
                 "model": {"uri": "package://tiny"},
-                "data": {"goal": "StyleOrFormat", "train": {"configMap": "rows"}},
+                "data": {"goal": "StyleOrFormat", "sources": [{"name": "train", "configMap": "rows"}]},
                 "taskMetrics": [{"name": "exact_match", "min": "0.5"}],
                 "stages": [
                     {

@@ -8,7 +8,7 @@ from typing import Any
 from tunegate_api.contract.forecast import CheckedData
 from tunegate_trainer.roles.check import check
 
-_SOURCES = {"train.jsonl": "train", "pairs.jsonl": "preference", "production.jsonl": "production"}
+_USES = {"train.jsonl": "Train", "pairs.jsonl": "Preference", "production.jsonl": "Production"}
 _GOLDEN = "golden.jsonl"
 
 
@@ -26,9 +26,13 @@ def checked_files(
         "goal": "StyleOrFormat",
         "checks": [{"name": name, **given} for name, given in checks.items()],
     }
-    data |= {_SOURCES[name]: {"uri": (root / name).as_uri()} for name in files if name in _SOURCES}
+    data["sources"] = [
+        {"name": use.lower(), "use": use, "uri": (root / name).as_uri()}
+        for name, use in _USES.items()
+        if name in files
+    ]
     stages: list[dict[str, Any]] = [{"name": "sft", "method": "SFT", "adapter": {"type": "LoRA"}}]
-    if "preference" in data:
+    if "pairs.jsonl" in files:
         stages.append({"name": "dpo", "method": "DPO", "adapter": {"from": "Previous"}})
     spec = {
         "model": {"uri": "file:///any"},

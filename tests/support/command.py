@@ -167,8 +167,10 @@ DPO_AFTER_SFT: dict[str, Any] = {
     "data": {
         "goal": "StyleOrFormat",
         "sizePolicy": "Warn",
-        "train": {"configMap": "rows"},
-        "preference": {"configMap": "pairs"},
+        "sources": [
+            {"name": "train", "configMap": "rows"},
+            {"name": "preference", "use": "Preference", "configMap": "pairs"},
+        ],
         "heldOut": {"fraction": "0.25"},
     },
     "evaluateEvery": {"fraction": "0.5"},
@@ -219,7 +221,7 @@ def manifests(model: Path, /, name: str = "orders", **changes: Any) -> list[dict
             "data": {
                 "goal": "StyleOrFormat",
                 "sizePolicy": "Warn",
-                "train": {"configMap": "rows"},
+                "sources": [{"name": "train", "configMap": "rows"}],
                 "heldOut": {"fraction": "0.25"},
             },
             "taskMetrics": [{"name": "exact_match", "min": "0.8"}],

@@ -111,7 +111,7 @@ class JobFolder:
         cases = golden_cases(self.golden_ids)
         spec = {
             "model": {"uri": "hf://org/small-instruct", "revision": "a09a354"},
-            "data": {"goal": "TaskSpecialization", "train": {"configMap": "invoices"}},
+            "data": {"goal": "TaskSpecialization", "sources": [{"name": "train", "configMap": "invoices"}]},
             "taskMetrics": [{"name": "exact_match", "min": "0.8"}],
             "stages": [{"name": s, "method": "SFT", "adapter": {"type": "LoRA"}} for s in self.stages],
             "gates": [{"name": GATE}],

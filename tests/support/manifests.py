@@ -30,7 +30,14 @@ def finetunejob() -> dict[str, Any]:
             "data": {
                 "goal": "StyleOrFormat",
                 "sizePolicy": "Warn",
-                "train": {"configMap": "orders-data", "key": "train.jsonl", "columns": {"prompt": "text"}},
+                "sources": [
+                    {
+                        "name": "train",
+                        "configMap": "orders-data",
+                        "key": "train.jsonl",
+                        "columns": {"prompt": "text"},
+                    }
+                ],
                 "heldOut": {"fraction": "0.15", "groupBy": "customer"},
             },
             "taskMetrics": [

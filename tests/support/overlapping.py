@@ -24,7 +24,7 @@ def good_and_worse(model: str, **changes: Any) -> tuple[Objects, Objects]:
     rows, _, gate, good = manifests("", "good", **changes)
     worse = manifests("", "worse", **changes)[-1]
     worse["spec"]["stages"][0]["training"]["maxSteps"] = WORSE_STEPS
-    worse["spec"]["data"]["train"]["configMap"] = "worse-rows"
+    worse["spec"]["data"]["sources"][0]["configMap"] = "worse-rows"
     worse_rows = rows["data"]["train.jsonl"].replace('"yes"', '"yes sir"')
     gate["spec"]["golden"]["sha256"] = sha256_text(golden)
     gate["spec"]["thresholds"] = {"minPassRate": "0.5"}

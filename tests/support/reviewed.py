@@ -58,7 +58,11 @@ def by_people(bad: int = 0, reviewer: str = "ana") -> ReviewRecord:
 
 def reviewed_job(root: Path, quality: dict[str, Any], sample: SamplePlan, **changes: Any) -> JobFolder:
     """Return a job whose data role has written ``sample``."""
-    data = {"goal": "TaskSpecialization", "train": {"configMap": "invoices"}, "quality": quality}
+    data = {
+        "goal": "TaskSpecialization",
+        "sources": [{"name": "train", "configMap": "invoices"}],
+        "quality": quality,
+    }
     job = JobFolder(root, spec={"data": data, **changes}, review=sample).write_request().write_data()
     path = job.workspace / job.paths.review_sample
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -84,14 +84,18 @@ def golden_cases(count: int = 20, *, expect: str = "yes") -> Cases:
 
 def orders_spec(model: Path, data: Mapping[str, Any], /, **spec: Any) -> dict[str, Any]:
     """Return the changes that make a job train ``model`` on the rows of the ConfigMap ``orders``. ``data``
-    and ``spec`` have further fields."""
+    and ``spec`` have further fields. Sources in ``data`` are added, or replace the one of the same name."""
+    sources = {
+        source["name"]: source
+        for source in ({"name": "train", "configMap": "orders"}, *data.get("sources", ()))
+    }
     orders = {
         "goal": "StyleOrFormat",
-        "train": {"configMap": "orders"},
         "sizePolicy": "Warn",
         "heldOut": {"fraction": "0.2"},
     }
-    return {"model": {"uri": f"file://{model}"}, "data": {**orders, **data}, **spec}
+    data = {**orders, **data, "sources": list(sources.values())}
+    return {"model": {"uri": f"file://{model}"}, "data": data, **spec}
 
 
 @dataclass
@@ -207,8 +211,15 @@ class TrainerRoot:
             "model": {"uri": "package://tiny"},
             "data": {
                 "goal": "StyleOrFormat",
-                "train": {"configMap": "orders", "key": "train.jsonl"},
-                "preference": {"configMap": "orders", "key": "preference.jsonl"},
+                "sources": [
+                    {"name": "train", "configMap": "orders", "key": "train.jsonl"},
+                    {
+                        "name": "preference",
+                        "use": "Preference",
+                        "configMap": "orders",
+                        "key": "preference.jsonl",
+                    },
+                ],
             },
             "taskMetrics": [{"name": "exact_match", "min": "0.5"}],
             "stages": [
@@ -283,7 +294,11 @@ def data_root(model: Path, path: Path, *targets: str, **changes: Any) -> Trainer
         inputs={"orders/train.jsonl": lines},
         spec={
             "model": {"uri": f"file://{model}"},
-            "data": {"goal": "StyleOrFormat", "train": {"configMap": "orders"}, "sizePolicy": "Warn"},
+            "data": {
+                "goal": "StyleOrFormat",
+                "sources": [{"name": "train", "configMap": "orders"}],
+                "sizePolicy": "Warn",
+            },
             "evaluateEvery": {"steps": 2},
             "stages": [{"name": STAGE, "method": "SFT", "adapter": adapter, "training": training, **changes}],
         },

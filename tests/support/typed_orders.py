@@ -41,7 +41,7 @@ def job(model: Path, *, steps: int = 15) -> tg.FineTuneJob:
             data=tg.Data(
                 goal="StyleOrFormat",
                 size_policy="Warn",
-                train=tg.DataSource(config_map="rows"),
+                sources=[tg.DataSource(name="rows", config_map="rows")],
                 held_out=tg.HeldOut(fraction="0.25"),
             ),
             task_metrics=[tg.TaskMetric(name="exact_match", min="0.8")],

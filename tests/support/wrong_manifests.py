@@ -254,162 +254,241 @@ FINETUNEJOB = [
     ),
     Wrong(
         "data without a source",
-        {"spec.data.train": {}},
-        "spec.data.train",
+        {"spec.data.sources.0": {"name": "train"}},
+        "spec.data.sources[0]",
         "give exactly one of uri and configMap",
     ),
     Wrong(
         "data from two sources",
-        {"spec.data.train.uri": "pvc://datasets/orders.jsonl"},
-        "spec.data.train",
+        {"spec.data.sources.0.uri": "pvc://datasets/orders.jsonl"},
+        "spec.data.sources[0]",
         "give exactly one of uri and configMap",
         below=".configMap",
     ),
     Wrong(
         "data with a scheme that is only for models",
-        {"spec.data.train": {"uri": "oci://registry.internal/orders:v1"}},
-        "spec.data.train.uri",
+        {"spec.data.sources.0": {"name": "train", "uri": "oci://registry.internal/orders:v1"}},
+        "spec.data.sources[0].uri",
         "must begin with pvc://, file://, hf://, s3://, https:// or http://",
     ),
     Wrong(
         "an address of data with a password",
-        {"spec.data.train": {"uri": "https://user:password@data.internal/orders.jsonl"}},
-        "spec.data.train.uri",
+        {"spec.data.sources.0": {"name": "train", "uri": "https://user:password@data.internal/orders.jsonl"}},
+        "spec.data.sources[0].uri",
         "must name a file, https://HOST/PATH, without credentials: name their Secret as secretName",
     ),
     Wrong(
         "a folder on a web server as data",
-        {"spec.data.train": {"uri": "https://data.internal/orders/"}},
-        "spec.data.train.uri",
+        {"spec.data.sources.0": {"name": "train", "uri": "https://data.internal/orders/"}},
+        "spec.data.sources[0].uri",
         "must name a file, https://HOST/PATH, without credentials: name their Secret as secretName",
     ),
     Wrong(
         "a bucket without a path as data",
-        {"spec.data.train": {"uri": "s3://bucket"}},
-        "spec.data.train.uri",
+        {"spec.data.sources.0": {"name": "train", "uri": "s3://bucket"}},
+        "spec.data.sources[0].uri",
         "must name a path in a bucket, s3://BUCKET/PATH",
     ),
     Wrong(
         "hub data that is not a data set",
-        {"spec.data.train": {"uri": "hf://org/orders"}},
-        "spec.data.train.uri",
+        {"spec.data.sources.0": {"name": "train", "uri": "hf://org/orders"}},
+        "spec.data.sources[0].uri",
         "must name a data set, hf://datasets/ORG/NAME[/PATH]",
     ),
     Wrong(
         "a key without a ConfigMap",
-        {"spec.data.train": {"uri": "pvc://datasets/orders.jsonl", "key": "train.jsonl"}},
-        "spec.data.train.key",
+        {
+            "spec.data.sources.0": {
+                "name": "train",
+                "uri": "pvc://datasets/orders.jsonl",
+                "key": "train.jsonl",
+            }
+        },
+        "spec.data.sources[0].key",
         "key is an entry of a ConfigMap: give configMap, or leave key out",
     ),
     Wrong(
         "an invalid ConfigMap key",
-        {"spec.data.train.key": "train/rows"},
-        "spec.data.train.key",
+        {"spec.data.sources.0.key": "train/rows"},
+        "spec.data.sources[0].key",
         "must be a key of a ConfigMap: letters, digits, dots, dashes and underscores",
     ),
     Wrong(
         "an invalid ConfigMap name",
-        {"spec.data.train.configMap": "Orders"},
-        "spec.data.train.configMap",
+        {"spec.data.sources.0.configMap": "Orders"},
+        "spec.data.sources[0].configMap",
         "must be lower-case letters, digits, dashes and dots",
     ),
     Wrong(
         "credentials for data in a ConfigMap",
-        {"spec.data.train.secretName": "bucket"},
-        "spec.data.train.secretName",
+        {"spec.data.sources.0.secretName": "bucket"},
+        "spec.data.sources[0].secretName",
         "is for the credentials of uri: give uri, or leave secretName out",
     ),
     Wrong(
         "a digest that is too short",
-        {"spec.data.train.sha256": "4be10c2a"},
-        "spec.data.train.sha256",
+        {"spec.data.sources.0.sha256": "4be10c2a"},
+        "spec.data.sources[0].sha256",
         "must be the 64 hexadecimal digits that sha256sum prints",
     ),
     Wrong(
         "columns for chats and prompts",
-        {"spec.data.train.columns": {"messages": "chat", "prompt": "text"}},
-        "spec.data.train.columns.messages",
+        {"spec.data.sources.0.columns": {"messages": "chat", "prompt": "text"}},
+        "spec.data.sources[0].columns.messages",
         "messages already includes prompt and completion: leave out messages, or prompt and completion",
     ),
     Wrong(
         "columns for chats and completions",
-        {"spec.data.train.columns": {"messages": "chat", "completion": "json"}},
-        "spec.data.train.columns.messages",
+        {"spec.data.sources.0.columns": {"messages": "chat", "completion": "json"}},
+        "spec.data.sources[0].columns.messages",
         "messages already includes prompt and completion: leave out messages, or prompt and completion",
     ),
     Wrong(
         "a column of chosen answers in training rows",
-        {"spec.data.train.columns": {"chosen": "better"}},
-        "spec.data.train.columns.chosen",
-        "is a field of preference data: leave it out, or move it to preference.columns",
+        {"spec.data.sources.0.columns": {"chosen": "better"}},
+        "spec.data.sources[0].columns.chosen",
+        "is a field of preference data: leave it out, or set use: Preference",
     ),
     Wrong(
         "a column of rejected answers in training rows",
-        {"spec.data.train.columns": {"rejected": "worse"}},
-        "spec.data.train.columns.rejected",
-        "is a field of preference data: leave it out, or move it to preference.columns",
+        {"spec.data.sources.0.columns": {"rejected": "worse"}},
+        "spec.data.sources[0].columns.rejected",
+        "is a field of preference data: leave it out, or set use: Preference",
     ),
     Wrong(
         "a completion column in preference data",
         {
-            "spec.data.preference": {"configMap": "ranked", "columns": {"completion": "json"}},
+            "spec.data.sources.1": {
+                "name": "ranked",
+                "use": "Preference",
+                "configMap": "ranked",
+                "columns": {"completion": "json"},
+            },
             "spec.stages.1": DPO_STAGE,
         },
-        "spec.data.preference.columns.completion",
-        "preference data has the fields prompt, chosen and rejected: leave this out",
+        "spec.data.sources[1].columns.completion",
+        "is no field of preference data, which has prompt, chosen and rejected: leave it out",
     ),
     Wrong(
         "a chat column in preference data",
         {
-            "spec.data.preference": {"configMap": "ranked", "columns": {"messages": "chat"}},
+            "spec.data.sources.1": {
+                "name": "ranked",
+                "use": "Preference",
+                "configMap": "ranked",
+                "columns": {"messages": "chat"},
+            },
             "spec.stages.1": DPO_STAGE,
         },
-        "spec.data.preference.columns.messages",
-        "preference data has the fields prompt, chosen and rejected: leave this out",
+        "spec.data.sources[1].columns.messages",
+        "is no field of preference data, which has prompt, chosen and rejected: leave it out",
     ),
     Wrong(
         "both a prompt and a chat column in production inputs",
-        {"spec.data.production": {"configMap": "requests", "columns": {"prompt": "a", "messages": "b"}}},
-        "spec.data.production.columns.messages",
-        "messages already includes the prompt: leave out messages or prompt",
+        {
+            "spec.data.sources.1": {
+                "name": "requests",
+                "use": "Production",
+                "configMap": "requests",
+                "columns": {"prompt": "a", "messages": "b"},
+            }
+        },
+        "spec.data.sources[1].columns.messages",
+        "messages already includes prompt and completion: leave out messages, or prompt and completion",
+    ),
+    Wrong("no sources", {"spec.data.sources": LEAVE_OUT}, "spec.data.sources", "Required value", "missing"),
+    Wrong(
+        "no labeled rows",
+        {"spec.data.sources.0.use": "Production", "spec.data.sources.0.columns": LEAVE_OUT},
+        "spec.data.sources",
+        "no source has use: Train: give the labeled rows to train on as a source without use",
+    ),
+    *(
+        Wrong(
+            f"{count} sources of use {use}",
+            {
+                f"spec.data.sources.{i}": {"name": f"more-{i}", "use": use, "configMap": "rows"}
+                for i in range(1, count + 1 - (use == "Train"))
+            }
+            | ({"spec.stages.1": DPO_STAGE} if use == "Preference" else {}),
+            "spec.data.sources",
+            f"use: {use}: remove the others, or change their use",
+        )
+        for use, count in (("Train", 2), ("Mix", 9), ("Preference", 2), ("Production", 2))
+    ),
+    Wrong(
+        "a duplicate source name",
+        {"spec.data.sources.1": {"name": "train", "use": "Mix", "configMap": "chats"}},
+        "spec.data.sources",
+        "each name must be unique: change or remove the duplicate",
+        below="[1].name",
+    ),
+    *(
+        Wrong(
+            f"a column of {name}s in production inputs",
+            {
+                "spec.data.sources.1": {
+                    "name": "requests",
+                    "use": "Production",
+                    "configMap": "requests",
+                    "columns": {name: "field"},
+                }
+            },
+            f"spec.data.sources[1].columns.{name}",
+            "is no field of production inputs, which have prompt or messages: leave it out",
+        )
+        for name in ("completion", "id")
+    ),
+    Wrong(
+        "a weight of training rows",
+        {"spec.data.sources.0.weight": "0.5"},
+        "spec.data.sources[0].weight",
+        "weight is how often rows of a Mix are trained on: leave it out, or set use: Mix",
     ),
     Wrong(
         "a weight of zero",
-        {"spec.data.mix": [{"configMap": "chats", "weight": "0"}]},
-        "spec.data.mix[0].weight",
+        {"spec.data.sources.1": {"name": "chats", "use": "Mix", "configMap": "chats", "weight": "0"}},
+        "spec.data.sources[1].weight",
         "must be more than 0 and at most 10, as a number in quotes",
     ),
     Wrong(
         "a mixed source without an address",
-        {"spec.data.mix": [{"weight": "0.5"}]},
-        "spec.data.mix[0]",
+        {"spec.data.sources.1": {"name": "chats", "use": "Mix", "weight": "0.5"}},
+        "spec.data.sources[1]",
         "give exactly one of uri and configMap",
     ),
     Wrong(
         "chosen answers in the field of the prompt",
         {
-            "spec.data.preference": {"configMap": "ranked", "columns": {"prompt": "a", "chosen": "a"}},
+            "spec.data.sources.1": {
+                "name": "ranked",
+                "use": "Preference",
+                "configMap": "ranked",
+                "columns": {"prompt": "a", "chosen": "a"},
+            },
             "spec.stages.1": DPO_STAGE,
         },
-        "spec.data.preference.columns",
+        "spec.data.sources[1].columns",
         "must name different fields: two of them name the same field",
     ),
     Wrong(
         "rejected answers in the field of the prompt",
         {
-            "spec.data.preference": {
+            "spec.data.sources.1": {
+                "name": "ranked",
+                "use": "Preference",
                 "configMap": "ranked",
                 "columns": {"prompt": "text", "rejected": "text"},
             },
             "spec.stages.1": DPO_STAGE,
         },
-        "spec.data.preference.columns",
+        "spec.data.sources[1].columns",
         "must name different fields: two of them name the same field",
     ),
     Wrong(
         "dropout in DPO",
         {
-            "spec.data.preference": {"configMap": "ranked"},
+            "spec.data.sources.1": {"name": "ranked", "use": "Preference", "configMap": "ranked"},
             "spec.stages.1": {**DPO_STAGE, "adapter": {"type": "LoRA", "dropout": "0.1"}},
         },
         "spec.stages[1].adapter.dropout",
@@ -418,25 +497,27 @@ FINETUNEJOB = [
     Wrong(
         "chosen and rejected answers in the same field",
         {
-            "spec.data.preference": {
+            "spec.data.sources.1": {
+                "name": "ranked",
+                "use": "Preference",
                 "configMap": "ranked",
                 "columns": {"chosen": "answer", "rejected": "answer"},
             },
             "spec.stages.1": DPO_STAGE,
         },
-        "spec.data.preference.columns",
+        "spec.data.sources[1].columns",
         "must name different fields: two of them name the same field",
     ),
     Wrong(
         "a preference metric without preference data",
         {"spec.taskMetrics": [{"name": "preference_accuracy", "min": "0.7"}]},
         "spec.taskMetrics",
-        "is measured on held-out pairs: give data.preference, or leave the metric out",
+        "is measured on held-out pairs: add a source with use: Preference, or leave the metric out",
     ),
     Wrong(
         "prompts and completions in the same field",
-        {"spec.data.train.columns": {"prompt": "text", "completion": "text"}},
-        "spec.data.train.columns.completion",
+        {"spec.data.sources.0.columns": {"prompt": "text", "completion": "text"}},
+        "spec.data.sources[0].columns.completion",
         "and prompt name the same field: name the field with the answer as completion",
     ),
     Wrong(
@@ -806,7 +887,7 @@ FINETUNEJOB = [
     Wrong(
         "an unknown loss",
         {
-            "spec.data.preference": {"configMap": "ranked"},
+            "spec.data.sources.1": {"name": "ranked", "use": "Preference", "configMap": "ranked"},
             "spec.stages.1": {**DPO_STAGE, "training": {"loss": "hinge"}},
         },
         "spec.stages[1].training.loss",
@@ -816,7 +897,7 @@ FINETUNEJOB = [
     Wrong(
         "a beta of 0",
         {
-            "spec.data.preference": {"configMap": "ranked"},
+            "spec.data.sources.1": {"name": "ranked", "use": "Preference", "configMap": "ranked"},
             "spec.stages.1": {**DPO_STAGE, "training": {"beta": "0"}},
         },
         "spec.stages[1].training.beta",
@@ -825,14 +906,14 @@ FINETUNEJOB = [
     Wrong(
         "DPO without preference data",
         {"spec.stages.1": DPO_STAGE},
-        "spec.data",
-        "give data.preference, or use SFT",
+        "spec.data.sources",
+        "add a source with use: Preference, or use SFT",
     ),
     Wrong(
         "preference data without DPO",
-        {"spec.data.preference": {"configMap": "ranked"}},
-        "spec.data.preference",
-        "is only for DPO stages, and the job has no DPO stage: leave preference out, or add a DPO stage",
+        {"spec.data.sources.1": {"name": "ranked", "use": "Preference", "configMap": "ranked"}},
+        "spec.data.sources",
+        "is only for DPO stages, and the job has no DPO stage: leave the source with use: Preference out",
     ),
     Wrong(
         "a duplicate gate of a stage",
@@ -1406,7 +1487,7 @@ EVALGATE = [
 
 FINETUNEJOB_EDITS = [
     Edit("another model", {"spec.model.uri": "pvc://models/other"}, "spec.model"),
-    Edit("other data", {"spec.data.train.configMap": "orders-data-2"}, "spec.data"),
+    Edit("other data", {"spec.data.sources.0.configMap": "orders-data-2"}, "spec.data"),
     Edit("a lower bar", {"spec.taskMetrics.0.min": "0.1"}, "spec.taskMetrics"),
     Edit("another learning rate", {f"{STAGE}.training.learningRate": "1e-4"}, "spec.stages"),
     Edit("one stage more", {"spec.stages.1": SECOND_STAGE}, "spec.stages"),

@@ -84,7 +84,7 @@ class Job:
                 "model": {"uri": f"file://{model}", "chatTemplateArgs": arguments},
                 "data": {
                     "goal": "StyleOrFormat",
-                    "train": {"configMap": "orders", "key": "train.jsonl"},
+                    "sources": [{"name": "train", "configMap": "orders", "key": "train.jsonl"}],
                     "sizePolicy": "Warn",
                 },
                 "stages": [stage],

@@ -29,7 +29,7 @@ _MARKS = {"Refused": "✗", "Warned": "!", "Passed": "✓"}
 @click.option("--preference", help="Preference pairs: prompt, chosen and rejected completion.")
 @click.option(
     "--production",
-    help="A sample of production inputs. --set production.columns.prompt=FIELD names its field.",
+    help="A sample of production inputs. --set sources.production.columns.prompt=FIELD names its field.",
 )
 @click.option(
     "--golden",

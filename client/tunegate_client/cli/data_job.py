@@ -41,18 +41,21 @@ def data_job(
     fields: tuple[str, ...] = (),
 ) -> dict[str, Any]:
     """Return the manifest of a job that has this data, with as few other fields as possible. If ``goal`` or
-    ``model`` is None, the job has any goal or model. ``fields`` are further fields of ``spec.data``."""
+    ``model`` is None, the job has any goal or model. ``fields`` are further fields of ``spec.data``, in which
+    entries of lists are set by name. The sources have the names train, preference and production."""
     sources: dict[str, Any] = {"train": {"uri": address_of(data)}}
     if columns:
         sources["train"]["columns"] = dict(_column(column) for column in columns)
     if preference:
-        sources["preference"] = {"uri": address_of(preference)}
+        sources["preference"] = {"use": "Preference", "uri": address_of(preference)}
     if production:
-        sources["production"] = {"uri": address_of(production)}
+        sources["production"] = {"use": "Production", "uri": address_of(production)}
+    spec: dict[str, Any] = {"goal": goal or get_args(Goal)[0], "sources": sources}
     for field in fields:
-        _set(sources, field)
-    if isinstance(checks := sources.get("checks"), dict):
-        sources["checks"] = [{"name": name, **_fields(name, given)} for name, given in checks.items()]
+        _set(spec, field)
+    for name in ("sources", "checks"):
+        if isinstance(entries := spec.get(name), dict):
+            spec[name] = [_entry(name, *entry) for entry in entries.items()]
     stages = [{"name": "sft", "method": "SFT", "adapter": {"type": "LoRA"}}]
     if preference:
         stages.append({"name": "dpo", "method": "DPO", "adapter": {"from": "Previous"}})
@@ -63,7 +66,7 @@ def data_job(
         "spec": {
             "model": {"uri": address_of(model) if model else _ANY_MODEL}
             | ({"revision": revision} if revision else {}),
-            "data": {"goal": goal or get_args(Goal)[0], **sources},
+            "data": spec,
             "taskMetrics": [{"name": "exact_match", "min": "0"}],
             "stages": stages,
             "resources": {"accelerator": "CPU"},
@@ -105,12 +108,14 @@ def _set(data: dict[str, Any], given: str) -> None:
     data[name] = value
 
 
-def _fields(check: str, given: Any) -> dict[str, Any]:
+def _entry(field: str, name: str, given: Any) -> dict[str, Any]:
+    """Return the entry called ``name`` of the list ``field``."""
     if not isinstance(given, dict):
+        example = {"sources": "sha256", "checks": "policy"}[field]
         raise click.UsageError(
-            f"--set checks.{check}={given} must name a field, such as checks.{check}.policy"
+            f"--set {field}.{name}={given} must name a field, such as {field}.{name}.{example}"
         )
-    return given
+    return {"name": name, **given}
 
 
 def _column(given: str) -> tuple[str, str]:

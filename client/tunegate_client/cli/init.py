@@ -102,7 +102,7 @@ def init(
         revision=revision,
         data=_address_from(folder, data),
         columns=found.guessed_columns
-        or Columns.model_validate(job["spec"]["data"]["train"].get("columns", {})),
+        or Columns.model_validate(job["spec"]["data"]["sources"][0].get("columns", {})),
         accelerator=accelerator,
         described=found.described,
     )

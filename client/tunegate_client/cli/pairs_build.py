@@ -54,8 +54,8 @@ def build(
 ) -> None:
     """Turn rankings into preference pairs.
 
-    The output has a prompt, a chosen and a rejected completion in each line, and can be used as
-    data.preference. The command prints how much the raters agree, and how many pairs each rule dropped.
+    The output has a prompt, a chosen and a rejected completion in each line, and can be used as a data source
+    with use: Preference. The command prints how much the raters agree, and how many pairs each rule dropped.
     """
     if output.exists() and any(output.samefile(path) for path in (candidates, *rankings)):
         raise click.BadParameter("is one of the files to read", param_hint="--output")

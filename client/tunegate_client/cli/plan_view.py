@@ -36,8 +36,8 @@ def plan_view(job: Object, forecast: Forecast) -> RenderableType:
             Text(f"data      {data.train.rows} train · {data.dev.rows} dev · {data.test.rows} test")
         )
         sections += [
-            Text(f"mix       {mixed.rows_per_epoch} of the train rows are from data.mix[{i}]")
-            for i, mixed in enumerate(data.mix)
+            Text(f"mix       {mixed.rows_per_epoch} of the train rows are from {mixed.name}")
+            for mixed in data.mix
         ]
         if data.preference:
             pairs = data.preference

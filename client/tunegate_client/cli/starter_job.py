@@ -96,7 +96,8 @@ def _data(starter: Starter) -> Iterator[str]:
         "the other half scores the final model.",
         4,
     )
-    yield "    train:"
+    yield "    sources:"
+    yield f"    - name: {scalar(starter.name)}"
     if starter.data.startswith("file://"):
         yield comment("file:// is for `tunegate run`. On a cluster, write pvc://CLAIM/PATH.", 6)
     yield f"      uri: {scalar(starter.data)}"

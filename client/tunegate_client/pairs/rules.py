@@ -34,7 +34,7 @@ class BuiltPair:
     """The share of the raters of both who prefer the chosen one."""
 
     def line(self) -> dict[str, Any]:
-        """Return the line of the pairs file, in the format of data.preference."""
+        """Return the line of the pairs file, in the format of a data source of use Preference."""
         texts = self.candidates.texts
         return {
             "id": f"{self.candidates.id}:{self.chosen}>{self.rejected}",

@@ -194,8 +194,9 @@ class ProductionPlan(StatusModel):
 
 
 class MixedPlan(StatusModel):
-    """A source in `data.mix`."""
+    """A source of use Mix."""
 
+    name: str
     source_sha256: Sha256
     rows: Count
     """Number of its rows that are trained on, each counted once."""
@@ -211,13 +212,13 @@ class DataPlan(StatusModel):
     dropped: Count
     """Number of dropped rows and pairs. data/report.json gives the reason for each."""
     mix: Listed[MixedPlan] = []
-    """The sources in `data.mix`, whose rows are a part of `train`."""
+    """The sources of use Mix, whose rows are a part of `train`."""
     preference: PreferencePlan | None = None
     """The preference pairs. None without a DPO stage."""
     review: SamplePlan | None = None
     """The sample that is reviewed. None without `data.quality`."""
     production: ProductionPlan | None = None
-    """The production inputs. None without `data.production`, and in plans of earlier releases."""
+    """The production inputs. None without a source of use Production, and in plans of earlier releases."""
     warnings: Listed[str] = []
 
 

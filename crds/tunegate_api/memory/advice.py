@@ -29,8 +29,8 @@ def _on_method(stages: list[StagePlan]) -> Iterator[str]:
         )
     if all(stage.parameters.method == "SFT" for stage in stages):
         yield (
-            "for preference, style or refusals add a stage with method: DPO after SFT, and pairs as "
-            "data.preference"
+            "for preference, style or refusals add a stage with method: DPO after SFT, and pairs as a "
+            "source with use: Preference"
         )
 
 

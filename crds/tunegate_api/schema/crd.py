@@ -48,6 +48,7 @@ def crds() -> dict[str, dict[str, Any]]:
                 ("spec", "taskMetrics"): "name",
                 ("spec", "gates"): "name",
                 ("spec", "data", "checks"): "name",
+                ("spec", "data", "sources"): "name",
                 ("spec", "publish"): "uri",
                 ("status", "conditions"): "type",
             },

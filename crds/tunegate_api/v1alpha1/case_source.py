@@ -24,7 +24,7 @@ class CaseSource(ApiModel):
     hf://datasets/ORG/NAME[@REVISION]/PATH, s3://BUCKET/KEY or https://HOST/PATH. The data Job of each
     FineTuneJob reads it."""
     secret_name: Annotated[ObjectName | None, Field(examples=["bucket-credentials"])] = None
-    """Name of the Secret with the credentials for `uri`, with the keys of `data.train.secretName`. It is
+    """Name of the Secret with the credentials for `uri`, with the keys of `data.sources.secretName`. It is
     mounted only into the pod of the data Job."""
     inline: Annotated[list[dict[str, Any]] | None, Field(min_length=1, max_length=100)] = None
     """The cases themselves, at most 100. The whole spec must not exceed 256 KiB as JSON."""

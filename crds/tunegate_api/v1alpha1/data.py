@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from tunegate_api.meta import ApiModel, Decimal, ObjectName, Sha256
+from tunegate_api.meta import ApiModel, Decimal, Name, ObjectName, Sha256
 from tunegate_api.v1alpha1.data_checks import CHECK_DEFAULTS, DataCheck
 from tunegate_api.v1alpha1.endpoint import Endpoint
 from tunegate_api.v1alpha1.fields import Key, Share, Uri
@@ -33,32 +33,22 @@ DataUri = Annotated[
 ]
 
 
-class InputColumns(ApiModel):
+class Columns(ApiModel):
     """Names of the fields to read from each row."""
 
     prompt: Annotated[ColumnName | None, Field(examples=["text"])] = None
     """Field that holds the prompt. Defaults to `prompt`."""
     messages: Annotated[ColumnName | None, Field(examples=["conversation"])] = None
-    """Field that holds the chat, a list of {role, content}. Defaults to `messages`."""
-
-
-class RowColumns(InputColumns):
-    """Names of the fields to read from each row."""
-
+    """Field that holds the chat, a list of {role, content}. Defaults to `messages`. Not for Preference."""
     completion: Annotated[ColumnName | None, Field(examples=["json"])] = None
-    """Field that holds the completion. Defaults to `completion`."""
+    """Field that holds the completion. Defaults to `completion`. Only for Train and Mix."""
     id: Annotated[ColumnName | None, Field(examples=["number"])] = None
     """Field that identifies a row in reports. Defaults to `id`, or the line number if a row has no such
-    field."""
-
-
-class Columns(RowColumns):
-    """Names of the fields to read from each row."""
-
+    field. Not for Production."""
     chosen: Annotated[ColumnName | None, Field(examples=["better"])] = None
-    """Field of preference data that holds the preferred completion. Defaults to `chosen`."""
+    """Field that holds the preferred completion. Defaults to `chosen`. Only for Preference."""
     rejected: Annotated[ColumnName | None, Field(examples=["worse"])] = None
-    """Field of preference data that holds the rejected completion. Defaults to `rejected`."""
+    """Field that holds the rejected completion. Defaults to `rejected`. Only for Preference."""
 
 
 class Source(ApiModel):
@@ -85,32 +75,40 @@ class Source(ApiModel):
     token, or username and password."""
 
 
+Use = Literal["Train", "Mix", "Preference", "Production"]
+
+
 class DataSource(Source):
-    """A file or folder with rows, at an address or in a ConfigMap: JSON Lines, a JSON array, CSV, Parquet,
-    Arrow, or a folder with such files. Either `uri` or `configMap` must be set. A ConfigMap of more than
-    about 200 KiB needs server-side apply, and one of more than 1 MiB is not possible."""
+    """A file or folder with rows, and what they are for, at an address or in a ConfigMap: JSON Lines, a JSON
+    array, CSV, Parquet, Arrow, or a folder with such files. Either `uri` or `configMap` must be set. A
+    ConfigMap of more than about 200 KiB needs server-side apply, and one of more than 1 MiB is not
+    possible."""
 
+    name: Annotated[Name, Field(examples=["invoices"])]
+    """Name of the source in messages, reports and evidence."""
+    use: Use = "Train"
+    """What the rows are for. Train: labeled rows, each with a prompt and a completion, or with chat messages;
+    held-out rows are taken from them. A chat with more than one question and answer needs a model with a chat
+    template. Every assistant turn of a chat is trained on, unless it answers the question of a held-out row;
+    in a held-out chat, the last assistant turn is scored. Mix: further rows to train on, such as general
+    chats or synthetic rows. They are never held out, and not trained on if they repeat held-out rows; `goal`,
+    templates, labels, languages and production inputs are not checked for them. Preference: pairs for DPO
+    stages, each with a prompt, a chosen and a rejected completion. Held-out pairs, and pairs with a held-out
+    prompt, are not trained on. Production: a sample of at least 50 production inputs that the training inputs
+    are compared with. A row is a string, or has a prompt or chat messages, as the model receives them. They
+    are never trained on."""
     columns: Columns = Columns()
-    """Names of the fields to read. Defaults to `prompt` and `completion`, or `messages`; for preference
-    pairs, `prompt`, `chosen` and `rejected`. ShareGPT, Alpaca and OpenAI's DPO format need no names."""
+    """Names of the fields to read. Defaults to `prompt` and `completion`, or `messages`; for Preference,
+    `prompt`, `chosen` and `rejected`; for Production, `prompt` or `messages`. ShareGPT, Alpaca and OpenAI's
+    DPO format need no names."""
+    weight: Annotated[Decimal | None, Between(above=0, most=MAX_WEIGHT), Field(examples=["0.5"])] = None
+    """How often each row of a Mix is trained on per epoch, more than 0 and at most 10. Defaults to 1. 2:
+    twice. 0.5: a half of the rows, in each epoch the same."""
 
-
-class MixedSource(Source):
-    """A source with rows, and how often they are trained on."""
-
-    columns: RowColumns = RowColumns()
-    """Names of the fields to read, as in `train`."""
-    weight: Annotated[Decimal, Between(above=0, most=MAX_WEIGHT), Field(examples=["0.5"])] = "1"
-    """How often each row is trained on per epoch, more than 0 and at most 10. 2: twice. 0.5: a half of the
-    rows, in each epoch the same."""
-
-
-class InputSource(Source):
-    """A file or folder with prompts, in the formats of rows, at an address or in a ConfigMap. Either `uri` or
-    `configMap` must be set."""
-
-    columns: InputColumns = InputColumns()
-    """Names of the fields to read. Defaults to `prompt` or `messages`."""
+    @property
+    def field(self) -> str:
+        """The source in messages about its address and content: ``data.sources[invoices]``."""
+        return f"data.sources[{self.name}]"
 
 
 class HeldOut(ApiModel):
@@ -188,21 +186,8 @@ class Data(ApiModel):
     size_policy: Literal["Refuse", "Warn"] = "Refuse"
     """What to do if there are fewer training rows than `goal` requires, or more than 10,000 without
     `quality`. Refuse: fail the job. Warn: train, and add a warning to the status."""
-    train: DataSource
-    """Labeled rows, each with a prompt and a completion, or with chat messages. A chat with more than one
-    question and answer needs a model with a chat template. Every assistant turn of a chat is trained on,
-    unless it answers the question of a held-out row. Held-out rows are taken from these rows; in a held-out
-    chat, the last assistant turn is scored."""
-    mix: Annotated[list[MixedSource], Field(max_length=8)] = []
-    """Further rows to train on, such as general chats or synthetic rows. They are never held out, and not
-    trained on if they repeat held-out rows. `goal`, templates, labels, languages and `production` are only
-    checked for `train`."""
-    preference: DataSource | None = None
-    """Preference pairs for DPO stages: prompt, chosen completion and rejected completion. Held-out pairs, and
-    pairs with a held-out prompt, are not trained on."""
-    production: InputSource | None = None
-    """Sample of production inputs that the training inputs are compared with, at least 50. A row is a string,
-    or has a prompt or chat messages, as the model receives them. They are never trained on."""
+    sources: Annotated[list[DataSource], Field(min_length=1, max_length=12)]
+    """The rows, by name: exactly one Train, at most 8 Mix, one Preference and one Production."""
     max_too_long: Annotated[Share, Field(examples=["0.05"])] = "0.01"
     """Maximum share of rows, and of preference pairs, that may be dropped because they are longer than
     `training.maxLength`, 0 to 1. If the share is larger, the job fails before training."""
@@ -214,3 +199,26 @@ class Data(ApiModel):
     quality: Quality | None = None
     """Review of a sample of the data before training. Required above 10,000 training rows, see
     `sizePolicy`."""
+
+    @property
+    def train(self) -> DataSource:
+        """The labeled rows, from which held-out rows are taken."""
+        return self._with_use("Train")[0]
+
+    @property
+    def mix(self) -> list[DataSource]:
+        """Further rows to train on."""
+        return self._with_use("Mix")
+
+    @property
+    def preference(self) -> DataSource | None:
+        """The preference pairs, if the job has any."""
+        return next(iter(self._with_use("Preference")), None)
+
+    @property
+    def production(self) -> DataSource | None:
+        """The sample of production inputs, if the job has one."""
+        return next(iter(self._with_use("Production")), None)
+
+    def _with_use(self, use: Use) -> list[DataSource]:
+        return [source for source in self.sources if source.use == use]

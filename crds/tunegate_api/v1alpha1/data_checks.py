@@ -38,7 +38,7 @@ class DataCheck(ApiModel):
     out of order; with a larger max or with Warn, bad rows are dropped and counted. MixedTemplates (Enforce,
     0.05): rows whose prompts have another system prompt than most, other marks, such as `### Instruction:` or
     `[INST]`, or not the usual opening or ending. Distribution (Enforce, 0.75): how well a classifier
-    distinguishes training inputs from those in `data.production`; without `data.production`, the status has a
+    distinguishes training inputs from production inputs; without a source of use Production, the status has a
     warning. NearDuplicates (Warn, 0.05): rows that repeat an earlier row except for a few words. Leakage
     (Enforce, 0): training rows that repeat a golden case, a case of a safety set or 13 consecutive words of
     it, or a held-out row or more than half of it, apart from words that many rows have; cases of gates that

@@ -64,7 +64,7 @@ class DataStatus(StatusModel):
     """Number of dropped rows. data/report.json on the volume gives the reason for each."""
     distribution_auc: Annotated[Decimal | None, Field(alias="distributionAUC")] = None
     """How well a classifier distinguishes training inputs from production inputs, as the area under the ROC
-    curve: 0.5 means not at all, 1 means always. Absent without `data.production`."""
+    curve: 0.5 means not at all, 1 means always. Absent without a source of use Production."""
     review_score: Decimal | None = None
     """Share of the reviewed sample that is good, 0 to 1. Absent without `data.quality`, and until all rows of
     the sample are scored."""

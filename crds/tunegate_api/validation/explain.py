@@ -39,6 +39,10 @@ PATTERN_DESCRIPTIONS = {
 }
 """Maps each pattern to a description of matching strings, for error messages."""
 RENAMED = {
+    ("Data", "mix"): 'entries of sources, such as - {name: chats, use: Mix, weight: "0.5"}',
+    ("Data", "preference"): "an entry of sources, such as - {name: ranked, use: Preference}",
+    ("Data", "production"): "an entry of sources, such as - {name: requests, use: Production}",
+    ("Data", "train"): "an entry of sources, such as - {name: invoices, uri: pvc://CLAIM/PATH}",
     ("Data", "checks"): 'a list of checks by name, such as - {name: BadRows, policy: Warn, max: "0.02"}',
     ("DataCheck", "maxAUC"): "max",
     ("DataCheck", "maxShare"): "max",

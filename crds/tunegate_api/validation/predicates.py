@@ -115,17 +115,33 @@ def same(field: str, other: str) -> Predicate:
 def any_entry(field: str, predicate: Predicate) -> Predicate:
     """Return the predicate "the field is given, and is a list in which the predicate holds for at least one
     entry"."""
+    return _entries(field, predicate, 0, lambda name: f"{name}.exists(entry, {predicate.cel('entry')})")
+
+
+def more_entries(field: str, predicate: Predicate, number: int) -> Predicate:
+    """Return the predicate "the field is given, and is a list in which the predicate holds for more than
+    ``number`` entries"."""
+    return _entries(
+        field,
+        predicate,
+        number,
+        lambda name: f"{name}.filter(entry, {predicate.cel('entry')}).size() > {number}",
+    )
+
+
+def _entries(field: str, predicate: Predicate, number: int, cel: Callable[[str], str]) -> Predicate:
+    """Return the predicate "the field is given, and is a list in which ``predicate`` holds for more than
+    ``number`` entries". ``cel`` is the test of the list in CEL."""
 
     def holds(part: Part) -> bool | None:
-        if part.has(field) and part.get(field) is None:
+        holder, name = _holder(part, field)
+        if holder.has(name) and holder.get(name) is None:
             return None
-        results = [predicate.holds(entry) for entry in part.parts(field)]
-        return True if True in results else None if None in results else False
+        results = [predicate.holds(entry) for entry in holder.parts(name)]
+        known = results.count(True)
+        return True if known > number else None if known + results.count(None) > number else False
 
-    return Predicate(
-        holds,
-        lambda name: f"{cel_has(name, field)} && {name}.{field}.exists(entry, {predicate.cel('entry')})",
-    )
+    return Predicate(holds, lambda name: f"{cel_has(name, field)} && {cel(f'{name}.{field}')}")
 
 
 def not_divisible(field: str, number: str, *factors: str) -> Predicate:

@@ -12,11 +12,7 @@ from tunegate_api.v1alpha1.data import (
     Columns,
     Data,
     DataSource,
-    InputColumns,
-    InputSource,
-    MixedSource,
     Quality,
-    RowColumns,
     Source,
 )
 from tunegate_api.v1alpha1.data_checks import DataCheck
@@ -59,6 +55,7 @@ from tunegate_api.validation.predicates import (
     list_contains,
     longer_than,
     matches,
+    more_entries,
     not_divisible,
     same,
     zero,
@@ -79,24 +76,17 @@ _SECRET = Refuse(
     at=("secretName",),
 )
 _SOURCE = (OneOf(("uri", "configMap")), _KEY, _SECRET)
-_ROW_COLUMNS = (
-    Refuse(
-        given("messages") & (given("prompt") | given("completion")),
-        "messages already includes prompt and completion: leave out messages, or prompt and completion",
-        at=("messages",),
-    ),
-    Refuse(
-        same("completion", "prompt"),
-        "completion and prompt name the same field: name the field with the answer as completion",
-        at=("completion",),
-    ),
-)
 _OWNED = "the operator or the cluster sets keys of tunegate.dev, of Jobs and of Kueue: leave them out"
 _OF_ADAMW = ("adam_beta1", "adam_beta2", "adam_epsilon")
 _IS_JUDGED = equal("review", "Judge")
 _HAS_NO_BASELINE = given("compareWith") & ~longer_than("compareWith", 0)
 _IS_CPU = equal("accelerator", "CPU")
 _IS_DPO = equal("method", "DPO")
+_IS_MIX = equal("use", "Mix")
+_IS_PREFERENCE = equal("use", "Preference")
+_IS_PRODUCTION = equal("use", "Production")
+_IS_TRAIN = ~given("use") | equal("use", "Train")
+_HAS_PREFERENCE = any_entry("data.sources", _IS_PREFERENCE)
 
 RULES: dict[type[ApiModel], tuple[FieldRule, ...]] = {
     ModelSource: (
@@ -126,19 +116,46 @@ RULES: dict[type[ApiModel], tuple[FieldRule, ...]] = {
         _SECRET,
     ),
     Source: _SOURCE,
-    DataSource: _SOURCE,
-    InputSource: _SOURCE,
-    MixedSource: _SOURCE,
-    InputColumns: (
+    DataSource: (
+        *_SOURCE,
+        *(
+            Refuse(given(f"columns.{name}") & is_used, f"{name} {message}", at=("columns", name))
+            for is_used, names, message in (
+                (
+                    ~_IS_PREFERENCE,
+                    ("chosen", "rejected"),
+                    "is a field of preference data: leave it out, or set use: Preference",
+                ),
+                (
+                    _IS_PREFERENCE,
+                    ("completion", "messages"),
+                    "is no field of preference data, which has prompt, chosen and rejected: leave it out",
+                ),
+                (
+                    _IS_PRODUCTION,
+                    ("completion", "id"),
+                    "is no field of production inputs, which have prompt or messages: leave it out",
+                ),
+            )
+            for name in names
+        ),
         Refuse(
-            given("messages") & given("prompt"),
-            "messages already includes the prompt: leave out messages or prompt",
-            at=("messages",),
+            given("weight") & ~_IS_MIX,
+            "weight is how often rows of a Mix are trained on: leave it out, or set use: Mix",
+            at=("weight",),
         ),
     ),
-    RowColumns: _ROW_COLUMNS,
     Columns: (
-        *_ROW_COLUMNS,
+        Refuse(
+            given("messages") & (given("prompt") | given("completion")),
+            "messages already includes prompt and completion: leave out messages, or prompt and completion",
+            at=("messages",),
+        ),
+        Refuse(
+            same("completion", "prompt"),
+            "completion and prompt name the same field: name the field with the answer as completion",
+            at=("completion",),
+        ),
         Refuse(
             same("chosen", "prompt") | same("rejected", "prompt") | same("chosen", "rejected"),
             "prompt, chosen and rejected must name different fields: two of them name the same field",
@@ -152,22 +169,26 @@ RULES: dict[type[ApiModel], tuple[FieldRule, ...]] = {
         ),
     ),
     Data: (
+        Unique("sources", "name"),
         Unique("checks", "name"),
-        *(
-            Refuse(
-                given(f"train.columns.{name}"),
-                f"{name} is a field of preference data: leave it out, or move it to preference.columns",
-                at=("train", "columns", name),
-            )
-            for name in ("chosen", "rejected")
+        Refuse(
+            given("sources") & ~any_entry("sources", _IS_TRAIN),
+            "no source has use: Train: give the labeled rows to train on as a source without use",
+            at=("sources",),
         ),
         *(
             Refuse(
-                given(f"preference.columns.{name}"),
-                "preference data has the fields prompt, chosen and rejected: leave this out",
-                at=("preference", "columns", name),
+                more_entries("sources", is_used, number),
+                f"more than {number} {'source has' if number == 1 else 'sources have'} use: {use}: remove "
+                "the others, or change their use",
+                at=("sources",),
             )
-            for name in ("completion", "messages")
+            for use, is_used, number in (
+                ("Train", _IS_TRAIN, 1),
+                ("Mix", _IS_MIX, 8),
+                ("Preference", _IS_PREFERENCE, 1),
+                ("Production", _IS_PRODUCTION, 1),
+            )
         ),
     ),
     Quality: (
@@ -293,19 +314,21 @@ RULES: dict[type[ApiModel], tuple[FieldRule, ...]] = {
             at=("stages",),
         ),
         Refuse(
-            any_entry("stages", _IS_DPO) & given("data") & ~given("data.preference"),
-            "a DPO stage needs preference data: give data.preference, or use SFT",
-            at=("data",),
+            any_entry("stages", _IS_DPO) & given("data.sources") & ~_HAS_PREFERENCE,
+            "a DPO stage needs preference data: add a source with use: Preference, or use SFT",
+            at=("data", "sources"),
         ),
         Refuse(
-            given("data.preference") & any_entry("stages", ~_IS_DPO) & ~any_entry("stages", _IS_DPO),
-            "preference is only for DPO stages, and the job has no DPO stage: leave preference out, or add "
-            "a DPO stage",
-            at=("data", "preference"),
+            _HAS_PREFERENCE & any_entry("stages", ~_IS_DPO) & ~any_entry("stages", _IS_DPO),
+            "preference data is only for DPO stages, and the job has no DPO stage: leave the source with "
+            "use: Preference out, or add a DPO stage",
+            at=("data", "sources"),
         ),
         Refuse(
-            any_entry("taskMetrics", equal("name", "preference_accuracy")) & ~given("data.preference"),
-            "preference_accuracy is measured on held-out pairs: give data.preference, or leave "
+            any_entry("taskMetrics", equal("name", "preference_accuracy"))
+            & given("data.sources")
+            & ~_HAS_PREFERENCE,
+            "preference_accuracy is measured on held-out pairs: add a source with use: Preference, or leave "
             "the metric out",
             at=("taskMetrics",),
         ),

@@ -140,12 +140,8 @@ def _local_files(observed: ObservedJob) -> Failure | None:
     """Return a failure if the job or one of its enforced gates has ``file://`` URIs, which pods on a cluster
     cannot read."""
     spec = observed.job.spec
-    addresses = {"spec.model.uri": spec.model.uri, "spec.data.train.uri": spec.data.train.uri}
-    addresses |= {f"spec.data.mix[{i}].uri": source.uri for i, source in enumerate(spec.data.mix)}
-    if spec.data.preference:
-        addresses["spec.data.preference.uri"] = spec.data.preference.uri
-    if spec.data.production:
-        addresses["spec.data.production.uri"] = spec.data.production.uri
+    addresses = {"spec.model.uri": spec.model.uri}
+    addresses |= {f"spec.{source.field}.uri": source.uri for source in spec.data.sources}
     if spec.data.quality and spec.data.quality.judge:
         calibration = spec.data.quality.judge.calibration.source
         addresses["spec.data.quality.judge.calibration.source.uri"] = calibration.uri

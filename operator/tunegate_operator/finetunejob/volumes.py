@@ -42,9 +42,7 @@ def _sources(spec: FineTuneJobSpec) -> list[Source]:
     """Return the sources that the data role reads."""
     judge = _judge(spec)
     calibration = judge.calibration.source if judge else None
-    data = spec.data
-    sources = (data.train, *data.mix, data.preference, data.production, calibration)
-    return [source for source in sources if source]
+    return [source for source in (*spec.data.sources, calibration) if source]
 
 
 def _case_sources(gate: EvalGateSpec) -> list[CaseSource]:

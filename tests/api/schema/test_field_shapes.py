@@ -121,8 +121,8 @@ INVALID_FIELDS: list[tuple[str, Changes, str]] = [
     ),
     (
         "an invalid digest",
-        {"spec.data.train.sha256": "4be1"},
-        'spec.data.train.sha256: is "4be1": must be the 64 hexadecimal digits',
+        {"spec.data.sources.0.sha256": "4be1"},
+        'spec.data.sources[0].sha256: is "4be1": must be the 64 hexadecimal digits',
     ),
     (
         "a name with capitals",

@@ -52,14 +52,17 @@ GOOD: list[tuple[str, Changes]] = [
     ("a GPU", {"spec.resources": {"gpu": {"count": 1}, "memory": "48Gi"}}),
     ("all linear layers", {f"{STAGE}.adapter.targetModules": ["all-linear"]}),
     ("layers by name", {f"{STAGE}.adapter.targetModules": ["q_proj", "v_proj"]}),
-    ("a data set of a hub", {"spec.data.train": {"uri": "hf://datasets/org/orders@v1"}}),
-    ("a folder of a data set", {"spec.data.train": {"uri": "hf://datasets/org/orders/data"}}),
-    ("a folder in a bucket", {"spec.data.train": {"uri": "s3://bucket/orders/"}}),
+    ("a data set of a hub", {"spec.data.sources.0": {"name": "train", "uri": "hf://datasets/org/orders@v1"}}),
+    (
+        "a folder of a data set",
+        {"spec.data.sources.0": {"name": "train", "uri": "hf://datasets/org/orders/data"}},
+    ),
+    ("a folder in a bucket", {"spec.data.sources.0": {"name": "train", "uri": "s3://bucket/orders/"}}),
     ("a claim with dots", {"spec.publish.0.uri": "pvc://models.team-a/orders"}),
     (
         "objects whose names have dots",
         {
-            "spec.data.train": {"configMap": "orders.v2"},
+            "spec.data.sources.0": {"name": "train", "configMap": "orders.v2"},
             "spec.storage.persistentVolumeClaim": "tuning.fast",
             "spec.model.secretName": "hub.token",
             "spec.podTemplate": {
@@ -69,7 +72,7 @@ GOOD: list[tuple[str, Changes]] = [
             },
         },
     ),
-    ("the prompt column as the id column", {"spec.data.train.columns": {"prompt": "text", "id": "text"}}),
+    ("the prompt column as the id column", {"spec.data.sources.0.columns": {"prompt": "text", "id": "text"}}),
     (
         "a schema of schemas",
         {
@@ -87,8 +90,11 @@ GOOD: list[tuple[str, Changes]] = [
         {"spec.model.chatTemplateArgs": {"enable_thinking": False, "effort": "low", "top_k": 5, "t": 0.5}},
     ),
     ("a job that is suspended", {"spec.suspend": True}),
-    ("data on a volume", {"spec.data.train": {"uri": "pvc://datasets/a/b.jsonl", "sha256": "0" * 64}}),
-    ("data in a file", {"spec.data.train": {"uri": "file://orders.jsonl"}}),
+    (
+        "data on a volume",
+        {"spec.data.sources.0": {"name": "train", "uri": "pvc://datasets/a/b.jsonl", "sha256": "0" * 64}},
+    ),
+    ("data in a file", {"spec.data.sources.0": {"name": "train", "uri": "file://orders.jsonl"}}),
     ("a schema in a ConfigMap", {"spec.taskMetrics.0.schema": {"configMap": "schemas", "key": "a.json"}}),
     ("half of the rows held out", {"spec.data.heldOut.fraction": "0.5"}),
     ("an explicit null", {"spec.tracking": None}),
@@ -269,6 +275,21 @@ def test_earlier_form_of_data_checks_names_its_replacement() -> None:
     messages = problem_messages(job)
     assert messages[0].startswith('spec.data.checks[0].name: is "leakage", did you mean Leakage?')
     assert messages[1] == "spec.data.checks[0].maxShare: unknown field, replaced by max"
+
+
+def test_earlier_form_of_data_sources_names_its_replacement() -> None:
+    earlier = {"train": {}, "mix": [], "preference": {}, "production": {}}
+    job = changed(finetunejob(), {f"spec.data.{name}": value for name, value in earlier.items()})
+    assert problem_messages(job) == [
+        "spec.data.train: unknown field, replaced by an entry of sources, such as "
+        "- {name: invoices, uri: pvc://CLAIM/PATH}",
+        "spec.data.mix: unknown field, replaced by entries of sources, such as "
+        '- {name: chats, use: Mix, weight: "0.5"}',
+        "spec.data.preference: unknown field, replaced by an entry of sources, such as "
+        "- {name: ranked, use: Preference}",
+        "spec.data.production: unknown field, replaced by an entry of sources, such as "
+        "- {name: requests, use: Production}",
+    ]
 
 
 @pytest.mark.parametrize("value", ["LoRA", ["a"], 7, True])

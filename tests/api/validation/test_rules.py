@@ -71,7 +71,10 @@ def test_safety_set_with_a_scorer_and_its_server_has_no_problem(safety: dict[str
         ),
         (
             "invalid stages may be DPO",
-            {"spec.stages": {}, "spec.data.preference": {"configMap": "ranked"}},
+            {
+                "spec.stages": {},
+                "spec.data.sources.1": {"name": "ranked", "use": "Preference", "configMap": "ranked"},
+            },
             "spec.stages",
         ),
         (

@@ -16,7 +16,7 @@ from tunegate_api.contract.digests import sha256_text
 from tunegate_api.contract.published import LastPublished, PublishedVersion
 from tunegate_api.contract.request import GateRequest, Request
 from tunegate_api.contract.results import ErrorRateOutcomes, Evaluation, PlantedRegression, Results, Subject
-from tunegate_api.v1alpha1.data import Data, Source
+from tunegate_api.v1alpha1.data import Data, DataSource
 from tunegate_api.v1alpha1.evalgate import EvalGateSpec
 from tunegate_api.v1alpha1.finetunejob import FineTuneJobSpec, GateReference, ModelSource, Storage, TaskMetric
 from tunegate_api.v1alpha1.stages import Stage
@@ -168,7 +168,7 @@ def request(record: Record) -> Request:
     )
 
 
-_DATA = Data.model_construct(goal="StyleOrFormat", train=Source(config_map="rows"))
+_DATA = Data.model_construct(goal="StyleOrFormat", sources=[DataSource(name="rows", config_map="rows")])
 _STORAGE = Storage(persistent_volume_claim="tuning")
 
 

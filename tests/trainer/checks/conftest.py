@@ -51,7 +51,7 @@ class SoundData:
 
     @property
     def trained_mix(self) -> TrainedMix:
-        mixed = MixedRecords(self.source, "0" * 64, Fraction(1))
+        mixed = MixedRecords("chats", self.source, "0" * 64, Fraction(1))
         return TrainedMix(mixed, self.usable.rows, [0] * len(self.usable.rows), range(1), [])
 
     @property
@@ -61,7 +61,9 @@ class SoundData:
     def source_of(self, *lines: str) -> SourceRows[Row]:
         """Return the source of a file with these lines."""
         parsed = parse_rows(records_of(*lines), Columns(), None)
-        return SourceRows("data.train", parsed, self.context.tokenizer, LIMIT, self.folder / "more.arrow")
+        return SourceRows(
+            "data.sources[train]", parsed, self.context.tokenizer, LIMIT, self.folder / "more.arrow"
+        )
 
     def rows_of(self, *rows: dict[str, object]) -> list[UsableRow[Row]]:
         return self.source_of(*map(json.dumps, rows)).tokenized.kept
@@ -82,14 +84,14 @@ def sound(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> SoundDa
     text = [json.dumps({"prompt": f"order {i}", "completion": f"{i}"}) for i in range(MINIMUM + 2)]
     ranked = [json.dumps({"prompt": f"pair {i}", "chosen": "yes", "rejected": "no"}) for i in range(3)]
     parsed = parse_rows(records_of(*text), Columns(), None)
-    source = SourceRows("data.train", parsed, tokenizer, LIMIT, folder / "rows.arrow")
-    of_pairs = parse_pairs(records_of(*ranked), Columns(), None)
-    pair_source = SourceRows("data.preference", of_pairs, tokenizer, LIMIT, folder / "pairs.arrow")
+    source = SourceRows("data.sources[train]", parsed, tokenizer, LIMIT, folder / "rows.arrow")
+    of_pairs = parse_pairs(records_of(*ranked), Columns(), None, source="preference")
+    pair_source = SourceRows("data.sources[preference]", of_pairs, tokenizer, LIMIT, folder / "pairs.arrow")
     rows, pairs = source.tokenized.kept, pair_source.tokenized.kept
     groups = len({measured.group for measured in [*rows, *pairs]})
     near_duplicates = find_near_duplicates(Documents(rows, pairs))
     inputs = [production_input(i, f"order {i}") for i in range(0, MINIMUM, 3)]
-    production = Production(inputs, [], len(inputs), len(inputs), "0" * 64, LIMIT)
+    production = Production("data.sources[production]", inputs, [], len(inputs), len(inputs), "0" * 64, LIMIT)
     return SoundData(
         context=CheckContext(request, tokenizer, golden),
         source=source,

@@ -60,7 +60,7 @@ def test_opposite_preferences_are_reported_with_both_lines():
     (finding,) = found(LABELLED, [*pairs, swapped])
     assert (finding.count, finding.share) == (2, Fraction(2, 29))
     assert list(finding.examples) == [
-        "line 4 of data.preference prefers the completion that line 9 of data.preference rejects",
+        "line 4 of preference prefers the completion that line 9 of preference rejects",
     ]
 
 

@@ -95,7 +95,7 @@ def test_refusal_names_words_and_inputs_to_collect_more_of(compare):
     assert '"invoices"' in more[0]
     assert '"lamps"' in more[2]
     assert re.search(
-        r"collect more rows like line \d+, line \d+, line \d+ of data.production$", found.message
+        r"collect more rows like line \d+, line \d+, line \d+ of data\.sources\[production\]$", found.message
     )
     assert len(found.examples) == 3
     assert all("invoices" in example or "refunds" in example for example in found.examples)
@@ -214,7 +214,7 @@ def test_too_few_inputs_are_a_warning_and_never_refused(compare, training, produ
 def test_missing_production_sample_is_a_warning(sound):
     (found,) = distribution_shift.run(replace(sound.usable, production=None), sound.context)
     assert found.severity is Severity.WARNING
-    assert found.message.startswith("data.production is not set, so it is unknown whether")
+    assert found.message.startswith("no source has use: Production, so it is unknown whether")
 
 
 def test_pairs_are_compared_if_no_stage_trains_on_rows(sound):

@@ -321,7 +321,7 @@ def row_in_german(sound):
 
 
 def mix_without_trained_rows(sound):
-    mixed = MixedRecords(replace(sound.source, field="data.mix[0]"), "0" * 64, Fraction(1, 1000))
+    mixed = MixedRecords("chats", sound.source, "0" * 64, Fraction(1, 1000))
     return TrainedMix(mixed, [], [], [], []), sound.context
 
 
@@ -512,9 +512,7 @@ def test_result_of_a_check_on_two_sources_is_the_worse_one(sound):
 
 def test_pairs_that_earlier_jobs_held_out_are_refused(sound):
     (found,) = held_out_pairs.run(Split([], [], []), sound.context)
-    assert found.message == (
-        "data.preference: earlier jobs have held out all pairs, so no pair is left to train on"
-    )
+    assert found.message == ("earlier jobs have held out all pairs, so no pair is left to train on")
 
 
 def test_few_rows_counts_the_missing_rows(sound):

@@ -43,7 +43,7 @@ def test_committed_files_are_what_the_generator_writes(name):
 
 @pytest.mark.parametrize("name", SETS)
 def test_only_the_expected_lines_cannot_be_parsed(name):
-    parsed = parse_rows(read_records(FOLDER / name / "train.jsonl", "data.train"), Columns(), None)
+    parsed = parse_rows(read_records(FOLDER / name / "train.jsonl", "data.sources[train]"), Columns(), None)
     expected = _expected(name)["lines"] if name == "bad_rows" else []
     assert [problem.place.number for problem in parsed.bad] == expected
     assert len({problem.reason for problem in parsed.bad}) == len(expected)
@@ -53,7 +53,9 @@ def test_only_the_expected_lines_cannot_be_parsed(name):
 
 @pytest.mark.parametrize("name", [name for name in SETS if name.startswith("pairs")])
 def test_all_pairs_can_be_parsed(name):
-    parsed = parse_pairs(read_records(FOLDER / name / "pairs.jsonl", "data.preference"), Columns(), None)
+    parsed = parse_pairs(
+        read_records(FOLDER / name / "pairs.jsonl", "data.sources[preference]"), Columns(), None
+    )
     assert (len(parsed.rows), parsed.bad, parsed.duplicates) == (SIZE, [], [])
     prompts = {row["prompt"] for row in _rows(name)}
     assert not prompts & {row["prompt"] for row in _rows(name, "pairs.jsonl")}

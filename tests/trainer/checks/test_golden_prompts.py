@@ -47,7 +47,15 @@ def run_data(tmp_path, tiny_model, monkeypatch):
         **of_gates: Any,
     ) -> tuple[int, TrainerRoot]:
         shutil.rmtree(tmp_path / "root", ignore_errors=True)
-        source = {"configMap": "orders", "key": "pairs.jsonl"}
+        sources = [{"name": "train", "configMap": "orders", "key": "train.jsonl"}]
+        if pairs:
+            of_pairs = {
+                "name": "preference",
+                "use": "Preference",
+                "configMap": "orders",
+                "key": "pairs.jsonl",
+            }
+            sources.append(of_pairs)
         root = TrainerRoot(
             tmp_path / "root",
             inputs={"orders/train.jsonl": lines(*rows), "orders/pairs.jsonl": lines(*pairs or [])},
@@ -57,8 +65,7 @@ def run_data(tmp_path, tiny_model, monkeypatch):
                 "model": {"uri": f"file://{tiny_model}"},
                 "data": {
                     "goal": "StyleOrFormat",
-                    "train": {"configMap": "orders", "key": "train.jsonl"},
-                    **({"preference": source} if pairs else {}),
+                    "sources": sources,
                     "sizePolicy": "Warn",
                     "heldOut": {"fraction": "0.2"},
                     **({"checks": [{"name": "Leakage", **leakage}]} if leakage else {}),
@@ -82,14 +89,10 @@ def test_error_names_case_and_line_of_a_golden_prompt_in_training_rows(run_data)
         orders(0), gates={"orders": [case("a", prompt="a"), case("seven", prompt="order 7 mugs")]}
     )
     assert code == ExitCode.BAD_DATA
-    assert failure(root) == (
-        "1 row has the prompt of a golden case: data.train line 8 is case seven of EvalGate orders"
-    )
+    assert failure(root) == ("1 row has the prompt of a golden case: line 8 is case seven of EvalGate orders")
     assert root.report(Role.DATA).plan is None
     report = json.loads((root.data / "report.json").read_text())
-    assert report["golden_prompts"] == [
-        {"source": "data.train", "line": 8, "gate": "orders", "case": "seven"}
-    ]
+    assert report["golden_prompts"] == [{"line": 8, "gate": "orders", "case": "seven"}]
 
 
 @pytest.mark.parametrize("asked", ["  ORDER 7\n mugs", "order \uff17 mugs", "order 7\u00a0mugs"])
@@ -108,7 +111,7 @@ def test_golden_prompt_in_preference_pairs_is_refused(run_data):
     pairs = [{"prompt": f"pair {i}", "chosen": "yes", "rejected": "no"} for i in range(40)]
     code, root = run_data(orders(0), gates={"orders": [case("three", prompt="pair 3")]}, pairs=pairs)
     assert code == ExitCode.BAD_DATA
-    assert "data.preference line 4 is case three of EvalGate orders" in failure(root)
+    assert "line 4 of preference is case three of EvalGate orders" in failure(root)
 
 
 def test_golden_prompt_answered_within_a_training_chat_is_refused(run_data):
@@ -122,7 +125,7 @@ def test_golden_prompt_answered_within_a_training_chat_is_refused(run_data):
     rows = [{"messages": [turn("user", f"order {i}"), turn("assistant", "ok")]} for i in range(100)]
     asked = [turn("system", "be brief"), turn("user", "two mugs")]
     _, root = run_data([*rows, {"messages": chat}], gates={"orders": [case("two", messages=asked)]})
-    assert "data.train line 101 is case two of EvalGate orders" in failure(root)
+    assert "line 101 is case two of EvalGate orders" in failure(root)
 
 
 def test_golden_prompt_may_share_its_system_turn_with_training_rows(run_data):
@@ -138,9 +141,7 @@ def test_golden_prompt_may_share_its_system_turn_with_training_rows(run_data):
 def test_message_names_ten_golden_prompts_and_the_report_names_all(run_data):
     cases = [case(f"case-{i}", prompt=f"order {i} mugs") for i in range(12)]
     _, root = run_data(orders(0), gates={"orders": cases})
-    assert failure(root).startswith(
-        "12 rows have the prompt of a golden case: data.train line 1 is case case-0 "
-    )
+    assert failure(root).startswith("12 rows have the prompt of a golden case: line 1 is case case-0 ")
     assert failure(root).endswith("; and 2 more")
     assert len(json.loads((root.data / "report.json").read_text())["golden_prompts"]) == 12
 
@@ -155,9 +156,7 @@ def test_golden_cases_of_a_required_gate_are_refused_whatever_is_set(run_data, l
     rows = [*orders(0), {"prompt": f"Please translate: {passage}", "completion": "yes"}]
     code, root = run_data(rows, gates=gates, required=("policy",), leakage=leakage)
     assert code == ExitCode.BAD_DATA
-    assert "1 row has the prompt of a golden case: data.train line 10 is case nine of EvalGate policy" in (
-        failure(root)
-    )
+    assert "1 row has the prompt of a golden case: line 10 is case nine of EvalGate policy" in (failure(root))
     assert "of case long of EvalGate policy" in failure(root)
     assert "EvalGate orders" not in failure(root)
     code, _ = run_data(rows, gates=gates, leakage=leakage)
@@ -182,6 +181,6 @@ def test_safety_set_of_a_required_gate_must_not_be_trained_on(run_data, leakage)
     run = partial(run_data, rows, gates={"policy": [case("a", prompt="a")]}, leakage=leakage)
     code, root = run(required=("policy",), safety={"source": {"builtin": "refusals-v1"}})
     assert code == ExitCode.BAD_DATA
-    assert f"data.train line 101 is safety case {cases[0].id} of EvalGate policy" in failure(root)
+    assert f"line 101 is safety case {cases[0].id} of EvalGate policy" in failure(root)
     code, _ = run(safety={"source": {"builtin": "refusals-v1"}})
     assert code == (ExitCode.OK if leakage else ExitCode.BAD_DATA)

@@ -21,8 +21,7 @@ def test_label_in_more_rows_than_the_limit_is_reported():
     (finding,) = label_imbalance.run(rows_with(ham=89, Ham=4, spam=4, ad=3), CONTEXT)
     assert (finding.count, finding.share) == (93, Fraction(93, 100))
     assert finding.message == (
-        "data.train: 93 of 100 rows (93.0%) have the label 'ham'; labels with fewer than 5 rows: 'ad' (3); "
-        "'spam' (4)"
+        "93 of 100 rows (93.0%) have the label 'ham'; labels with fewer than 5 rows: 'ad' (3); 'spam' (4)"
     )
     assert finding.examples[0] == "line 94 has the label 'spam'"
     assert finding.report["labels"] == [

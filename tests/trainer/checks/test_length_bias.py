@@ -34,7 +34,7 @@ def test_bias_is_reported_from_its_smallest_share_and_ratio(longer, lengths, fou
     assert bool(findings) is found
     for finding in findings:
         assert (finding.count, finding.share) == (40, Fraction(4, 5))
-        assert finding.examples[0] == "line 1: chosen has 60 characters, rejected has 40"
+        assert finding.examples[0] == "line 1 of preference: chosen has 60 characters, rejected has 40"
         assert (
             "chosen is longer than rejected in 40 of 50 pairs (80.0%), by a factor of 1.5 in the median and "
             in (finding.message)
@@ -51,9 +51,7 @@ def test_bias_is_reported_from_its_smallest_share_and_ratio(longer, lengths, fou
 def test_chosen_answers_that_are_always_shorter_are_reported():
     (finding,) = length_bias.run(pairs_of(*[(20, 80)] * 57, *[(80, 20)] * 3), NO_CONTEXT)
     assert (finding.count, finding.report["length_bias"]["median_ratio"]) == (57, 4)
-    assert finding.message.startswith(
-        "data.preference: chosen is shorter than rejected in 57 of 60 pairs (95.0%)"
-    )
+    assert finding.message.startswith("chosen is shorter than rejected in 57 of 60 pairs (95.0%)")
     assert finding.remedy.startswith("add pairs in which chosen is longer, ")
 
 

@@ -68,7 +68,7 @@ def test_chosen_answers_of_pairs_are_examined_but_not_rejected_ones():
     ]
     pairs[7]["chosen"] = TEXTS["de"]
     (finding,) = mixed_languages.run(usable_rows(pairs=pairs), NO_CONTEXT)
-    assert finding.examples[0].startswith("line 8 of data.preference: the answer is in de")
+    assert finding.examples[0].startswith("line 8 of preference: the answer is in de")
 
 
 def test_sample_of_many_rows_is_examined_and_the_same_every_time(monkeypatch):

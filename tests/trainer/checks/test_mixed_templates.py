@@ -202,20 +202,20 @@ def test_message_and_report_show_each_template_with_share_and_line():
     assert finding.message == (
         "3 of 12 prompts (25.0%) do not follow the template of the others: "
         "75.0% like line 2, without system turn: 'Name city 0.'; "
-        "16.7% like line 1 of data.preference, without system turn: '[INST] Name 0 [/INST]'; "
+        "16.7% like line 1 of preference, without system turn: '[INST] Name 0 [/INST]'; "
         "8.3% like line 1, with system turn 'Be brief.': 'Name the city.'"
     )
     assert finding.report["templates"][1] == {
         "count": 2,
         "share": 0.1667,
-        "example": "line 1 of data.preference",
+        "example": "line 1 of preference",
         "system": None,
         "prompt": "[INST] Name 0 [/INST]",
     }
     assert list(finding.examples) == [
         "line 1: 'Name the city.'",
-        "line 1 of data.preference: '[INST] Name 0 [/INST]'",
-        "line 2 of data.preference: '[INST] Name 1 [/INST]'",
+        "line 1 of preference: '[INST] Name 0 [/INST]'",
+        "line 2 of preference: '[INST] Name 1 [/INST]'",
     ]
 
 

@@ -79,11 +79,12 @@ def test_finding_has_count_share_lines_and_remedy():
     ]
     (finding,) = near_equal_pairs.run(usable_rows(pairs=pairs), NO_CONTEXT)
     assert (finding.count, finding.share) == (2, Fraction(1, 4))
-    assert finding.examples == [f"line 2: {FORMAT_ALONE}", f"line 4: {FORMAT_ALONE}"]
+    assert finding.examples == [f"line {line} of preference: {FORMAT_ALONE}" for line in (2, 4)]
     assert finding.message.startswith(
-        "data.preference: chosen and rejected are almost equal in 2 of 8 pairs (25.0%): line 2: "
+        "chosen and rejected are almost equal in 2 of 8 pairs (25.0%): line 2 of preference: "
     )
-    assert finding.report == {"near_equal_pairs": [{"line": line, "reason": FORMAT_ALONE} for line in (2, 4)]}
+    entries = [{"source": "preference", "line": line, "reason": FORMAT_ALONE} for line in (2, 4)]
+    assert finding.report == {"near_equal_pairs": entries}
 
 
 def test_number_of_reported_pairs_is_limited():

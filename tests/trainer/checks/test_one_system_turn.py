@@ -53,7 +53,7 @@ def test_every_request_of_a_safety_set_is_found_under_a_system_turn():
 def test_golden_prompt_with_or_without_a_system_turn_is_refused(of_row, of_case, required):
     rows = [*ORDINARY, (of_row, "Where is my parcel?", "here")]
     assert leaks(rows, case("parcel", of_case, "where is my  parcel?"), required=required) == [
-        "data.train line 41 is case parcel of EvalGate gate, apart from the system turn"
+        "line 41 is case parcel of EvalGate gate, apart from the system turn"
     ]
 
 
@@ -73,9 +73,7 @@ def test_pair_under_a_system_turn_is_refused():
     answers = {name: [{"role": "assistant", "content": name}] for name in ("chosen", "rejected")}
     usable = usable_rows([chat(*row) for row in ORDINARY], [{"prompt": turns, **answers}])
     (finding,) = golden_prompts.run(usable, context_of(case("a", None, "Hello")))
-    assert finding.examples == [
-        "data.preference line 1 is case a of EvalGate gate, apart from the system turn"
-    ]
+    assert finding.examples == ["line 1 of preference is case a of EvalGate gate, apart from the system turn"]
 
 
 def test_earlier_turns_of_a_chat_under_a_system_turn_are_refused():

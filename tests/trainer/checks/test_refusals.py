@@ -81,9 +81,9 @@ def test_refusal_of_a_pair_counts_only_if_it_is_chosen():
     chosen = {"prompt": "lamp?", "chosen": REFUSED, "rejected": "a lamp"}
     (finding,) = refusals.run(usable_rows(pairs=[rejected, chosen]), NO_CONTEXT)
     assert finding.count == 1
-    assert finding.examples == [f"line 2 of data.preference: {REFUSED}"]
+    assert finding.examples == [f"line 2 of preference: {REFUSED}"]
     assert finding.report == {
-        "refusals": [{"source": "data.preference", "line": 2, "reason": REFUSED}],
+        "refusals": [{"source": "preference", "line": 2, "reason": REFUSED}],
     }
 
 

@@ -91,7 +91,7 @@ def test_secret_in_any_turn_of_a_chat_is_found(i):
 def test_secret_in_any_text_of_a_pair_is_found(field):
     pair = {"prompt": "1 mug", "chosen": "yes", "rejected": "no", field: SECRET}
     (finding,) = secrets.run(usable_rows(pairs=[pair]), NO_CONTEXT)
-    assert finding.examples[0].startswith("line 1 of data.preference: GitHub Token")
+    assert finding.examples[0].startswith("line 1 of preference: GitHub Token")
 
 
 def test_secret_in_reasoning_or_tool_calls_is_found():

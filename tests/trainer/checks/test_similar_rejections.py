@@ -22,8 +22,9 @@ def test_finding_lists_the_frequent_answers_with_their_pairs():
     (finding,) = similar_rejections.run(pairs_of(*rejected), NO_CONTEXT)
     assert (finding.count, finding.share) == (50, Fraction(5, 8))
     assert finding.message == (
-        "data.preference: 50 of 80 pairs (62.5%) have one of 2 rejected answers: "
-        "line 1: 'no mugs' is rejected in 30 pairs; line 2: 'Never.' is rejected in 20 pairs"
+        "50 of 80 pairs (62.5%) have one of 2 rejected answers: "
+        "line 1 of preference: 'no mugs' is rejected in 30 pairs; "
+        "line 2 of preference: 'Never.' is rejected in 20 pairs"
     )
     assert finding.report == {
         "similar_rejections": [{"answer": "no mugs", "pairs": 30}, {"answer": "Never.", "pairs": 20}]
@@ -42,7 +43,10 @@ def test_half_of_the_pairs_must_have_a_frequent_rejected_answer(frequent, found)
     findings = similar_rejections.run(pairs_of(*rejected), NO_CONTEXT)
     assert bool(findings) is found
     for finding in findings:
-        assert "20 of 40 pairs (50.0%) have the same rejected answer: line 1: 'no mugs' is" in finding.message
+        assert (
+            "20 of 40 pairs (50.0%) have the same rejected answer: line 1 of preference: 'no mugs' is"
+            in finding.message
+        )
 
 
 def test_labels_are_not_reported():

@@ -65,7 +65,7 @@ def test_chosen_answers_of_pairs_are_read():
     pairs = [{"prompt": f"{i}", "chosen": text, "rejected": "no"} for i, text in enumerate(SENTENCES)]
     pairs.append({"prompt": "lamp", "chosen": "The lamp is sent to Bergen by", "rejected": "A lamp."})
     (finding,) = truncated_answers.run(usable_rows(pairs=pairs), NO_CONTEXT)
-    assert finding.examples[0].startswith("line 21 of data.preference: ")
+    assert finding.examples[0].startswith("line 21 of preference: ")
 
 
 def test_answers_with_a_common_maximum_of_tokens_are_found():

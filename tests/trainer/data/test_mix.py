@@ -29,16 +29,16 @@ ORDER = {"prompt": "two mugs", "completion": "mugs: 2"}
 
 
 def parsed_mix(*rows: dict[str, object], group_by: str | None = None) -> ParsedRows[Row]:
-    """Rows of data.mix[0]."""
-    return parse_rows(records_of(*rows), Columns(), group_by, mixed="data.mix[0]")
+    """Parse rows of the source chats."""
+    return parse_rows(records_of(*rows), Columns(), group_by, mixed="chats")
 
 
 def test_messages_and_ids_name_the_source():
     lamp = {"prompt": "a lamp", "completion": "lamps: 1"}
     parsed = parsed_mix({"prompt": "hi", "completion": ""}, lamp, {**lamp, "id": 1, "prompt": "one lamp"})
-    assert [str(problem.place) for problem in parsed.bad] == ["line 1 of data.mix[0]"]
-    assert parsed.bad[0].entry["source"] == "data.mix[0]"
-    assert [row.row.id for row in parsed.rows] == ["line-2-of-data.mix[0]", "1-of-data.mix[0]"]
+    assert [str(problem.place) for problem in parsed.bad] == ["line 1 of chats"]
+    assert parsed.bad[0].entry["source"] == "chats"
+    assert [row.row.id for row in parsed.rows] == ["line-2-of-chats", "1-of-chats"]
 
 
 def test_mixed_rows_need_no_field_of_group_by():
@@ -89,7 +89,7 @@ CHATS = [
 
 @pytest.fixture
 def run_data(tmp_path, tiny_model, monkeypatch):
-    """Run the data role with 100 orders and these sources in data.mix; return the root."""
+    """Run the data role with 100 orders and these sources of use Mix; return the root."""
 
     def run(
         *mix: tuple[str, dict[str, object]],
@@ -98,7 +98,10 @@ def run_data(tmp_path, tiny_model, monkeypatch):
         stages: list[dict[str, object]] | None = None,
         **data: object,
     ) -> TrainerRoot:
-        sources = [{"configMap": f"mix-{i}", **fields} for i, (_, fields) in enumerate(mix)]
+        sources = [
+            {"name": f"mix-{i}", "use": "Mix", "configMap": f"mix-{i}", **fields}
+            for i, (_, fields) in enumerate(mix)
+        ]
         root = TrainerRoot(
             tmp_path / "root",
             inputs={
@@ -107,7 +110,7 @@ def run_data(tmp_path, tiny_model, monkeypatch):
             },
             spec=orders_spec(
                 tiny_model,
-                {"mix": sources, "checks": NOT_COMPARED, **data},
+                {"sources": sources, "checks": NOT_COMPARED, **data},
                 **({"stages": stages} if stages else {}),
             ),
         ).write_for_data(tiny_model)
@@ -169,7 +172,7 @@ def test_bad_mixed_rows_are_reported_with_their_source(run_data):
     failure = root.report(Role.DATA).failure
     assert failure is not None
     assert failure.message.startswith(
-        "data.mix[0] has 5 bad rows: line 1 of data.mix[0]: the row is not JSON"
+        "data.sources[mix-0] has 5 bad rows: line 1 of mix-0: the row is not JSON"
     )
 
 
@@ -177,11 +180,11 @@ def test_missing_source_is_named(run_data):
     root = run_data((jsonl(*CHATS), {"key": "chats.jsonl"}), refused=True)
     failure = root.report(Role.DATA).failure
     assert failure is not None
-    assert failure.message == "data.mix[0]: ConfigMap mix-0 has no key chats.jsonl"
+    assert failure.message == "data.sources[mix-0]: ConfigMap mix-0 has no key chats.jsonl"
 
 
 def test_mix_does_not_change_which_rows_are_held_out(run_data):
-    """Rows that quote several rows of data.train must not join them."""
+    """Rows that quote several labeled rows must not join them."""
     orders = [
         {"prompt": " ".join(f"item{i}n{j}" for j in range(20)), "completion": f"{i}"} for i in range(100)
     ]
@@ -203,13 +206,13 @@ def test_rows_that_repeat_held_out_rows_are_reported(run_data):
     dev = read_rows(run_data().data / "dev.jsonl")[0]
     repeated = {"prompt": dev.prompt[0].content.upper(), "completion": "another answer"}
     root = run_data((jsonl(repeated, {"prompt": "a lamp", "completion": "lamps: 1"}), {}))
-    warning = "1 row of data.mix[0] is not trained on, because of held-out rows with the same content"
+    warning = "1 row of mix-0 is not trained on, because of held-out rows with the same content"
     assert warning in plan_of(root).warnings
-    (entry,) = json.loads((root.data / "report.json").read_text())["mix"]["data.mix[0]"]["left_out"]
-    assert (entry["source"], entry["line"]) == ("data.mix[0]", 1)
+    (entry,) = json.loads((root.data / "report.json").read_text())["mix"]["mix-0"]["left_out"]
+    assert (entry["source"], entry["line"]) == ("mix-0", 1)
 
 
-def test_long_rows_of_data_train_are_not_diluted_by_a_mix(run_data):
+def test_long_labeled_rows_are_not_diluted_by_a_mix(run_data):
     long = [{"prompt": f"order {i} " + "mug " * 600, "completion": "mugs"} for i in range(10)]
     stage = {"name": "sft", "method": "SFT", "adapter": {"type": "LoRA"}, "training": {"maxLength": 64}}
     chats = [{"prompt": f"hi {i}", "completion": f"hello {i}"} for i in range(2000)]
@@ -218,7 +221,7 @@ def test_long_rows_of_data_train_are_not_diluted_by_a_mix(run_data):
     )
     failure = root.report(Role.DATA).failure
     assert failure is not None
-    assert failure.message.startswith("data.train: 10 of 110 rows")
+    assert failure.message.startswith("data.sources[train]: 10 of 110 rows")
 
 
 def test_sample_has_only_rows_that_are_trained_on(run_data):
@@ -231,5 +234,5 @@ def test_sample_has_only_rows_that_are_trained_on(run_data):
 
 def test_source_without_trained_rows_is_reported(run_data):
     root = run_data((jsonl({"prompt": "hi", "completion": "hello"}), {"weight": "0.1"}))
-    assert "no row of data.mix[0] is trained on: check its address and weight" in plan_of(root).warnings
+    assert "no row of mix-0 is trained on: check its address and weight" in plan_of(root).warnings
     assert run_data(("", {}), refused=True).report(Role.DATA).failure is not None

@@ -152,8 +152,15 @@ def make_job(tmp_path, tiny_model, monkeypatch):
                 "model": {"uri": f"file://{tiny_model}"},
                 "data": {
                     "goal": "StyleOrFormat",
-                    "train": {"configMap": "orders", "key": "train.jsonl"},
-                    "preference": {"configMap": "orders", "key": "pairs.jsonl"},
+                    "sources": [
+                        {"name": "train", "configMap": "orders", "key": "train.jsonl"},
+                        {
+                            "name": "preference",
+                            "use": "Preference",
+                            "configMap": "orders",
+                            "key": "pairs.jsonl",
+                        },
+                    ],
                     "sizePolicy": "Warn",
                     "checks": checks or [],
                     "heldOut": {"fraction": fraction} | ({"groupBy": group_by} if group_by else {}),
@@ -169,6 +176,14 @@ def make_job(tmp_path, tiny_model, monkeypatch):
         return root
 
     return make
+
+
+def test_place_of_a_pair_names_its_source_and_its_id_does_not() -> None:
+    numbered, other = parse_pairs(
+        records_of(PAIR, {**PAIR, "prompt": "b", "id": 7}), Columns(), None, source="ranked"
+    ).rows
+    assert [str(numbered.place), str(other.place)] == ["line 1 of ranked", "line 2 of ranked"]
+    assert [numbered.row.id, other.row.id] == ["line-1", "7"]
 
 
 def pairs(count: int, first: int = 0) -> str:
@@ -258,7 +273,9 @@ def test_second_data_run_keeps_pair_files_and_rewrites_damaged_ones(make_job):
 def test_bad_pairs_are_in_the_message_and_the_report(make_job):
     root = make_job(pairs(3) + lines({"prompt": "a", "chosen": "b"}))
     assert run(root) == ExitCode.BAD_DATA
-    assert "data.preference has 1 bad row: line 4: rejected is missing" in failure(root)
+    assert "data.sources[preference] has 1 bad row: line 4 of preference: rejected is missing" in failure(
+        root
+    )
     report = json.loads((root.data / "report.json").read_text())
     assert report["preference"]["bad"][0]["line"] == 4
 
@@ -284,7 +301,7 @@ def test_policy_of_pairs_decides_what_near_equal_answers_lead_to(make_job, check
     if result == "Warned":
         assert any("almost equal in 2 of 10 pairs" in warning for warning in plan_of(root).data.warnings)
     if result == "Refused":
-        assert "line 1: they differ only in case" in failure(root)
+        assert "line 1 of preference: they differ only in case" in failure(root)
 
 
 def test_pair_is_too_long_if_its_longer_answer_is(make_job):

@@ -89,7 +89,7 @@ def test_bad_row_is_reported_with_line_and_reason(line, reason):
 )
 def test_inputs_are_read_from_other_file_formats(tmp_path, name, content):
     (tmp_path / name).write_text(content)
-    found = parse_inputs(read_records(tmp_path / name, "data.production"), Columns())
+    found = parse_inputs(read_records(tmp_path / name, "data.sources[production]"), Columns())
     assert [prompt_text(one.prompt) for one in found] == ["two mugs", "a lamp"]
 
 
@@ -106,8 +106,10 @@ def make_job(tmp_path, tiny_model, monkeypatch):
                 "model": {"uri": f"file://{tiny_model}"},
                 "data": {
                     "goal": "StyleOrFormat",
-                    "train": {"configMap": "orders"},
-                    "production": {"configMap": "requests"},
+                    "sources": [
+                        {"name": "train", "configMap": "orders"},
+                        {"name": "production", "use": "Production", "configMap": "requests"},
+                    ],
                     "sizePolicy": "Warn",
                     "heldOut": {"fraction": "0.2"},
                     "checks": [{"name": name, **given} for name, given in checks.items()],
@@ -159,7 +161,7 @@ def test_bad_production_rows_above_the_limit_are_refused(make_job):
     root = make_job(lines(*REQUESTS, {"prompt": ""}), BadRows={"max": "0.01"})
     assert main(["data"]) == ExitCode.BAD_DATA
     failure = root.report(Role.DATA).failure
-    assert failure.message == "data.production has 1 bad row: line 61: prompt is empty"
+    assert failure.message == "data.sources[production] has 1 bad row: line 61: prompt is empty"
 
 
 def test_error_about_a_missing_prompt_names_the_setting(make_job):
@@ -167,7 +169,7 @@ def test_error_about_a_missing_prompt_names_the_setting(make_job):
     assert main(["data"]) == ExitCode.BAD_DATA
     failure = root.report(Role.DATA).failure
     assert "line 1: prompt is missing; the fields here are: question" in failure.message
-    assert "set data.production.columns.prompt if another field has the prompt" in failure.hint
+    assert "set columns.prompt of the source if another field has the prompt" in failure.hint
 
 
 def test_bad_production_rows_up_to_the_limit_are_dropped_and_counted(make_job):
@@ -182,7 +184,7 @@ def test_bad_production_rows_up_to_the_limit_are_dropped_and_counted(make_job):
 def test_empty_production_sample_is_refused(make_job):
     root = make_job("\n")
     assert main(["data"]) == ExitCode.BAD_DATA
-    assert "data.production has no rows" in root.report(Role.DATA).failure.message
+    assert "data.sources[production] has no rows" in root.report(Role.DATA).failure.message
 
 
 def test_check_that_is_off_compares_nothing_and_warns_of_nothing(make_job):
@@ -193,7 +195,13 @@ def test_check_that_is_off_compares_nothing_and_warns_of_nothing(make_job):
 
 
 def test_prompt_that_the_template_refuses_is_a_bad_row(make_root, tiny_model):
-    data = {"goal": "StyleOrFormat", "train": {"configMap": "a"}, "production": {"configMap": "requests"}}
+    data = {
+        "goal": "StyleOrFormat",
+        "sources": [
+            {"name": "train", "configMap": "a"},
+            {"name": "production", "use": "Production", "configMap": "requests"},
+        ],
+    }
     text = lines("fine", {"messages": [turn("system", "no"), USER]})
     root = make_root(spec={"data": data}, inputs={"requests/rows.jsonl": text})
     tokenizer = load_tokenizer(tiny_model)
@@ -209,7 +217,13 @@ def test_prompt_that_the_template_refuses_is_a_bad_row(make_root, tiny_model):
 
 def test_large_production_sample_is_sampled_from_all_its_parts(make_root, tiny_model, monkeypatch):
     monkeypatch.setattr(production, "MOST_INPUTS", 40)
-    data = {"goal": "StyleOrFormat", "train": {"configMap": "a"}, "production": {"configMap": "requests"}}
+    data = {
+        "goal": "StyleOrFormat",
+        "sources": [
+            {"name": "train", "configMap": "a"},
+            {"name": "production", "use": "Production", "configMap": "requests"},
+        ],
+    }
     text = lines(*(f"order {i}" for i in range(400)))
     root = make_root(spec={"data": data}, inputs={"requests/rows.jsonl": text})
     read = [

@@ -339,7 +339,7 @@ def test_rows_are_grouped_by_dates_and_decimal_numbers_of_parquet_files(tmp_path
     rows = [{**row, "completion": f"mugs: {i}"} for i, row in enumerate(rows)]
     parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "a.parquet")
     for field in ("day", "price"):
-        parsed = parse_rows(read_records(tmp_path / "a.parquet", "data.train"), Columns(), field)
+        parsed = parse_rows(read_records(tmp_path / "a.parquet", "data.sources[train]"), Columns(), field)
         first, second, third = (row.group for row in parsed.rows)
         assert first == second != third
 

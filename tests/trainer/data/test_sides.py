@@ -88,7 +88,15 @@ def run_job(tmp_path, tiny_model, monkeypatch):
         golden: Rows | None = None,
     ) -> Job:
         uid = f"0f7c9c1e-0000-4000-8000-10000000000{len(jobs)}"
-        of_pairs = {"preference": {"configMap": "orders", "key": "pairs.jsonl"}} if pairs else {}
+        sources = [{"name": "train", "configMap": "orders", "key": "train.jsonl"}]
+        if pairs:
+            of_pairs = {
+                "name": "preference",
+                "use": "Preference",
+                "configMap": "orders",
+                "key": "pairs.jsonl",
+            }
+            sources.append(of_pairs)
         texts = {"train": rows, "pairs": pairs or []}
         root = TrainerRoot(
             tmp_path / uid,
@@ -101,10 +109,9 @@ def run_job(tmp_path, tiny_model, monkeypatch):
                 "model": {"uri": f"file://{tiny_model}"} if start is None else {"startFrom": "before"},
                 "data": {
                     "goal": "StyleOrFormat",
-                    "train": {"configMap": "orders", "key": "train.jsonl"},
+                    "sources": sources,
                     "sizePolicy": "Warn",
                     "heldOut": {"fraction": fraction} | ({"groupBy": group_by} if group_by else {}),
-                    **of_pairs,
                 },
             },
         ).write_for_data(tiny_model)
@@ -184,7 +191,7 @@ def test_held_out_row_is_excluded_if_the_earlier_job_trained_on_its_group(run_jo
         f"{count} rows or pairs are excluded: FineTuneJob job-0, or a job that it started from, held them "
         "out but trained on other rows of their groups; data/report.json on the volume lists them"
     ) in second.plan.data.warnings
-    lines = json.loads((second.data / "report.json").read_text())["conflicts"]["data.train"]
+    lines = json.loads((second.data / "report.json").read_text())["conflicts"]["train"]
     numbers = {int(line.removeprefix("line ")) for line in lines}
     assert {f"order {number - 1} mugs" for number in numbers} == first.held_out - second.held_out
 
@@ -262,7 +269,7 @@ def test_data_with_only_held_out_rows_is_refused(run_job):
     first = run_job(orders(0, 120), fraction="0.4")
     rows = [row for row in orders(0, 120) if row["prompt"] in first.held_out]
     second = run_job(rows, start=first, code=ExitCode.BAD_DATA)
-    assert second.failure.message.startswith("data.train: the train split is empty")
+    assert second.failure.message.startswith("data.sources[train]: the train split is empty")
 
 
 def test_golden_prompt_trained_on_by_the_earlier_job_gives_a_warning(run_job):

@@ -132,7 +132,7 @@ def make_job(tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) 
     """Make the root of a job whose data role fetches ``model``, with a Secret named ``store``."""
 
     def make(
-        model: dict[str, Any], secret: dict[str, str] | None = None, **data: dict[str, Any]
+        model: dict[str, Any], secret: dict[str, str] | None = None, train: dict[str, Any] | None = None
     ) -> TrainerRoot:
         root = TrainerRoot(
             tmp_path / "root",
@@ -141,10 +141,9 @@ def make_job(tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) 
                 "model": model,
                 "data": {
                     "goal": "StyleOrFormat",
-                    "train": {"configMap": "orders"},
+                    "sources": [{"name": "train", **(train or {"configMap": "orders"})}],
                     "sizePolicy": "Warn",
                     "heldOut": {"fraction": "0.2"},
-                    **data,
                 },
             },
         ).write_for_data(tiny_model)

@@ -78,7 +78,7 @@ def test_scheme_added_with_one_line_provides_models_and_files(make_root, tiny_mo
     assert plan.revision == "1"
     assert verify(root.workspace / Workspace.base_model(plan.digest)) == []
     rows = DataSource.model_construct(uri="memory://rows.jsonl")
-    with open_source(context, rows, "data.train", schemes) as source:
+    with open_source(context, rows, "data.sources[train]", schemes) as source:
         assert source.path.name == "rows.jsonl"
         assert source.path.read_bytes() == ROW
         assert source.sha256 == hashlib.sha256(ROW).hexdigest()
@@ -90,6 +90,6 @@ def test_data_address_with_an_unknown_scheme_is_refused(tmp_path):
     context = Context(Role.DATA, root=tmp_path)
     with (
         pytest.raises(UserError, match="memory:// is not supported here"),
-        open_source(context, source, "data.train"),
+        open_source(context, source, "data.sources[train]"),
     ):
         pass

@@ -45,8 +45,8 @@ class Place:
     context: Context
 
     def open(self, *, uri: str | None = None, sha256: str | None = None):
-        source = DataSource(uri=uri or self.uri, sha256=sha256, secret_name="store")
-        return open_source(self.context, source, "data.train")
+        source = DataSource(name="train", uri=uri or self.uri, sha256=sha256, secret_name="store")
+        return open_source(self.context, source, "data.sources[train]")
 
     def use_secret(self, secret: dict[str, str]) -> None:
         mounted = self.context.root / "secrets" / "store"
@@ -114,12 +114,14 @@ def local_digest(path: Path, files: dict[str, bytes]) -> str:
     for name, content in files.items():
         (path / name).parent.mkdir(parents=True, exist_ok=True)
         (path / name).write_bytes(content)
-    with open_source(Context(Role.DATA), DataSource(uri=f"file://{path}"), "data.train") as source:
+    with open_source(
+        Context(Role.DATA), DataSource(name="train", uri=f"file://{path}"), "data.sources[train]"
+    ) as source:
         return source.sha256
 
 
 def names_listed(uri: str, place: Place) -> list[str]:
-    address = Address("data.train.uri", uri, secret=place.context.secret("store"))
+    address = Address("data.sources[train].uri", uri, secret=place.context.secret("store"))
     return [file.name for file in (hub if uri.startswith("hf") else s3).find_data(address).files]
 
 
@@ -268,7 +270,7 @@ def test_missing_folder_of_a_bucket_is_named_with_the_nearest_names(s3_place, ur
     s3_place.put({"rows.jsonl": b"{}\n"})
     with pytest.raises(SourceNotFoundError) as raised, s3_place.open(uri=f"s3://{BUCKET}/{uri}"):
         pass
-    assert str(raised.value).startswith(f"data.train.uri: s3://{BUCKET}/{uri} has no files")
+    assert str(raised.value).startswith(f"data.sources[train].uri: s3://{BUCKET}/{uri} has no files")
     assert where in raised.value.hint
     assert raised.value.hint.startswith(f"s3://{BUCKET}/")
 
@@ -327,7 +329,7 @@ def test_hub_cannot_write_outside_the_folder(hf_place, model_hub, tmp_path):
     "name", ["../rows", "a/../../rows", "a/..", "/etc/rows", "a//rows", "./rows", "a/./rows", "a\0b", "rows"]
 )
 def test_name_that_is_no_place_in_the_folder_is_refused(name):
-    address = Address("data.train.uri", "s3://bucket/orders/")
+    address = Address("data.sources[train].uri", "s3://bucket/orders/")
     with pytest.raises(UserError, match="cannot be stored in a folder: ") as raised:
         folder.choose_files(address, ["rows/1.jsonl", name, "other.jsonl"])
     assert str(raised.value).endswith(f": {printable(name)}")
@@ -335,7 +337,7 @@ def test_name_that_is_no_place_in_the_folder_is_refused(name):
 
 @pytest.mark.parametrize("partial", ["a/rows.part", "a/rows.part/1.jsonl"])
 def test_name_of_a_partial_download_is_refused(partial):
-    address = Address("data.train.uri", "s3://bucket/orders/")
+    address = Address("data.sources[train].uri", "s3://bucket/orders/")
     with pytest.raises(UserError, match=r"names of partial downloads: a/rows\.part$") as raised:
         folder.choose_files(address, ["a/rows", partial, "other.part", ".x", ".x.part"])
     assert "rename" in raised.value.hint
@@ -343,5 +345,5 @@ def test_name_of_a_partial_download_is_refused(partial):
 
 
 def test_files_are_chosen_in_the_order_of_their_names():
-    address = Address("data.train.uri", "s3://bucket/orders/")
+    address = Address("data.sources[train].uri", "s3://bucket/orders/")
     assert folder.choose_files(address, ["b", "a/b", ".x", "a/.y/c", "a.b", "..."]) == ["a.b", "a/b", "b"]

@@ -121,7 +121,9 @@ def test_rows_are_read_from_a_dataset_at_a_commit(model_hub, make_job):
 def test_missing_dataset_file_is_named_with_the_existing_files(model_hub, make_job):
     model_hub.repositories["datasets/org/orders"] = Repository({"train.jsonl": b"{}"})
     root = make_job(SOURCE, train={"uri": "hf://datasets/org/orders/rows.jsonl"})
-    assert run(root) == "NOT_FOUND: data.train.uri: there is no file or folder rows.jsonl in org/orders"
+    assert (
+        run(root) == "NOT_FOUND: data.sources[train].uri: there is no file or folder rows.jsonl in org/orders"
+    )
     assert root.report(Role.DATA).failure.hint == "the repository has: train.jsonl"
 
 

@@ -17,7 +17,11 @@ from tunegate_trainer.process.errors import BadDataError, SourceNotFoundError, S
 
 
 def opened(path: Path, sha256: str | None = None):
-    return open_source(Context(Role.DATA), DataSource(uri=f"file://{path}", sha256=sha256), "data.train")
+    return open_source(
+        Context(Role.DATA),
+        DataSource(name="train", uri=f"file://{path}", sha256=sha256),
+        "data.sources[train]",
+    )
 
 
 def read(path: Path) -> bytes:

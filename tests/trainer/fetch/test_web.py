@@ -84,8 +84,10 @@ def content(
         file = root.path / "secrets" / "store" / key
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(value)
-    source = DataSource(uri=f"http://127.0.0.1:{port}/{path}", secret_name="store" if secret else None)
-    with open_source(root.context(Role.DATA), source, "data.train") as opened:
+    source = DataSource(
+        name="train", uri=f"http://127.0.0.1:{port}/{path}", secret_name="store" if secret else None
+    )
+    with open_source(root.context(Role.DATA), source, "data.sources[train]") as opened:
         found = opened.path.read_bytes()
         assert opened.sha256 == hashlib.sha256(found).hexdigest()
     assert not opened.path.exists()
@@ -131,7 +133,7 @@ def test_secret_without_a_known_key_is_named(files, root):
 
 def test_credentials_are_not_sent_unencrypted_to_another_machine():
     address = Address(
-        "data.train.uri", "http://data.invalid/rows.jsonl", secret=Secret("store", {"token": TOKEN})
+        "data.sources[train].uri", "http://data.invalid/rows.jsonl", secret=Secret("store", {"token": TOKEN})
     )
     with pytest.raises(UserError, match="the credentials in Secret store would be sent unencrypted"):
         web.find_data(address)
@@ -166,7 +168,7 @@ def test_redirect_from_https_to_http_is_refused(tmp_path, monkeypatch):
         return Response(302, headers=to) if request.path == "/moved" else Response(body=ROWS)
 
     with WebServer(answer, tls) as server:
-        address = Address("data.train.uri", f"https://localhost:{server.port}/rows.jsonl")
+        address = Address("data.sources[train].uri", f"https://localhost:{server.port}/rows.jsonl")
         assert web.find_data(address).size == len(ROWS)
         moved = replace(address, uri=f"https://localhost:{server.port}/moved")
         with pytest.raises(UserError, match="the server redirects to an address without https"):
@@ -283,7 +285,7 @@ def test_server_that_hides_the_size_of_a_file_is_refused(files, root):
 def test_table_without_a_name_ending_is_recognized_by_its_content_type(files, root):
     files.content = b"prompt,completion\na,b\n"
     files.headers = {"Content-Type": "text/csv; charset=utf-8"}
-    source = DataSource(uri=f"http://127.0.0.1:{files.server.port}/export?id=3")
-    with open_source(root.context(Role.DATA), source, "data.train") as opened:
-        (record,) = read_records(opened.path, "data.train")
+    source = DataSource(name="train", uri=f"http://127.0.0.1:{files.server.port}/export?id=3")
+    with open_source(root.context(Role.DATA), source, "data.sources[train]") as opened:
+        (record,) = read_records(opened.path, "data.sources[train]")
     assert record.fields == {"prompt": "a", "completion": "b"}

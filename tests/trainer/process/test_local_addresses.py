@@ -98,7 +98,7 @@ def find(uri: str, module: str = "web", what: str = "data") -> str:
     return f"""
         from tunegate_trainer.fetch import {module}
         from tunegate_trainer.fetch.address import Address
-        address = Address("data.train.uri", {uri!r})
+        address = Address("data.sources[train].uri", {uri!r})
         {module}.find_{what}(address{", list" if what == "model" else ""})
     """
 
@@ -107,7 +107,7 @@ def find(uri: str, module: str = "web", what: str = "data") -> str:
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::ffff:127.0.0.1]", UNSPECIFIED, "2130706433"])
 def test_source_at_a_local_address_is_refused_with_advice(server: WebServer, host: str) -> None:
     error = run(find(f"http://{host}:{server.port}/rows.jsonl"))
-    assert "UserError: data.train.uri: the connection would lead to" in error
+    assert "UserError: data.sources[train].uri: the connection would lead to" in error
     assert REFUSED in error
     assert server.requests == []
 
@@ -191,7 +191,7 @@ def test_connections_of_a_process_to_itself_are_not_affected() -> None:
 @forked
 def test_data_pod_fails_at_once_with_the_field(server: WebServer, tmp_path: Path, tiny_model: Path) -> None:
     uri = f"http://127.0.0.1:{server.port}/rows.jsonl"
-    spec = orders_spec(tiny_model, {"train": {"uri": uri}})
+    spec = orders_spec(tiny_model, {"sources": [{"name": "train", "uri": uri}]})
     root = TrainerRoot(tmp_path, spec=spec).write_for_data(tiny_model)
     done = subprocess.run(
         [sys.executable, "-m", "tunegate_trainer", "data"],
@@ -202,6 +202,6 @@ def test_data_pod_fails_at_once_with_the_field(server: WebServer, tmp_path: Path
     )
     assert done.returncode == ExitCode.USER_ERROR, done.stderr
     failure = json.loads((root.path / "termination.json").read_text())["failure"]
-    assert failure["message"].startswith("data.train.uri: the connection would lead to 127.0.0.1")
+    assert failure["message"].startswith("data.sources[train].uri: the connection would lead to 127.0.0.1")
     assert "allowedLocalAddresses" in failure["hint"]
     assert server.requests == []

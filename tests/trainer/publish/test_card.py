@@ -148,8 +148,11 @@ def test_snippet_of_the_card_loads_the_published_model(
 
 
 def test_card_and_evidence_name_mixed_sources(tmp_path: Path) -> None:
-    job = JobFolder(tmp_path, mix=[MixedPlan(source_sha256="c" * 64, rows=20, rows_per_epoch=50)])
-    assert f"50 of the train rows of an epoch are from data.mix[0] (`{'c' * 64}`)." in card_of(job)
+    job = JobFolder(
+        tmp_path, mix=[MixedPlan(name="chats", source_sha256="c" * 64, rows=20, rows_per_epoch=50)]
+    )
+    assert f"50 of the train rows of an epoch are from chats (`{'c' * 64}`)." in card_of(job)
     model = tmp_path / "volumes" / "models" / "invoice-extractor" / VERSION
     verdict = json.loads((model / "evidence" / "verdict.json").read_text())
-    assert verdict["dataSha256"]["mix[0]"] == "c" * 64
+    assert verdict["sourcesSha256"].keys() == {"train", "chats"}
+    assert verdict["sourcesSha256"]["chats"] == "c" * 64

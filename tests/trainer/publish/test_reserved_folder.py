@@ -57,8 +57,8 @@ def test_reserved_folder_is_refused_before_a_job_has_created_it(tmp_path: Path, 
 @pytest.mark.usefixtures("claim")
 @pytest.mark.parametrize("path", PATHS)
 def test_source_in_the_reserved_folder_is_refused(tmp_path: Path, path: str) -> None:
-    with pytest.raises(UserError, match=r"data\.train: pvc://tuning/.*the files of jobs"):
-        locate(tmp_path, f"pvc://tuning/{path}", "data.train")
+    with pytest.raises(UserError, match=r"data\.sources\[train\]: pvc://tuning/.*the files of jobs"):
+        locate(tmp_path, f"pvc://tuning/{path}", "data.sources[train]")
 
 
 @pytest.mark.parametrize("scheme", ["pvc", "file"])
@@ -84,8 +84,10 @@ def test_link_from_another_claim_into_the_workspace_is_refused(tmp_path: Path, c
 
 def test_loop_of_links_is_refused(tmp_path: Path, claim: Path) -> None:
     (claim / "loop").symlink_to(claim / "loop")
-    with pytest.raises(UserError, match=r"data\.train: pvc://tuning/loop/x: .* loop of symbolic links"):
-        locate(tmp_path, "pvc://tuning/loop/x", "data.train")
+    with pytest.raises(
+        UserError, match=r"data\.sources\[train\]: pvc://tuning/loop/x: .* loop of symbolic links"
+    ):
+        locate(tmp_path, "pvc://tuning/loop/x", "data.sources[train]")
 
 
 @pytest.mark.parametrize("uri", ["pvc://tuning", "pvc://tuning/", "pvc://tuning/mine"])
@@ -95,8 +97,10 @@ def test_folder_with_files_of_jobs_is_refused_as_a_source(tmp_path: Path, claim:
     held_out.write_text('{"prompt": "a", "completion": "b"}\n')
     (claim / "mine").mkdir()
     (claim / "mine" / "train.jsonl").symlink_to(held_out)
-    source = open_source(Context(Role.DATA, root=tmp_path), DataSource(uri=uri), "data.train")
-    with pytest.raises(UserError, match=r"data\.train.*the files of jobs"), source:
+    source = open_source(
+        Context(Role.DATA, root=tmp_path), DataSource(name="train", uri=uri), "data.sources[train]"
+    )
+    with pytest.raises(UserError, match=r"data\.sources\[train\].*the files of jobs"), source:
         pass
 
 

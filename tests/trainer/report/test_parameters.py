@@ -34,7 +34,7 @@ def test_report_shows_every_setting_of_evaluation_and_gates(job: JobFolder) -> N
         "evaluateEvery": {"steps": 20},
         "data": {
             "goal": "TaskSpecialization",
-            "train": {"configMap": "invoices"},
+            "sources": [{"name": "train", "configMap": "invoices"}],
             "heldOut": {"fraction": "0.15", "groupBy": "customer"},
         },
     }

@@ -27,7 +27,11 @@ def test_report_shows_the_auc_against_its_limit(job: JobFolder) -> None:
 
 def test_limit_of_the_auc_is_that_of_the_spec(tmp_path: Path) -> None:
     checks = [{"name": "Distribution", "max": "0.9"}]
-    data = {"goal": "TaskSpecialization", "train": {"configMap": "invoices"}, "checks": checks}
+    data = {
+        "goal": "TaskSpecialization",
+        "sources": [{"name": "train", "configMap": "invoices"}],
+        "checks": checks,
+    }
     job = JobFolder(tmp_path, spec={"data": data}).write_data(distribution())
     assert "AUC ✓ 0.83" in text_of(page(job))
     assert "lower bound 0.7951, limit 0.9" in text_of(page(job))

@@ -35,9 +35,11 @@ def test_job_without_files_has_a_report(job: JobFolder) -> None:
 
 
 def test_report_shows_how_many_rows_of_an_epoch_are_mixed_in(tmp_path: Path) -> None:
-    job = JobFolder(tmp_path, mix=[MixedPlan(source_sha256="c" * 64, rows=20, rows_per_epoch=50)])
+    job = JobFolder(
+        tmp_path, mix=[MixedPlan(name="chats", source_sha256="c" * 64, rows=20, rows_per_epoch=50)]
+    )
     text = text_of(page(job.write_data()))
-    assert "1,840 in an epoch, 50 of them from data.mix" in text
+    assert "1,840 in an epoch, 50 of them from chats" in text
 
 
 def test_report_after_data_step_shows_counts_warnings_and_dropped_rows(job: JobFolder) -> None:
@@ -54,7 +56,7 @@ def test_report_after_data_step_shows_counts_warnings_and_dropped_rows(job: JobF
     assert "Data is ready" in text
     assert "Train 1,840 Dev 10 scores checkpoints Test 10" in text
     assert "Left out 12 of 1,872 rows" in text
-    assert "The file format of data.train is Parquet, and its rows have the shape OpenAI chat." in text
+    assert "The file format of train is Parquet, and its rows have the shape OpenAI chat." in text
     assert "900 training rows, but goal TaskSpecialization needs at least 1000" in text
     assert "line 17 duplicate of line 3" in text
     assert "31.5 on average, 80 in the longest" in text
@@ -92,13 +94,13 @@ def test_report_of_bad_data_shows_the_error_its_hint_and_the_bad_rows(job: JobFo
     bad = {"rows": 40, "bad": [{"line": 12, "reason": "prompt is missing"}]}
     (job.folder / "data" / "report.json").write_text(json.dumps(bad))
     failure = Failure(
-        reason="BadData", message="data.train has 1 bad row", hint="correct or remove these rows"
+        reason="BadData", message="data.sources[train] has 1 bad row", hint="correct or remove these rows"
     )
     job.write_report(Role.DATA, failure=failure, outcome=Outcome.FAILED)
 
     text = text_of(page(job))
     assert "Data preparation failed Nothing was trained." in text
-    assert "data.train has 1 bad row (BadData)" in text
+    assert "data.sources[train] has 1 bad row (BadData)" in text
     assert "What to do: correct or remove these rows" in text
     assert "line 12 prompt is missing" in text
 

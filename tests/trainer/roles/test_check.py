@@ -14,7 +14,10 @@ def test_rows_are_downloaded_once_and_columns_are_guessed(tmp_path):
     with WebServer(lambda _: Response(body=ROWS.encode())) as server:
         spec = {
             "model": {"uri": "file:///any"},
-            "data": {"goal": "StyleOrFormat", "train": {"uri": f"http://localhost:{server.port}/rows.jsonl"}},
+            "data": {
+                "goal": "StyleOrFormat",
+                "sources": [{"name": "train", "uri": f"http://localhost:{server.port}/rows.jsonl"}],
+            },
             "taskMetrics": [{"name": "exact_match", "min": "0"}],
             "stages": [{"name": "sft", "method": "SFT", "adapter": {"type": "LoRA"}}],
             "gates": [{"name": "golden"}],

@@ -204,7 +204,7 @@ def test_bad_rows_are_named_in_error_and_report(make_job):
     text = jsonl(50) + "{broken\n" + json.dumps({"prompt": "a"}) + "\n"
     root = make_job(text)
     assert run(root) == ExitCode.BAD_DATA
-    assert failure(root).startswith("data.train has 2 bad rows: line 51: the row is not JSON")
+    assert failure(root).startswith("data.sources[train] has 2 bad rows: line 51: the row is not JSON")
     assert "line 52: completion is missing" in failure(root)
     report = json.loads((root.data / "report.json").read_text())
     assert [bad["line"] for bad in report["bad"]] == [51, 52]
@@ -220,7 +220,9 @@ def test_data_report_exists_if_the_operator_report_cannot_be_written(make_job):
 
 
 def test_wrong_pinned_digest_of_data_file_is_refused(make_job):
-    root = make_job(jsonl(50), data={"train": {"configMap": "orders", "sha256": "0" * 64}})
+    root = make_job(
+        jsonl(50), data={"sources": [{"name": "train", "configMap": "orders", "sha256": "0" * 64}]}
+    )
     assert run(root) == ExitCode.BAD_DATA
     assert "the spec pins 0000" in failure(root)
 
@@ -259,7 +261,8 @@ def test_empty_split_error_states_fraction_and_row_count(make_job):
     root = make_job(jsonl(9), data={"heldOut": {"fraction": "0.1"}})
     assert run(root) == ExitCode.BAD_DATA
     assert (
-        failure(root) == "data.train: the dev and test splits are empty with 9 rows and heldOut.fraction 0.1"
+        failure(root)
+        == "data.sources[train]: the dev and test splits are empty with 9 rows and heldOut.fraction 0.1"
     )
 
 
@@ -285,7 +288,7 @@ def test_report_lists_long_rows_of_a_refused_source(make_job):
 def test_empty_data_file_is_refused(make_job):
     root = make_job("\n\n")
     assert run(root) == ExitCode.BAD_DATA
-    assert failure(root) == "data.train has no rows"
+    assert failure(root) == "data.sources[train] has no rows"
 
 
 def test_few_too_long_rows_are_dropped_but_many_are_refused(make_job):
@@ -415,16 +418,16 @@ def test_missing_model_package_error_says_what_to_install(make_job, capsys):
 
 
 def test_missing_data_file_error_lists_existing_files(make_job):
-    root = make_job(jsonl(100), data={"train": {"uri": "pvc://datasets/oders.jsonl"}})
+    root = make_job(jsonl(100), data={"sources": [{"name": "train", "uri": "pvc://datasets/oders.jsonl"}]})
     (root.path / "volumes" / "datasets").mkdir(parents=True)
     (root.path / "volumes" / "datasets" / "orders.jsonl").write_text(jsonl(100))
     assert run(root) == ExitCode.NOT_FOUND
-    assert failure(root) == "data.train: pvc://datasets/oders.jsonl does not exist"
+    assert failure(root) == "data.sources[train]: pvc://datasets/oders.jsonl does not exist"
     assert root.report(Role.DATA).failure.hint == "datasets/ has, for example: orders.jsonl"
 
 
 def test_rows_are_read_from_a_volume(make_job):
-    root = make_job(jsonl(1), data={"train": {"uri": "pvc://datasets/orders.jsonl"}})
+    root = make_job(jsonl(1), data={"sources": [{"name": "train", "uri": "pvc://datasets/orders.jsonl"}]})
     (root.path / "volumes" / "datasets").mkdir(parents=True)
     (root.path / "volumes" / "datasets" / "orders.jsonl").write_text(jsonl(100))
     assert run(root) == ExitCode.OK
@@ -442,13 +445,13 @@ def test_config_map_with_several_keys_requires_a_key_name(make_job):
     assert run(root) == ExitCode.NOT_FOUND
     assert (
         root.report(Role.DATA).failure.hint
-        == "set data.train.key; ConfigMap orders has: other.jsonl, train.jsonl"
+        == "set data.sources[train].key; ConfigMap orders has: other.jsonl, train.jsonl"
     )
 
 
 def test_rows_are_read_from_a_local_file(make_job, tmp_path):
     (tmp_path / "orders.jsonl").write_text(jsonl(100))
-    root = make_job("", data={"train": {"uri": f"file://{tmp_path}/orders.jsonl"}})
+    root = make_job("", data={"sources": [{"name": "train", "uri": f"file://{tmp_path}/orders.jsonl"}]})
     assert run(root) == ExitCode.OK
     assert root.report(Role.DATA).plan.data.train.rows == 80
 
@@ -456,7 +459,7 @@ def test_rows_are_read_from_a_local_file(make_job, tmp_path):
 def test_custom_column_names_are_mapped(make_job):
     text = "".join(json.dumps({"question": f"order {i}", "answer": f"{i}"}) + "\n" for i in range(100))
     columns = {"prompt": "question", "completion": "answer"}
-    root = make_job(text, data={"train": {"configMap": "orders", "columns": columns}})
+    root = make_job(text, data={"sources": [{"name": "train", "configMap": "orders", "columns": columns}]})
     assert run(root) == ExitCode.OK
     row = json.loads((root.data / "train.jsonl").read_text().splitlines()[0])
     assert row["prompt"][0]["content"] == f"order {row['completion']}"
@@ -475,7 +478,9 @@ def test_error_names_the_line_that_is_not_utf_8(make_job):
     root = make_job("")
     (root.path / "inputs" / "orders" / "train.jsonl").write_bytes(jsonl(2).encode() + b'{"prompt": "\xfc"}\n')
     assert run(root) == ExitCode.BAD_DATA
-    assert failure(root) == ("data.train has 1 bad row: line 3: the row is not UTF-8: save the file as UTF-8")
+    assert failure(root) == (
+        "data.sources[train] has 1 bad row: line 3: the row is not UTF-8: save the file as UTF-8"
+    )
 
 
 def test_row_in_two_splits_fails_the_data_role_with_an_internal_error(make_job, monkeypatch):
@@ -534,8 +539,8 @@ def test_row_with_a_token_beyond_the_embeddings_is_refused(make_job, tiny_model,
     assert run(root) == ExitCode.BAD_DATA
     rows = len(make_tokenizer())
     assert failure(root) == (
-        f"data.train, line 61: the tokenizer gives <tool> the id {rows}, but the model has only {rows} "
-        "embeddings"
+        f"data.sources[train], line 61: the tokenizer gives <tool> the id {rows}, but the model has only "
+        f"{rows} embeddings"
     )
     assert f"resize the model's embeddings to {rows + 1} or more" in root.report(Role.DATA).failure.hint
 
@@ -627,9 +632,9 @@ def test_byte_order_mark_is_not_part_of_first_row(make_job):
     ],
 )
 def test_data_address_of_an_unsupported_form_is_refused(make_job, uri, message):
-    root = make_job(jsonl(100), data={"train": {"uri": uri}})
+    root = make_job(jsonl(100), data={"sources": [{"name": "train", "uri": uri}]})
     assert run(root) == ExitCode.USER_ERROR
-    assert failure(root) == f"data.train.uri: {uri}: {message}"
+    assert failure(root) == f"data.sources[train].uri: {uri}: {message}"
 
 
 def test_chat_refused_by_template_is_named_by_line(make_job, tiny_model, tmp_path):
@@ -645,7 +650,7 @@ def test_chat_refused_by_template_is_named_by_line(make_job, tiny_model, tmp_pat
     )
     assert run(root) == ExitCode.BAD_DATA
     assert failure(root).startswith(
-        "data.train has 1 bad row: line 2: the model's chat template refuses a chat: no system turn"
+        "data.sources[train] has 1 bad row: line 2: the model's chat template refuses a chat: no system turn"
     )
 
 

@@ -39,7 +39,11 @@ def make_job(tmp_path, tiny_model, monkeypatch):
         max_too_long: str = "0.01",
     ) -> TrainerRoot:
         files = {"preference": preference, "production": production}
-        sources = {field: {"configMap": field} for field, text in files.items() if text}
+        sources = [
+            {"name": name, "use": name.capitalize(), "configMap": name}
+            for name, text in files.items()
+            if text
+        ]
         listed = [{"name": name, **given} for name, given in checks.items()]
         training = {"maxLength": max_length} if max_length else {}
         sft = {"name": "sft", "method": "SFT", "adapter": {"type": "LoRA"}, "training": training}
@@ -48,11 +52,11 @@ def make_job(tmp_path, tiny_model, monkeypatch):
             tmp_path / "root",
             inputs={
                 "orders/train.jsonl": train,
-                **{f"{field}/rows.jsonl": text for field, text in files.items() if text},
+                **{f"{name}/rows.jsonl": text for name, text in files.items() if text},
             },
             spec=orders_spec(
                 tiny_model,
-                {"maxTooLong": max_too_long, "checks": listed, **sources},
+                {"maxTooLong": max_too_long, "checks": listed, "sources": sources},
                 stages=[sft, dpo] if preference else [sft],
             ),
         ).write_for_data(tiny_model)
@@ -89,7 +93,9 @@ def test_bad_rows_are_refused_dropped_or_warned_about(make_job, settings, code, 
     if code is ExitCode.OK:
         data = root.report(Role.DATA).plan.data
         assert (data.dropped, data.train.rows + data.dev.rows + data.test.rows) == (2, 98)
-        warned = [text for text in data.warnings if text.startswith("data.train has 2 bad rows: line 99: ")]
+        warned = [
+            text for text in data.warnings if text.startswith("data.sources[train] has 2 bad rows: line 99: ")
+        ]
         assert len(warned) == (outcome == "Warned")
 
 
@@ -104,7 +110,7 @@ def test_bad_rows_are_dropped_without_a_result_if_the_check_is_off(make_job):
 def test_source_of_which_no_row_is_left_is_refused_under_any_policy(make_job, settings):
     root = make_job({"BadRows": settings}, BROKEN + NO_ANSWER)
     assert main(["data"]) == ExitCode.BAD_DATA
-    start = "data.train: no row is left to train on: line 1: the row is not JSON"
+    start = "data.sources[train]: no row is left to train on: line 1: the row is not JSON"
     assert failure(root).message.startswith(start)
     assert "line 2: completion is missing" in failure(root).message
     assert failure(root).hint == (
@@ -116,13 +122,15 @@ def test_source_of_which_no_row_is_left_is_refused_under_any_policy(make_job, se
 def test_pairs_of_which_none_is_left_are_refused(make_job):
     root = make_job({"BadRows": {"policy": "Warn"}}, rows(98), preference=NO_ANSWER)
     assert main(["data"]) == ExitCode.BAD_DATA
-    assert failure(root).message.startswith("data.preference: no row is left to train on: line 1: ")
+    assert failure(root).message.startswith(
+        "data.sources[preference]: no row is left to train on: line 1 of preference: "
+    )
 
 
 def test_source_of_which_all_rows_are_too_long_is_refused(make_job):
     root = make_job({}, rows(20), max_length=8, max_too_long="1")
     assert main(["data"]) == ExitCode.BAD_DATA
-    message = "data.train: no row is left to train on: line 1: the row has "
+    message = "data.sources[train]: no row is left to train on: line 1: the row has "
     assert failure(root).message.startswith(message)
     assert "; and 10 more" in failure(root).message
 
@@ -130,7 +138,7 @@ def test_source_of_which_all_rows_are_too_long_is_refused(make_job):
 def test_rows_are_not_tokenized_if_too_many_are_bad(make_job):
     root = make_job({}, rows(98) + BROKEN, max_length=8)
     assert main(["data"]) == ExitCode.BAD_DATA
-    assert failure(root).message.startswith("data.train has 1 bad row: line 99: ")
+    assert failure(root).message.startswith("data.sources[train] has 1 bad row: line 99: ")
     assert [one.name for one in root.report(Role.DATA).data_checks] == ["schemas", "bad_rows"]
 
 

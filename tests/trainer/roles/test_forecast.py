@@ -28,7 +28,7 @@ def planned(root: Path, folder: Path, adapter: dict[str, Any] | None = None, **s
     objects = manifests(
         folder,
         model={"uri": f"file://{folder}"},
-        data={"goal": "StyleOrFormat", "train": {"uri": "pvc://data/train.jsonl"}},
+        data={"goal": "StyleOrFormat", "sources": [{"name": "train", "uri": "pvc://data/train.jsonl"}]},
         resources={"accelerator": "GPU"},
         stages=stages,
     )

@@ -272,7 +272,7 @@ def prepare(tmp_path, tiny_model, monkeypatch):
                 "data": {
                     "goal": "StyleOrFormat",
                     "sizePolicy": "Warn",
-                    "train": {"configMap": "orders"},
+                    "sources": [{"name": "train", "configMap": "orders"}],
                     "heldOut": {"fraction": "0.2"},
                     "checks": [{"name": "MixedTemplates", "policy": "Off"}],
                 },

@@ -167,7 +167,7 @@ def make_job(tmp_path, tiny_model, monkeypatch):
                 "data": {
                     "goal": "StyleOrFormat",
                     "sizePolicy": "Warn",
-                    "train": {"configMap": "orders"},
+                    "sources": [{"name": "train", "configMap": "orders"}],
                     "heldOut": {"fraction": "0.2"},
                     "checks": [{"name": "Distribution", "policy": "Off"}],
                 },

@@ -209,12 +209,12 @@ class VerdictEvidence(StatusModel):
     """The quantization of the adapter's base model. None if it was not quantized, or for a whole model."""
     base_model: str
     base_model_digest: Sha256
+    sources_sha256: dict[str, Sha256]
+    """The SHA-256 of each data source, by its name."""
     data_sha256: dict[str, Sha256]
-    """The SHA-256 of ``data.train`` (key ``source``), of the sources in ``data.mix`` (keys ``mix[0]``,
-    ``mix[1]``, ...), and of the files with the train, dev and test rows."""
+    """The SHA-256 of the files with the train, dev and test rows."""
     preference_sha256: dict[str, Sha256] = {}
-    """The SHA-256 of ``data.preference`` (key ``source``), and of the files with the train, dev and test
-    pairs. Empty without preference data."""
+    """The SHA-256 of the files with the train, dev and test pairs. Empty without preference data."""
     review: ReviewEvidence | None = None
     """The review of the training data. Absent without ``data.quality``."""
     verdict: VerdictState

@@ -69,18 +69,18 @@ class Checks:
     schemas: tuple[Check[MetricSchemas], ...]
     """Checks of JSON schemas, which run before any row is read."""
     source: tuple[Check[SourceRows[Any]], ...]
-    """Checks of one data source. They run for ``data.train``, for ``data.preference`` and for each source in
-    ``data.mix``. Each runs only if the ones before it refuse nothing."""
+    """Checks of one data source of use Train, Preference or Mix. Each runs only if the ones before it refuse
+    nothing."""
     production: tuple[Check[Production], ...]
-    """Checks of ``data.production``. They run only if the job has it."""
+    """Checks of the production inputs. They run only if the job has any."""
     usable: tuple[Check[UsableRows], ...]
     """Checks of all rows and pairs that can be trained on."""
     pairs: tuple[Check[Split[UsableRow[Pair]]], ...]
-    """Checks of the train, dev and test pairs. They run only if the job has ``data.preference``."""
+    """Checks of the train, dev and test pairs. They run only if the job has preference data."""
     mixed: tuple[Check[UsableRows], ...]
-    """Checks of the rows of a source in ``data.mix``, before those that repeat held-out rows are left out."""
+    """Checks of the rows of a source of use Mix, before those that repeat held-out rows are left out."""
     trained_mix: tuple[Check[TrainedMix], ...]
-    """Checks of the rows of a source in ``data.mix`` that are trained on."""
+    """Checks of the rows of a source of use Mix that are trained on."""
     split: tuple[Check[SplitRows], ...]
     """Checks of the train, dev and test rows together with the train, dev and test pairs."""
 

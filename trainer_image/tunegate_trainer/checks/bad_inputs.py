@@ -1,4 +1,4 @@
-"""Check for rows of ``data.production`` that cannot be parsed, or that the model's chat template refuses."""
+"""Check for production inputs that cannot be parsed, or that the model's chat template refuses."""
 
 from tunegate_trainer.checks.finding import (
     DATA_REPORT,
@@ -23,9 +23,9 @@ def run(rows: Production, context: CheckContext) -> list[Finding]:
             Finding(
                 check=NAME,
                 severity=Severity.ERROR,
-                message="data.production has no rows",
+                message=f"{rows.field} has no rows",
                 count=1,
-                remedy="write one production input per line, or leave data.production out",
+                remedy="write one production input per line, or leave the source out",
             )
         ]
     examples = [str(problem) for problem in rows.bad]
@@ -34,12 +34,12 @@ def run(rows: Production, context: CheckContext) -> list[Finding]:
         Finding(
             check=NAME,
             severity=Severity.ERROR,
-            message=f"data.production has {has}: {listed(examples)}",
+            message=f"{rows.field} has {has}: {listed(examples)}",
             count=len(rows.bad),
             share=rows.bad_share,
             examples=examples[:SHOWN_EXAMPLES],
             remedy="correct or remove these rows: a row is a string, or has a prompt or a chat; set "
-            "data.production.columns.prompt if another field has the prompt; "
+            "columns.prompt of the source if another field has the prompt; "
             f"{DATA_REPORT} lists all bad rows",
         )
     ]

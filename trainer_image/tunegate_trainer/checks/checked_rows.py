@@ -79,11 +79,12 @@ def read_data(
     runner.run(checks.schemas, runner.context.schemas)
     runner.refuse_errors()
 
-    with open_source(context, spec.data.train, "data.train") as opened:
-        records = read_records(opened.path, "data.train")
-        parsed = parse_rows(records, spec.data.train.columns, spec.data.held_out.group_by, folder.scratch)
-    examples = folder.examples_file("data.train")
-    source = SourceRows("data.train", parsed, tokenizer, limits["SFT"], examples, records.format.NAME)
+    train = spec.data.train
+    with open_source(context, train, train.field) as opened:
+        records = read_records(opened.path, train.field)
+        parsed = parse_rows(records, train.columns, spec.data.held_out.group_by, folder.scratch)
+    examples = folder.examples_file(train.name)
+    source = SourceRows(train.field, parsed, tokenizer, limits["SFT"], examples, records.format.NAME)
     rows = _usable(checks, runner, source, folder.note)
     preference = read_preference(context, folder, tokenizer, limits["DPO"])
     pairs = _usable(checks, runner, preference.source, folder.note_pairs) if preference else []
@@ -154,7 +155,10 @@ def _split(
     kept_pairs, lines_of_pairs = earlier.without_conflicts(joined.pairs, placed)
     conflicts = len(lines_of_rows) + len(lines_of_pairs)
     if conflicts:
-        folder.note({"conflicts": {"data.train": lines_of_rows, "data.preference": lines_of_pairs}})
+        data = context.request.spec.data
+        lines = {data.train.name: lines_of_rows}
+        lines |= {data.preference.name: lines_of_pairs} if data.preference else {}
+        folder.note({"conflicts": lines})
     split = split_rows(kept, fraction, placed, label_strata(kept, usable.labels))
     of_pairs = split_preference(context, folder, kept_pairs, rows=split, placed=placed)
     held_out = earlier.held_out | held_out_prompts(split, of_pairs)
@@ -174,7 +178,7 @@ def _train_mixed(
     runner: CheckRunner,
     folder: DataFolder,
 ) -> TrainedMix:
-    """Check the rows of a source in ``data.mix``, and leave out those that repeat held-out rows, or that are
+    """Check the rows of a source of use Mix, and leave out those that repeat held-out rows, or that are
     in one of their groups."""
     note = partial(folder.note_mixed, mixed.name)
     documents = Documents(usable, [])

@@ -47,7 +47,7 @@ def run(rows: UsableRows, context: CheckContext) -> list[Finding]:
 
     It is a warning if there are too few production inputs, or if a difference is noticeable but the AUC does
     not exceed the limit. Otherwise the lower bound of the AUC's 95 % confidence interval is compared with the
-    limit. Libraries are imported only here, because jobs without ``data.production`` do not need them.
+    limit. Libraries are imported only here, because jobs without production inputs do not need them.
 
     The message names the places of inputs and words that several inputs have, but quotes no input, because
     everyone who can read the FineTuneJob can read it.
@@ -55,9 +55,9 @@ def run(rows: UsableRows, context: CheckContext) -> list[Finding]:
     if rows.production is None:
         return [
             _warning(
-                "data.production is not set, so it is unknown whether the training inputs look like "
-                f"production inputs: set it to a sample of at least {MIN_INPUTS} production inputs; "
-                "policy: Off for Distribution in data.checks removes this warning",
+                "no source has use: Production, so it is unknown whether the training inputs look like "
+                f"production inputs: add a sample of at least {MIN_INPUTS} production inputs to "
+                "data.sources; policy: Off for Distribution in data.checks removes this warning",
                 1,
             )
         ]
@@ -95,7 +95,7 @@ def run(rows: UsableRows, context: CheckContext) -> list[Finding]:
     refusable = low > context.setting(NAME).limit
     least_like = _least_like(separation, production)
     places = ", ".join(str(production.places[i]) for i in least_like)
-    like = f"collect more rows like {places} of data.production"
+    like = f"collect more rows like {places} of {rows.production.field}"
     examples = [
         f'{production.places[i]} "{start_of(production.texts[i], _SHOWN_CHARACTERS)}"' for i in least_like
     ]

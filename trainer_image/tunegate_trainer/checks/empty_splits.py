@@ -12,14 +12,15 @@ def run(rows: SplitRows, context: CheckContext) -> list[Finding]:
     empty = [side for side in SIDES if not rows.rows.side(side)]
     if not empty:
         return []
-    fraction = context.request.spec.data.held_out.fraction
+    data = context.request.spec.data
     splits = f"the {empty[0]} split is" if len(empty) == 1 else f"the {' and '.join(empty)} splits are"
     more = "" if empty == ["train"] else ", raise heldOut.fraction,"
     return [
         Finding(
             check=NAME,
             severity=Severity.ERROR,
-            message=f"data.train: {splits} empty with {rows.total} rows and heldOut.fraction {fraction}",
+            message=f"{data.train.field}: {splits} empty with {rows.total} rows and heldOut.fraction "
+            f"{data.held_out.fraction}",
             count=len(empty),
             remedy=f"add rows{more or ','} or set heldOut.groupBy to a field with more values",
         )

@@ -2,9 +2,10 @@
 measure only memorization."""
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import chain
 from typing import Any
 
 from tunegate_api.cases.golden import GoldenCase
@@ -39,8 +40,6 @@ GateCase = tuple[str, GoldenCase]
 class GoldenPrompt:
     """A row or pair with the prompt of a golden case or safety case."""
 
-    source: str
-    """``data.train`` or ``data.preference``."""
     place: RecordPlace
     gate: str
     case: GoldenCase
@@ -48,14 +47,9 @@ class GoldenPrompt:
     """Whether the prompts are equal apart from a system turn that only one of them has."""
 
     @property
-    def shown_place(self) -> str:
-        """The source and the place in it."""
-        return str(self.place) if self.place.source else f"{self.source} {self.place}"
-
-    @property
     def entry(self) -> dict[str, Any]:
         """This row in data/report.json."""
-        return {"source": self.source, **self.place.entry, "gate": self.gate, "case": self.case.id}
+        return {**self.place.entry, "gate": self.gate, "case": self.case.id}
 
 
 def run(rows: UsableRows, context: CheckContext) -> list[Finding]:
@@ -66,24 +60,16 @@ def run(rows: UsableRows, context: CheckContext) -> list[Finding]:
     finds similar prompts.
     """
     cases = CasePrompts.of(context)
-    sources: Mapping[str, Sequence[UsableRow[Any]]] = {
-        "data.train": rows.rows,
-        "data.preference": rows.pairs,
-    }
     found: list[GoldenPrompt] = []
     total = count = 0
-    for source, measured_rows in sources.items():
-        for measured in measured_rows:
-            of_row = cases.of_row(measured)
-            total, count = total + len(of_row), count + bool(of_row)
-            found += [
-                GoldenPrompt(source, measured.labelled.place, *case)
-                for case in of_row[: REPORTED - len(found)]
-            ]
+    for measured in chain[UsableRow[Any]](rows.rows, rows.pairs):
+        of_row = cases.of_row(measured)
+        total, count = total + len(of_row), count + bool(of_row)
+        found += [GoldenPrompt(measured.labelled.place, *case) for case in of_row[: REPORTED - len(found)]]
     if not found:
         return []
     examples = [
-        f"{one.shown_place} is {case_name(one.gate, one.case)}"
+        f"{one.place} is {case_name(one.gate, one.case)}"
         + (APART_FROM_SYSTEM if one.one_has_a_system_turn else "")
         for one in found[:SHOWN_EXAMPLES]
     ]

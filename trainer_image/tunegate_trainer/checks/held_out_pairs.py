@@ -17,7 +17,7 @@ def run(rows: Split[UsableRow[Pair]], context: CheckContext) -> list[Finding]:
             Finding(
                 check=NAME,
                 severity=Severity.ERROR,
-                message=f"data.preference: {held_out}, so no pair is left to train on",
+                message=f"{held_out}, so no pair is left to train on",
                 count=max(1, total),
                 remedy="add pairs with other prompts",
             )
@@ -29,7 +29,7 @@ def run(rows: Split[UsableRow[Pair]], context: CheckContext) -> list[Finding]:
         Finding(
             check=NAME,
             severity=Severity.ERROR,
-            message=f"data.preference: {len(rows.dev)} of {total} pairs are held out as dev and "
+            message=f"{len(rows.dev)} of {total} pairs are held out as dev and "
             f"{len(rows.test)} as test, but the task metric {PREFERENCE} needs dev pairs and test pairs",
             count=total,
             remedy="add pairs, or raise heldOut.fraction",

@@ -42,7 +42,7 @@ class Inputs:
 
 
 def production_inputs(rows: UsableRows) -> Inputs:
-    """Return the production inputs. There are none without ``data.production``."""
+    """Return the production inputs. There are none without a source of use Production."""
     found = rows.production.inputs if rows.production else []
     return Inputs(
         places=[one.place for one in found],

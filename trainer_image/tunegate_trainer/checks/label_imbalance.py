@@ -30,8 +30,7 @@ def run(rows: UsableRows, context: CheckContext) -> list[Finding]:
         Finding(
             check=NAME,
             severity=Severity.ERROR,
-            message=f"data.train: {count} of {total} rows ({float(share):.1%}) have the label "
-            f"{label!r}{more}",
+            message=f"{count} of {total} rows ({float(share):.1%}) have the label {label!r}{more}",
             count=count,
             share=share,
             examples=_examples(rows, label),

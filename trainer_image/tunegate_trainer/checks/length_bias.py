@@ -43,7 +43,7 @@ def run(rows: UsableRows, context: CheckContext) -> list[Finding]:
             Finding(
                 check=NAME,
                 severity=Severity.ERROR,
-                message=f"data.preference: chosen is {side} than rejected in {count} of {compared} pairs "
+                message=f"chosen is {side} than rejected in {count} of {compared} pairs "
                 f"({float(share):.1%}), by a factor of {median:.1f} in the median and {mean:.1f} in the "
                 f"mean; DPO may teach the model to write {side} answers instead of better ones",
                 count=count,

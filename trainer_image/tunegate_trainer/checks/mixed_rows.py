@@ -1,4 +1,4 @@
-"""Check for sources in ``data.mix`` of which rows are not trained on, because they repeat held-out rows."""
+"""Check for sources of use Mix of which rows are not trained on, because they repeat held-out rows."""
 
 from tunegate_trainer.checks.finding import SHOWN_EXAMPLES, CheckContext, Finding, Severity
 from tunegate_trainer.data.mix import TrainedMix

@@ -67,7 +67,7 @@ def run(rows: UsableRows, context: CheckContext) -> list[Finding]:
         Finding(
             check=NAME,
             severity=Severity.ERROR,
-            message=f"data.preference: chosen and rejected are almost equal in {count} of {len(rows.pairs)} "
+            message=f"chosen and rejected are almost equal in {count} of {len(rows.pairs)} "
             f"pairs ({float(share):.1%}): {listed(examples, count)}",
             count=count,
             share=share,

@@ -28,7 +28,7 @@ class UsableRows:
     near_duplicates: NearDuplicates
     """The near-duplicates among the :attr:`documents`."""
     production: Production | None = None
-    """The production inputs that the prompts are compared with. None without ``data.production``."""
+    """The production inputs that the prompts are compared with. None without a source of use Production."""
 
     @property
     def documents(self) -> Documents:
@@ -68,7 +68,7 @@ class SplitRows:
     leaks: Leaks | None = None
     """The training rows that repeat held-out rows. None if they were not looked for."""
     mixed: int = 0
-    """The number of rows of ``data.mix`` that are trained on. They are not in :attr:`rows`."""
+    """The number of rows of use Mix that are trained on. They are not in :attr:`rows`."""
 
     @property
     def trained(self) -> Documents:

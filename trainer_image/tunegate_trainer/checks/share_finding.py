@@ -30,16 +30,15 @@ def share_finding(check: str, rows: UsableRows, examine: Examine, fault: str, re
     count = 0
     entries: list[dict[str, Any]] = []
     examples: list[str] = []
-    for index, measured in enumerate(chain[UsableRow[Any]](rows.rows, rows.pairs)):
-        reason = examine(measured)
+    for measured in chain[UsableRow[Any]](rows.rows, rows.pairs):
+        reason, place = examine(measured), measured.labelled.place
         if reason is None:
             continue
         count += 1
         if len(entries) < REPORTED:
-            source = "data.train" if index < len(rows.rows) else "data.preference"
-            entries.append({"source": source, **measured.labelled.place.entry, "reason": reason})
+            entries.append({**place.entry, "reason": reason})
         if count <= SHOWN_EXAMPLES:
-            examples.append(f"{rows.documents.place(index)}: {reason}")
+            examples.append(f"{place}: {reason}")
     if not count:
         return []
     total = len(rows.rows) + len(rows.pairs)

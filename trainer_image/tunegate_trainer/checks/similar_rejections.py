@@ -76,7 +76,7 @@ def _finding(rows: UsableRows, rejected: Keys, frequent: NDArray[np.bool_], shar
     return Finding(
         check=NAME,
         severity=Severity.ERROR,
-        message=f"data.preference: {count} of {len(rejected)} pairs ({float(share):.1%}) have {what}: "
+        message=f"{count} of {len(rejected)} pairs ({float(share):.1%}) have {what}: "
         f"{listed(examples, len(found))}",
         count=count,
         share=share,

@@ -40,8 +40,7 @@ class Documents(Sequence[Document]):
 
     def place(self, index: int) -> str:
         """Return where a row or pair is in its source."""
-        place = str(self.measured(index).labelled.place)
-        return place if index < len(self.rows) else f"{place} of data.preference"
+        return str(self.measured(index).labelled.place)
 
     def measured(self, index: int) -> UsableRow[Row] | UsableRow[Pair]:
         """Return a row or pair."""

@@ -30,7 +30,7 @@ class DataFolder:
         self.report |= entries
 
     def note_mixed(self, name: str, entries: dict[str, Any]) -> None:
-        """Add ``entries`` about a source in ``data.mix`` to the report."""
+        """Add ``entries`` about a source of use Mix to the report."""
         mix = self.report.get("mix", {})
         self.note({"mix": {**mix, name: mix.get(name, {}) | entries}})
 
@@ -50,7 +50,7 @@ class DataFolder:
         return folder
 
     def examples_file(self, source: str) -> Path:
-        """Return the temporary file for the tokenized rows or pairs of a source, such as ``data.train``."""
+        """Return the temporary file for the tokenized rows or pairs of the source with this name."""
         return self.scratch / f"{source}.arrow"
 
     def write_split(

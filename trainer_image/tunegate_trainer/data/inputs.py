@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tunegate_api.messages import Message
-from tunegate_api.v1alpha1.data import Columns, InputColumns
+from tunegate_api.v1alpha1.data import Columns
 from tunegate_trainer.data.fields import BadRowError, excerpt, text_field
 from tunegate_trainer.data.parse import RowProblem
 from tunegate_trainer.data.records.record import Record, RecordPlace
@@ -23,10 +23,9 @@ class ParsedInput:
     tools: list[dict[str, Any]] | None
 
 
-def parse_inputs(records: Iterable[Record], columns: InputColumns) -> Iterator[ParsedInput | RowProblem]:
+def parse_inputs(records: Iterable[Record], columns: Columns) -> Iterator[ParsedInput | RowProblem]:
     """Parse prompts: a string, or a row with a prompt, a chat or an instruction, as training rows have them.
     Answers are ignored. Yields each prompt, or what is wrong with the row."""
-    names = Columns(prompt=columns.prompt, messages=columns.messages)
     for record in records:
         place, fields = record.place, record.fields
         try:
@@ -35,7 +34,7 @@ def parse_inputs(records: Iterable[Record], columns: InputColumns) -> Iterator[P
             elif fields is None:
                 yield RowProblem(place, record.problem)
             else:
-                yield _read(place, fields, names)
+                yield _read(place, fields, columns)
         except BadRowError as error:
             yield RowProblem(place, str(error))
         except (RecursionError, TypeError, ValueError) as error:  # raised by libraries for unusual content

@@ -1,5 +1,5 @@
-"""The rows of ``data.mix``. They are trained on, but never held out, and do not change how ``data.train`` is
-split."""
+"""The rows of the sources of use Mix. They are trained on, but never held out, and do not change how the rows
+of use Train are split."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +9,6 @@ from transformers import PreTrainedTokenizerBase
 
 from tunegate_api.contract.plan import MixedPlan
 from tunegate_api.meta import Sha256, exact
-from tunegate_api.v1alpha1.data import Columns
 from tunegate_trainer.data.folder import DataFolder
 from tunegate_trainer.data.parse import RowProblem, parse_rows
 from tunegate_trainer.data.records import read_records
@@ -21,22 +20,19 @@ from tunegate_trainer.tokens.rows import Row
 
 @dataclass(frozen=True)
 class MixedRecords:
-    """A source in ``data.mix``."""
+    """A source of use Mix."""
 
+    name: str
+    """The name of the source."""
     source: SourceRows[Row]
     sha256: Sha256
     weight: Fraction
     """How often each row is trained on per epoch."""
 
-    @property
-    def name(self) -> str:
-        """The field of the spec, such as ``data.mix[0]``."""
-        return self.source.field
-
 
 @dataclass(frozen=True)
 class TrainedMix:
-    """The rows of a source in ``data.mix`` that are trained on."""
+    """The rows of a source of use Mix that are trained on."""
 
     mixed: MixedRecords
     rows: Sequence[UsableRow[Row]]
@@ -61,23 +57,27 @@ class TrainedMix:
     def plan(self) -> MixedPlan:
         """What the plan records about the source."""
         return MixedPlan(
-            source_sha256=self.mixed.sha256, rows=len(self.rows), rows_per_epoch=len(self.repeats)
+            name=self.mixed.name,
+            source_sha256=self.mixed.sha256,
+            rows=len(self.rows),
+            rows_per_epoch=len(self.repeats),
         )
 
 
 def read_mix(
     context: Context, folder: DataFolder, tokenizer: PreTrainedTokenizerBase, longest: Limit
 ) -> list[MixedRecords]:
-    """Read the sources in ``data.mix``."""
+    """Read the sources of use Mix."""
     data, found = context.request.spec.data, []
-    for number, source in enumerate(data.mix):
-        name = f"data.mix[{number}]"
-        columns = Columns.model_validate(source.columns.model_dump())
-        with open_source(context, source, name) as opened:
-            records = read_records(opened.path, name)
-            parsed = parse_rows(records, columns, data.held_out.group_by, folder.scratch, mixed=name)
-        rows = SourceRows(name, parsed, tokenizer, longest, folder.examples_file(name), records.format.NAME)
-        found.append(MixedRecords(rows, opened.sha256, exact(source.weight)))
+    for source in data.mix:
+        with open_source(context, source, source.field) as opened:
+            records = read_records(opened.path, source.field)
+            parsed = parse_rows(
+                records, source.columns, data.held_out.group_by, folder.scratch, mixed=source.name
+            )
+        examples = folder.examples_file(source.name)
+        rows = SourceRows(source.field, parsed, tokenizer, longest, examples, records.format.NAME)
+        found.append(MixedRecords(source.name, rows, opened.sha256, exact(source.weight or "1")))
     return found
 
 

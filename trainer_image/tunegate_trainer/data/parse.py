@@ -94,17 +94,24 @@ def parse_rows(
     """Parse records of one of the :data:`ROW_SHAPES`. The first row decides which one the source has.
 
     The rows are kept in a temporary file in ``folder``, by default the system's folder for such files.
-    ``mixed`` is the name of a source in ``data.mix``, which places and ids then have.
+    ``mixed`` is the name of a source of use Mix, which places and ids then have.
     """
-    parser = _Parser(_Reader(ROW_SHAPES, columns, "prompt and completion, or messages"), group_by, mixed)
+    reader = _Reader(ROW_SHAPES, columns, "prompt and completion, or messages")
+    parser = _Parser(reader, group_by, mixed, is_mix=bool(mixed))
     return parser.parse(records, RowFile(folder))
 
 
 def parse_pairs(
-    records: Iterable[Record], columns: Columns, group_by: str | None, folder: Path | None = None
+    records: Iterable[Record],
+    columns: Columns,
+    group_by: str | None,
+    folder: Path | None = None,
+    source: str = "",
 ) -> ParsedRows[Pair]:
-    """Parse records of one of the :data:`PAIR_SHAPES`, like :func:`parse_rows`."""
-    parser = _Parser(_Reader(PAIR_SHAPES, columns, "prompt, chosen and rejected"), group_by)
+    """Parse records of one of the :data:`PAIR_SHAPES`, like :func:`parse_rows`. ``source`` is the name of the
+    source, which places then have."""
+    reader = _Reader(PAIR_SHAPES, columns, "prompt, chosen and rejected")
+    parser = _Parser(reader, group_by, source, is_mix=False)
     return parser.parse(records, RowFile(folder))
 
 
@@ -147,17 +154,18 @@ class _Reader(Generic[RowT]):
 class _Parser(Generic[RowT]):
     """Parses the records of a source, finds duplicates, and stores all other rows."""
 
-    def __init__(self, reader: _Reader[RowT], group_by: str | None, mixed: str = "") -> None:
+    def __init__(self, reader: _Reader[RowT], group_by: str | None, source: str, *, is_mix: bool) -> None:
         self._reader: _Reader[RowT] = reader
         self._group_by = group_by
-        self._mixed = mixed
+        self._source = source
+        self._is_mix = is_mix
         self._seen: dict[bytes, RecordPlace] = {}
         self._ids: dict[str, RecordPlace] = {}
         self._parsed: ParsedRows[RowT] = ParsedRows([], [], [])
 
     def parse(self, records: Iterable[Record], stored: RowFile[RowT]) -> ParsedRows[RowT]:
         for record in records:
-            place = replace(record.place, source=self._mixed) if self._mixed else record.place
+            place = replace(record.place, source=self._source) if self._source else record.place
             if record.fields is None:
                 self._parsed.bad.append(RowProblem(place, record.problem))
                 continue
@@ -174,9 +182,10 @@ class _Parser(Generic[RowT]):
 
     def _add(self, fields: dict[str, Any], place: RecordPlace, stored: RowFile[RowT]) -> None:
         reader = self._reader
-        row = reader.read(fields).model_copy(update={"id": _id(fields, reader.columns, place)})
+        of_id = place if self._is_mix else replace(place, source="")
+        row = reader.read(fields).model_copy(update={"id": _id(fields, reader.columns, of_id)})
         prompt = normalize(prompt_text(row.prompt))
-        group = _group(fields, self._group_by, prompt, required=not self._mixed)
+        group = _group(fields, self._group_by, prompt, required=not self._is_mix)
         content = _digest(row)
         repeated = self._seen.get(content)
         if row.id in self._ids and self._ids[row.id] != repeated:

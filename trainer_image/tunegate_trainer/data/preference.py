@@ -21,7 +21,7 @@ from tunegate_trainer.tokens.rows import Pair, Row
 
 @dataclass(frozen=True)
 class Preference:
-    """The pairs of ``data.preference``."""
+    """The pairs of the source of use Preference."""
 
     source: SourceRows[Pair]
     source_sha256: Sha256
@@ -30,17 +30,17 @@ class Preference:
 def read_preference(
     context: Context, folder: DataFolder, tokenizer: PreTrainedTokenizerBase, longest: Limit
 ) -> Preference | None:
-    """Read ``data.preference``. Returns None if the job has none."""
+    """Read the source of use Preference. Returns None if the job has none."""
     data = context.request.spec.data
-    if data.preference is None:
+    source = data.preference
+    if source is None:
         return None
-    with open_source(context, data.preference, "data.preference") as opened:
-        records = read_records(opened.path, "data.preference")
-        columns = data.preference.columns
-        parsed = parse_pairs(records, columns, data.held_out.group_by, folder.scratch)
-    examples = folder.examples_file("data.preference")
-    source = SourceRows("data.preference", parsed, tokenizer, longest, examples, records.format.NAME)
-    return Preference(source, opened.sha256)
+    with open_source(context, source, source.field) as opened:
+        records = read_records(opened.path, source.field)
+        parsed = parse_pairs(records, source.columns, data.held_out.group_by, folder.scratch, source.name)
+    examples = folder.examples_file(source.name)
+    rows = SourceRows(source.field, parsed, tokenizer, longest, examples, records.format.NAME)
+    return Preference(rows, opened.sha256)
 
 
 def split_preference(

@@ -1,5 +1,5 @@
-"""Read ``data.production``, a sample of production inputs. They are compared with the training inputs and
-never trained on."""
+"""Read the source of use Production, a sample of production inputs. They are compared with training inputs,
+and never trained on."""
 
 import random
 from dataclasses import dataclass
@@ -40,6 +40,8 @@ class Input:
 class Production:
     """The production inputs of a job."""
 
+    field: str
+    """The source in messages, such as ``data.sources[production]``."""
     inputs: list[Input]
     """Distinct inputs, in the order of the source. A random sample of ``MOST_INPUTS`` if there are more."""
     bad: list[RowProblem]
@@ -78,7 +80,7 @@ class Production:
 def read_production(
     context: Context, tokenizer: PreTrainedTokenizerBase, longest: Limit
 ) -> Production | None:
-    """Read ``data.production``. Returns None if the job has none.
+    """Read the source of use Production. Returns None if the job has none.
 
     A row is a string, or has a prompt or a chat; answers are ignored. Inputs that repeat an earlier input
     except for case and white space are left out, as repeated training rows are.
@@ -91,8 +93,8 @@ def read_production(
     seen: set[str] = set()
     total = 0
     chance = random.Random(0)
-    with open_source(context, source, "data.production") as opened:
-        for row in parse_inputs(read_records(opened.path, "data.production"), source.columns):
+    with open_source(context, source, source.field) as opened:
+        for row in parse_inputs(read_records(opened.path, source.field), source.columns):
             total += 1
             if isinstance(row, RowProblem):
                 bad.append(row)
@@ -110,7 +112,7 @@ def read_production(
             bad.append(RowProblem(row.place, str(error)))
         else:
             inputs.append(Input(row.place, row.prompt, tokens))
-    return Production(inputs, in_order(bad), total, len(seen), opened.sha256, longest)
+    return Production(source.field, inputs, in_order(bad), total, len(seen), opened.sha256, longest)
 
 
 def prompt_length(tokenizer: PreTrainedTokenizerBase, prompt: list[Message], tools: Tools = None) -> int:

@@ -62,7 +62,7 @@ class SourceRows(Generic[RowT]):
     """The rows of one source. They are tokenized when :attr:`tokenized` is first read."""
 
     field: str
-    """``data.train``, ``data.preference`` or a source in ``data.mix``."""
+    """The source in messages, such as ``data.sources[invoices]``."""
     parsed: ParsedRows[RowT]
     tokenizer: PreTrainedTokenizerBase
     longest: Limit

@@ -208,7 +208,7 @@ def _options(metric: TaskMetric) -> dict[str, Any]:
 def _pairs(context: Context, tokenizer: PreTrainedTokenizerBase, split: HeldOutSplit) -> PairSet:
     preference = context.plan.data.preference
     if preference is None:
-        raise UserError(f"spec.taskMetrics: {PREFERENCE} needs data.preference")
+        raise UserError(f"spec.taskMetrics: {PREFERENCE} needs a data source with use: Preference")
     plan: SplitPlan = getattr(preference, split)
     path = context.workspace / context.paths.data / f"{PAIRS_PREFIX}{split}.jsonl"
     check_split(path, plan)

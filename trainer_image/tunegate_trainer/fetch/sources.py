@@ -59,7 +59,7 @@ def open_source(
     context: Context, source: Source, field: str, schemes: Schemes = SCHEMES
 ) -> Iterator[LocalSource]:
     """Provide a source as a local file or folder, with its digest. Errors name ``field``, such as
-    ``data.train``.
+    ``data.sources[invoices]``.
 
     The content is hashed in blocks and never held in memory. Downloaded files are removed at the end of the
     ``with`` block. Raises :class:`SourceNotFoundError`, with the names that exist, if the file or key does

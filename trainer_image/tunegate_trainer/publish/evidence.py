@@ -18,6 +18,7 @@ from tunegate_api.contract.results import golden_set, task_set
 from tunegate_api.judging.approval import verdict_digest
 from tunegate_api.judging.judgement import GateJudgement, Judgement, TaskJudgement
 from tunegate_api.judging.selection import selection_text
+from tunegate_api.meta import Sha256
 from tunegate_api.v1alpha1.evaluation_status import VerdictDecision
 from tunegate_api.verdict.bar import SAFETY_RULES
 from tunegate_api.verdict.counts import COUNTED
@@ -80,17 +81,9 @@ def write_evidence(
         quantization=measured.quantization,
         base_model=plan.model.uri,
         base_model_digest=plan.model.digest,
-        data_sha256={
-            "source": data.source_sha256,
-            **{f"mix[{i}]": source.source_sha256 for i, source in enumerate(data.mix)},
-            **{name: split.sha256 for name, split in splits.items()},
-        },
-        preference_sha256={
-            "source": pairs.source_sha256,
-            **{name: getattr(pairs, name).sha256 for name in splits},
-        }
-        if pairs
-        else {},
+        sources_sha256=_sources(request, plan),
+        data_sha256={name: split.sha256 for name, split in splits.items()},
+        preference_sha256={name: getattr(pairs, name).sha256 for name in splits} if pairs else {},
         review=review,
         verdict=judgement.state,
         verdict_digest=verdict_digest(judgement),
@@ -105,6 +98,18 @@ def write_evidence(
         request, plan, verdict, has_chat_template=_has_chat_template(folder), stops=_stops(folder)
     )
     write_atomic(folder / CARD, card)
+
+
+def _sources(request: Request, plan: Plan) -> dict[str, Sha256]:
+    """Return the digest of each data source, by its name."""
+    data, planned = request.spec.data, plan.data
+    found = {data.train.name: planned.source_sha256}
+    found |= {mixed.name: mixed.source_sha256 for mixed in planned.mix}
+    if data.preference and planned.preference:
+        found[data.preference.name] = planned.preference.source_sha256
+    if data.production and planned.production:
+        found[data.production.name] = planned.production.source_sha256
+    return found
 
 
 def is_described(folder: Path, judgement: Judgement, measured: GateRoleResult) -> bool:

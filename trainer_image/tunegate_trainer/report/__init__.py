@@ -95,7 +95,7 @@ def _digests(job: Collected) -> list[tuple[str, str]]:
         rows = [
             ("base model", plan.model.digest),
             ("data, as given", plan.data.source_sha256),
-            *((f"data.mix[{i}], as given", mixed.source_sha256) for i, mixed in enumerate(plan.data.mix)),
+            *((f"mix {mixed.name}, as given", mixed.source_sha256) for mixed in plan.data.mix),
             ("train split", plan.data.train.sha256),
             ("dev split", plan.data.dev.sha256),
             ("test split", plan.data.test.sha256),

@@ -68,16 +68,16 @@ class DataNotes:
 
     rows: int | None = None
     format: str = ""
-    """The name of the file format of ``data.train``."""
+    """The name of the file format of the source of use Train."""
     shape: str = ""
-    """The name of the shape of the rows of ``data.train``."""
+    """The name of the shape of the rows of use Train."""
     bad: tuple[RowNote, ...] = ()
     dropped: tuple[RowNote, ...] = ()
     overlapping_prompts: int | None = None
     lengths: LengthHistogram | None = None
     findings: tuple[CheckNote, ...] = ()
     distribution: Mapping[str, Any] = field(default_factory=dict)
-    """The comparison with ``data.production``, see :mod:`tunegate_trainer.report.production`."""
+    """The comparison with production inputs, see :mod:`tunegate_trainer.report.production`."""
 
 
 @dataclass(frozen=True)

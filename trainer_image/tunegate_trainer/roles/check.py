@@ -21,7 +21,7 @@ from transformers import PreTrainedTokenizerBase
 from tunegate_api.contract.forecast import CheckedData, CheckFinding, DescribedData
 from tunegate_api.contract.process import Role
 from tunegate_api.v1alpha1 import FineTuneJob
-from tunegate_api.v1alpha1.data import Columns
+from tunegate_api.v1alpha1.data import Columns, DataSource
 from tunegate_api.v1alpha1.finetunejob_status import Failure
 from tunegate_trainer.checks import CHECKS, few_rows, unreviewed_rows
 from tunegate_trainer.checks.checked_rows import read_data
@@ -92,8 +92,9 @@ def check(
         context.request = make_request(root, job, gates)
         with ExitStack() as opened:
             if describe:
-                train = opened.enter_context(open_source(context, job.spec.data.train, "data.train"))
-                first = _first_row(train.path, job.spec.data.train.columns)
+                source = job.spec.data.train
+                train = opened.enter_context(open_source(context, source, source.field))
+                first = _first_row(train.path, source)
                 job = _with_train(job, train.path, first.columns)
                 context.request = make_request(root, job, gates)
             tokenizer, longest = _tokenizer(context, job, any_model=any_model)
@@ -131,15 +132,14 @@ def _naming(found: FoundT, report: str, *fields: str) -> FoundT:
 
 @dataclass
 class _Describer:
-    """Describes the rows of ``data.train``. It has the interface of a check of a source, because the rows of
-    a source are available there, also if the data is refused later."""
+    """Describes the rows of use Train. It has the interface of a check of a source, because the rows of a
+    source are available there, also if the data is refused later."""
 
     NAME: str = "describer"
     described: DescribedData | None = None
 
     def run(self, rows: SourceRows[Any], context: CheckContext) -> list[Finding]:
-        del context
-        if rows.field == "data.train" and rows.parsed.rows:
+        if rows.field == context.request.spec.data.train.field and rows.parsed.rows:
             self.described = describe_rows(labelled.row for labelled in rows.parsed.rows)
         return []
 
@@ -154,14 +154,14 @@ class _FirstRow:
     """None if the row needs no columns, or if there is no good guess."""
 
 
-def _first_row(path: Path, columns: Columns) -> _FirstRow:
+def _first_row(path: Path, source: DataSource) -> _FirstRow:
     """Read the first rows, and guess columns if none of these rows can be used without."""
-    records = read_records(path, "data.train")
+    records = read_records(path, source.field)
     rows = islice((record.fields for record in records if record.fields is not None), _TRIED_ROWS)
     first = next(rows, None)
     if first is None:
         return _FirstRow()
-    if columns != Columns() or any(map(_is_usable, chain([first], rows))):
+    if source.columns != Columns() or any(map(_is_usable, chain([first], rows))):
         return _FirstRow(list(first))
     return _FirstRow(list(first), guess_columns(first))
 
@@ -183,7 +183,8 @@ def _with_train(job: FineTuneJob, path: Path, columns: Columns | None) -> FineTu
     data = job.spec.data
     local = {"uri": f"file://{path}", "config_map": None, "key": None, "secret_name": None}
     train = data.train.model_copy(update={**local, "columns": columns or data.train.columns})
-    data = data.model_copy(update={"train": train})
+    sources = [train if source is data.train else source for source in data.sources]
+    data = data.model_copy(update={"sources": sources})
     return job.model_copy(update={"spec": job.spec.model_copy(update={"data": data})})
 
 

@@ -19,7 +19,7 @@ def write(folder: Path, *names: str) -> None:
 
 
 def read(folder: Path) -> list[dict[str, Any] | None]:
-    return [record.fields for record in read_records(folder, "data.train")]
+    return [record.fields for record in read_records(folder, "data.sources[train]")]
 
 
 def names(folder: Path) -> list[str]:
@@ -30,7 +30,7 @@ def test_saved_data_set_is_read_in_the_order_of_its_files(tmp_path):
     rows = [{"prompt": f"{i}", "turns": [{"role": "user"}]} for i in range(30)]
     Dataset.from_list(rows).save_to_disk(tmp_path / "saved", num_shards=3)
     assert read(tmp_path / "saved") == rows
-    places = [str(record.place) for record in read_records(tmp_path / "saved", "data.train")]
+    places = [str(record.place) for record in read_records(tmp_path / "saved", "data.sources[train]")]
     assert places[10] == "data-00001-of-00003.arrow row 1"
 
 
@@ -38,7 +38,7 @@ def test_train_split_of_a_saved_data_set_is_read(tmp_path):
     splits = {name: Dataset.from_list([{"a": name}]) for name in ("test", "train")}
     DatasetDict(splits).save_to_disk(tmp_path / "saved")
     assert read(tmp_path / "saved") == [{"a": "train"}]
-    (record,) = read_records(tmp_path / "saved", "data.train")
+    (record,) = read_records(tmp_path / "saved", "data.sources[train]")
     assert str(record.place) == "row 1"
 
 

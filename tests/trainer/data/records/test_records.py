@@ -67,7 +67,7 @@ WRITERS: dict[str, Callable[[Path, Rows], object]] = {
 
 def read(path: Path, content: bytes | str) -> list[Record]:
     path.write_bytes(content.encode() if isinstance(content, str) else content)
-    return list(read_records(path, "data.train"))
+    return list(read_records(path, "data.sources[train]"))
 
 
 def problems(records: Iterable[Record]) -> list[str]:
@@ -77,20 +77,20 @@ def problems(records: Iterable[Record]) -> list[str]:
 @pytest.mark.parametrize("name", WRITERS)
 def test_rows_of_every_format_are_the_same(tmp_path, name):
     WRITERS[name](tmp_path / name, ROWS)
-    assert [record.fields for record in read_records(tmp_path / name, "data.train")] == ROWS
+    assert [record.fields for record in read_records(tmp_path / name, "data.sources[train]")] == ROWS
 
 
 def test_every_format_is_recognized(tmp_path):
     found = set()
     for name, write in WRITERS.items():
         write(tmp_path / name, ROWS)
-        found.add(read_records(tmp_path / name, "data.train").format)
+        found.add(read_records(tmp_path / name, "data.sources[train]").format)
     assert found == set(FORMATS)
 
 
 def test_records_can_be_read_more_than_once(tmp_path):
     write_csv(tmp_path / "a.csv", ROWS)
-    records = read_records(tmp_path / "a.csv", "data.train")
+    records = read_records(tmp_path / "a.csv", "data.sources[train]")
     assert list(records) == list(records)
 
 
@@ -100,7 +100,7 @@ def test_file_is_never_in_memory_as_a_whole(tmp_path, monkeypatch, name):
     rows = [{"text": "x" * 1000, "id": str(i)} for i in range(4000)]
     WRITERS[name](tmp_path / name, rows)
     size = sum(len(row["text"]) for row in rows)
-    records = iter(read_records(tmp_path / name, "data.train"))
+    records = iter(read_records(tmp_path / name, "data.sources[train]"))
     next(records)
     tracemalloc.start()
     try:
@@ -159,7 +159,7 @@ def test_damaged_array_is_an_error_with_the_row(tmp_path, monkeypatch, content, 
     monkeypatch.setattr(json_array, "_BLOCK", block)
     with pytest.raises(BadDataError) as raised:
         read(tmp_path / "a.json", content)
-    assert str(raised.value) == f"data.train: the file cannot be read as JSON array: {reason}"
+    assert str(raised.value) == f"data.sources[train]: the file cannot be read as JSON array: {reason}"
 
 
 @pytest.mark.parametrize("block", [1, 1 << 20])
@@ -247,7 +247,7 @@ def test_csv_file_with_a_bad_header_line_is_refused(tmp_path, header, reason):
 def test_missing_fields_of_nested_objects_are_left_out(tmp_path):
     rows = [{"messages": [{"role": "user", "content": "a"}, {"role": "tool", "name": "f"}], "id": None}]
     parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "a.parquet")
-    (record,) = read_records(tmp_path / "a.parquet", "data.train")
+    (record,) = read_records(tmp_path / "a.parquet", "data.sources[train]")
     assert record.fields == rows[0]
 
 
@@ -256,7 +256,7 @@ def test_rows_of_all_batches_are_numbered(tmp_path):
     parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "a.parquet", row_group_size=700)
     write_ipc(tmp_path / "a.arrow", rows, pyarrow.ipc.new_file)
     for name in ("a.parquet", "a.arrow"):
-        records = list(read_records(tmp_path / name, "data.train"))
+        records = list(read_records(tmp_path / name, "data.sources[train]"))
         assert [record.fields for record in records] == rows
         assert str(records[-1].place) == "row 2500"
 
@@ -264,7 +264,7 @@ def test_rows_of_all_batches_are_numbered(tmp_path):
 def test_date_that_python_cannot_represent_is_read_as_text(tmp_path):
     days = pyarrow.array([1, 3_000_000], pyarrow.int32()).cast(pyarrow.date32())
     pyarrow.parquet.write_table(pyarrow.table({"a": ["x", "y"], "day": days}), tmp_path / "a.parquet")
-    first, second = read_records(tmp_path / "a.parquet", "data.train")
+    first, second = read_records(tmp_path / "a.parquet", "data.sources[train]")
     assert (first.fields["a"], str(first.fields["day"])) == ("x", "1970-01-02")
     assert second.fields == {"a": "y", "day": "10183-09-21"}
 
@@ -274,7 +274,7 @@ def test_arrow_text_that_is_not_utf_8_is_a_bad_row(tmp_path):
     table = pyarrow.table({"text": values})
     with pyarrow.ipc.new_file(str(tmp_path / "a.arrow"), table.schema) as writer:
         writer.write_table(table)
-    records = list(read_records(tmp_path / "a.arrow", "data.train"))
+    records = list(read_records(tmp_path / "a.arrow", "data.sources[train]"))
     assert problems(records) == ["row 2: the row is not UTF-8: save the file as UTF-8"]
     assert (records[0].fields, records[2].fields) == ({"text": "a"}, {"text": "b"})
 
@@ -284,7 +284,7 @@ def test_damaged_arrow_or_parquet_file_is_refused(tmp_path, name):
     WRITERS[name](tmp_path / name, ROWS)
     content = (tmp_path / name).read_bytes()
     for damaged in (content[: len(content) // 2], b"", b"text"):
-        with pytest.raises(BadDataError, match=r"data\.train: the file cannot be read as "):
+        with pytest.raises(BadDataError, match=r"data\.sources\[train\]: the file cannot be read as "):
             read(tmp_path / name, damaged)
 
 

@@ -33,7 +33,7 @@ class Records:
     """The records of a source. Each iteration reads its files from the start."""
 
     field: str
-    """The field of the spec that errors name, such as ``data.train``."""
+    """The field of the spec that errors name, such as ``data.sources[invoices]``."""
     format: Format
     files: dict[str, Path]
     """The files in the order in which they are read, by their name in places, see :class:`Place`."""

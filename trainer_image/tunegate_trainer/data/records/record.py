@@ -26,7 +26,7 @@ class RecordPlace:
     file: str = ""
     """The path of the record's file in its folder. Empty if the source is a single file."""
     source: str = ""
-    """The source, if it is one of ``data.mix``: ``data.mix[0]``."""
+    """The name of the source. Empty for the rows of use Train, and for production inputs."""
 
     def __str__(self) -> str:
         place = f"{self.file} {self.unit} {self.number}".lstrip()

@@ -6,7 +6,7 @@ See https://github.com/hiyouga/LLaMA-Factory/blob/main/data/README.md.
 """
 
 from tunegate_api.messages import Message
-from tunegate_api.v1alpha1.data import Columns, InputColumns
+from tunegate_api.v1alpha1.data import Columns
 from tunegate_trainer.data.fields import BadRowError, is_absent, kind, refuse_fields, text_field
 from tunegate_trainer.data.shapes.openai_chat import CHAT_FIELDS
 from tunegate_trainer.data.shapes.preference import make_pair, read_answer, refuse_chat_fields
@@ -31,7 +31,7 @@ def _read_pair(fields: Fields, columns: Columns) -> Pair:
     return make_pair(prompt_of(fields, columns), chosen, rejected)
 
 
-def prompt_of(fields: Fields, columns: InputColumns) -> list[Message]:
+def prompt_of(fields: Fields, columns: Columns) -> list[Message]:
     """Read the prompt of a row or pair: its system turn, history, instruction and input."""
     text = text_field(fields, "instruction")
     if not is_absent(fields, "input"):

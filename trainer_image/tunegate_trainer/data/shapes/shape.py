@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Generic
 
 from tunegate_api.messages import Message
-from tunegate_api.v1alpha1.data import Columns, InputColumns
+from tunegate_api.v1alpha1.data import Columns
 from tunegate_trainer.data.fields import BadRowError, is_absent, text_field
 from tunegate_trainer.tokens.rows import RowT
 
@@ -30,7 +30,7 @@ def first_turn(fields: Fields, name: str) -> Fields:
     return turns[0] if isinstance(turns, list) and turns and isinstance(turns[0], dict) else {}
 
 
-def chat_field(fields: Fields, columns: InputColumns) -> str | None:
+def chat_field(fields: Fields, columns: Columns) -> str | None:
     """Return the name of the field with the turns of a chat. Returns None if the row has no such field."""
     if columns.messages or "messages" in fields:
         return columns.messages or "messages"
@@ -39,12 +39,12 @@ def chat_field(fields: Fields, columns: InputColumns) -> str | None:
     return None
 
 
-def has_prompt(fields: Fields, columns: InputColumns) -> bool:
+def has_prompt(fields: Fields, columns: Columns) -> bool:
     """Return whether a row has the field ``prompt``, or the one that the spec names instead."""
     return (columns.prompt or "prompt") in fields
 
 
-def system_turn(fields: Fields, columns: InputColumns, turns: list[Message]) -> list[Message]:
+def system_turn(fields: Fields, columns: Columns, turns: list[Message]) -> list[Message]:
     """Return the system turn in the field ``system``. It goes before ``turns``. Return no turn if the row has
     no such field, if it is a number, or if ``columns`` names it for something else."""
     is_number = isinstance(fields.get("system"), int | float)
