@@ -48,6 +48,7 @@ from tunegate_api.v1alpha1.evalgate import (
     Thresholds,
 )
 from tunegate_api.v1alpha1.finetunejob import (
+    ArtifactSettings,
     FineTuneJob,
     FineTuneJobSpec,
     ModelSource,
@@ -64,6 +65,7 @@ from tunegate_api.v1alpha1.tracking import Mlflow, Tracking, WeightsAndBiases
 
 __all__ = [
     "Adapter",
+    "ArtifactSettings",
     "Calibration",
     "Columns",
     "ComparedSubject",

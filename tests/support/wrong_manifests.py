@@ -1528,7 +1528,7 @@ FINETUNEJOB_EDITS = [
         "spec.tracking",
         before={"spec.tracking": {"wandb": {"project": "orders"}}},
     ),
-    Edit("a merged model instead of an adapter", {"spec.mergeAdapter": True}, "spec.mergeAdapter"),
+    Edit("a merged model instead of an adapter", {"spec.artifact.form": "Merged"}, "spec.artifact"),
     Edit("another target", {"spec.publish.0.uri": "pvc://models/elsewhere"}, "spec.publish"),
     Edit("publish targets removed", {"spec.publish": LEAVE_OUT}, "spec.publish"),
     Edit(

@@ -180,6 +180,16 @@ class PublishTarget(ApiModel):
     stored in a folder below this address."""
 
 
+class ArtifactSettings(ApiModel):
+    """The model that a job ends with: its files are judged by the gates and published."""
+
+    form: Literal["Adapter", "Merged"] = "Adapter"
+    """What is judged and published if the last stage trains an adapter. Adapter: the adapter, unless nobody
+    else has its base model: if an earlier stage trained the base model, or `startFrom` names a job that ended
+    with an adapter, the whole model is published. Merged: the whole model, into which the adapter is merged.
+    Merged is refused if the last stage trains all weights, because the whole model is published anyway."""
+
+
 class FineTuneJobSpec(ApiModel):
     """Specification of a FineTuneJob: what to train, and the gates that the model must pass. Only `suspend`,
     `startTimeoutSeconds`, `activeDeadlineSeconds` and `ttlSecondsAfterFinished` can be changed. For another
@@ -208,10 +218,8 @@ class FineTuneJobSpec(ApiModel):
     publish: Annotated[list[PublishTarget], Field(max_length=MAX_PUBLISHED)] = []
     """Locations to which the model is published if it passes. If omitted, the model stays on the storage
     volume."""
-    merge_adapter: bool = False
-    """If true, the adapter is merged into its base model, and the whole model is judged and published. If
-    false, the adapter is published, unless nobody else has its base model: if an earlier stage trained the
-    base model, or `startFrom` names a job that ended with an adapter, the whole model is published."""
+    artifact: ArtifactSettings = ArtifactSettings()
+    """The model that the gates judge and that is published."""
     suspend: bool = False
     """If true, training saves a checkpoint and stops, and its pods are deleted. Set `suspend` to false to
     resume training from that checkpoint."""

@@ -52,6 +52,7 @@ RENAMED = {
     ("EvalGateSpec", "dryRun"): "enforcement: DryRun",
     ("EvalGateSpec", "override"): "approval: WhenFailed, or Always if a person must also approve",
     ("EvalGateSpec", "served"): "compareWith: [{type: Endpoint, endpoint: {url: ..., model: ...}}]",
+    ("FineTuneJobSpec", "mergeAdapter"): "artifact: {form: Merged}",
 }
 """Maps a type and a field of earlier versions to what replaces the field."""
 

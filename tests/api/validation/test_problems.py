@@ -252,6 +252,8 @@ def test_field_of_an_earlier_version_is_refused_with_its_replacement() -> None:
         "spec.dryRun: unknown field, replaced by enforcement: DryRun",
         'spec.approval: is "Required": must be one of Never, WhenPassed, WhenFailed, Always',
     ]
+    job = changed(finetunejob(), {"spec.mergeAdapter": True})
+    assert problem_messages(job) == ["spec.mergeAdapter: unknown field, replaced by artifact: {form: Merged}"]
 
 
 def test_comparisons_of_an_earlier_version_are_refused_with_compare_with() -> None:

@@ -402,10 +402,10 @@ def test_held_out_rows_or_pairs_above_the_limit_give_warnings(make_job):
     ]
 
 
-def test_merge_adapter_is_refused_if_the_last_stage_trains_all_weights(make_job):
-    root = make_job(pairs(60), stages=[{"name": "dpo", "method": "DPO"}], mergeAdapter=True)
+def test_merged_form_is_refused_if_the_last_stage_trains_all_weights(make_job):
+    root = make_job(pairs(60), stages=[{"name": "dpo", "method": "DPO"}], artifact={"form": "Merged"})
     assert run(root) == ExitCode.USER_ERROR
-    assert "mergeAdapter: the last stage trains all weights" in failure(root)
+    assert "artifact.form: the last stage trains all weights" in failure(root)
 
 
 def test_adapter_from_previous_is_refused_after_a_stage_without_adapter(make_job):

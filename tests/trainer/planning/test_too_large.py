@@ -57,11 +57,15 @@ def refusal(
     ("spec", "changes", "hint"),
     [
         ({}, {}, None),
-        ({"mergeAdapter": True}, {}, r"one of: remove mergeAdapter \(saves .* fits\); a GPU of 1"),
+        (
+            {"artifact": {"form": "Merged"}},
+            {},
+            r"one of: artifact.form: Adapter \(saves .* fits\); a GPU of 1",
+        ),
         ({}, {"starts_from": "Merged"}, "use a GPU of 1"),
-        ({"mergeAdapter": True}, {"starts_from": "Merged"}, "use a GPU of 1"),
+        ({"artifact": {"form": "Merged"}}, {"starts_from": "Merged"}, "use a GPU of 1"),
     ],
-    ids=["adapter", "mergeAdapter", "stage on a merged base", "both"],
+    ids=["adapter", "merged", "stage on a merged base", "both"],
 )
 def test_gpu_too_small_for_the_final_gate_is_refused(make_request, spec, changes, hint):
     request = make_request("16Gi", **spec)

@@ -21,7 +21,7 @@ PUBLISH = {"publish": [{"uri": "pvc://models/orders"}]}
 WHOLE_STAGE = {"stages": [{"name": STAGE, "method": "SFT"}]}
 KINDS: dict[str, dict[str, Any]] = {
     "adapter": {"spec": PUBLISH},
-    "merged": {"spec": PUBLISH | {"mergeAdapter": True}},
+    "merged": {"spec": PUBLISH | {"artifact": {"form": "Merged"}}},
     "all-weights": {"spec": PUBLISH | WHOLE_STAGE, "parameters": ALL_WEIGHTS},
 }
 

@@ -119,7 +119,7 @@ def test_adapter_of_mixture_of_experts_is_trained_and_judged(mixture, make_root,
         model=mixture,
         checkpoint_steps=(2, 4),
         parameters=resolved(mixture, *names),
-        spec={"mergeAdapter": merged},
+        spec={"artifact": {"form": "Merged" if merged else "Adapter"}},
     )
     assert train_role.run(root.context()) is Outcome.COMPLETED
     trained = load_file(root.checkpoint(4) / "adapter_model.safetensors")

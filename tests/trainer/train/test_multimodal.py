@@ -138,7 +138,7 @@ def test_merged_multimodal_model_keeps_vision_tower_and_processor(tmp_path, make
         model=folder,
         checkpoint_steps=(2,),
         parameters={"lora_dropout": 0.0, "excluded_modules": PARTS["gemma3"]},
-        spec={"mergeAdapter": True},
+        spec={"artifact": {"form": "Merged"}},
     )
     train_role.run(root.context())
     judge(root, 2)

@@ -147,7 +147,7 @@ def test_baseline_of_full_base_is_not_reused_for_quantized_base(make_trained_roo
 
 
 def test_qlora_adapter_is_merged_into_dequantized_base(make_root, judge):
-    root = make_root(checkpoint_steps=(10,), parameters=NF4, spec={"mergeAdapter": True})
+    root = make_root(checkpoint_steps=(10,), parameters=NF4, spec={"artifact": {"form": "Merged"}})
     train(root)
     result = judge(root, 10)
     assert result.quantization is None

@@ -29,7 +29,7 @@ def resolve_start(root: Path, workspace: Path, start: StartRequest) -> ModelPlan
     """Store the artifact of another job at ``models/<digest>`` on the storage volume, unless it is already
     there.
 
-    A whole model is copied. An adapter is merged into its base, as with ``mergeAdapter``.
+    A whole model is copied. An adapter is merged into its base, as for the artifact form Merged.
 
     Raises :class:`SourceNotFoundError` if the artifact does not exist, :class:`BadDataError` if it is not the
     artifact that passed that job's gates, :class:`UserError` if permission to read its files is denied, and

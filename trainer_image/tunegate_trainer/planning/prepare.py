@@ -197,10 +197,10 @@ def _check_stages(spec: FineTuneJobSpec) -> None:
     package."""
     if any(stage.quantization for stage in spec.stages):
         require_bitsandbytes("stages.quantization is NF4")
-    if spec.merge_adapter and spec.stages[-1].adapter is None:
+    if spec.artifact.form == "Merged" and spec.stages[-1].adapter is None:
         raise UserError(
-            "mergeAdapter: the last stage trains all weights, so there is no adapter to merge",
-            "remove mergeAdapter: the whole model is published anyway",
+            "artifact.form: the last stage trains all weights, so there is no adapter to merge",
+            "remove artifact.form: the whole model is published anyway",
         )
 
 

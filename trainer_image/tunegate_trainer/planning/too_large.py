@@ -80,10 +80,10 @@ class GateMemory:
     def _without_merging(self, shape: ModelShape) -> Iterator[Remedy]:
         if self._is_whole and not self._is_whole_without_merging:
             memory = self._judging(shape, self._last, self.batches, whole=False)
-            yield Remedy("remove mergeAdapter", memory)
+            yield Remedy("artifact.form: Adapter", memory)
 
     def _smaller_weights(self, shape: ModelShape) -> Iterator[Remedy]:
-        if self.request.spec.merge_adapter or self.is_merged or len(self.stages) > 1:
+        if self.request.spec.artifact.form == "Merged" or self.is_merged or len(self.stages) > 1:
             return  # the artifact has all weights in 16 bits, or earlier stages decide about them
         for change, update in smaller_weights(self._last):
             changed = self._last.model_copy(update=update)
@@ -96,11 +96,11 @@ class GateMemory:
     @property
     def _is_whole(self) -> bool:
         """Whether the artifact that the gate role builds contains all weights."""
-        return self.request.spec.merge_adapter or self._is_whole_without_merging
+        return self.request.spec.artifact.form == "Merged" or self._is_whole_without_merging
 
     @property
     def _is_whole_without_merging(self) -> bool:
-        """Whether the artifact contains all weights even without ``mergeAdapter``."""
+        """Whether the artifact contains all weights even with the form Adapter."""
         is_of_base = all(stage.starts_from == "Adapter" for stage in self.stages[1:])
         return self._last.adapter == "None" or not is_of_base or self.is_merged
 

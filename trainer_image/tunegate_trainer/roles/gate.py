@@ -93,7 +93,7 @@ def _judge(context: Context, stage: str, step: int, writer: Writer) -> None:
         merged or base_model_folder,
         artifact,
         writer,
-        whole=merged is not None or request.spec.merge_adapter or plan.model.is_merged,
+        whole=merged is not None or request.spec.artifact.form == "Merged" or plan.model.is_merged,
         trained=parameters,
         arguments=plan.model.chat_template_args,
     )
