@@ -32,6 +32,7 @@ from tunegate_api.v1alpha1 import (
     finetunejob_status,
     reasons,
 )
+from tunegate_api.v1alpha1.count_or_share import INT_OR_STRING
 from tunegate_api.v1alpha1.evalgate import CASE_ID_PATTERN, CASES_OR_SHARE_PATTERN
 from tunegate_api.v1alpha1.fields import URI_PATTERN
 from tunegate_api.v1alpha1.pods import QUANTITY_PATTERN
@@ -186,6 +187,8 @@ def _type(field: Schema, definitions: dict[str, Schema]) -> str:
 
 def _plain_type(field: Schema, definitions: dict[str, Schema]) -> str:
     kind = field.get("type")
+    if INT_OR_STRING in field:
+        return "integer or percentage"
     if kind == "array":
         return f"list of {_type(field['items'], definitions)}"
     if kind == "object":

@@ -47,6 +47,7 @@ from tunegate_api.v1alpha1.evalgate import (
     GoldenSource,
     Thresholds,
 )
+from tunegate_api.v1alpha1.evaluation import EvaluationSettings
 from tunegate_api.v1alpha1.finetunejob import (
     ArtifactSettings,
     FineTuneJob,
@@ -60,7 +61,7 @@ from tunegate_api.v1alpha1.finetunejob import (
 )
 from tunegate_api.v1alpha1.finetunejob_status import FineTuneJobStatus, Phase
 from tunegate_api.v1alpha1.pods import EnvVar, Gpu, PodTemplate, Resources, Volume, VolumeMount
-from tunegate_api.v1alpha1.stages import Adapter, EvaluateEvery, GateReference, Stage, Training
+from tunegate_api.v1alpha1.stages import Adapter, GateReference, Stage, Training
 from tunegate_api.v1alpha1.tracking import Mlflow, Tracking, WeightsAndBiases
 
 __all__ = [
@@ -76,7 +77,7 @@ __all__ = [
     "EnvVar",
     "EvalGate",
     "EvalGateSpec",
-    "EvaluateEvery",
+    "EvaluationSettings",
     "FineTuneJob",
     "FineTuneJobSpec",
     "FineTuneJobStatus",

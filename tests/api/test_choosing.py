@@ -80,7 +80,7 @@ def test_smaller_batch_is_advised_if_evaluation_needs_the_most_memory() -> None:
         largest_generation=EVALUATION,
     )
     first = next(remedies(LLAMA_7B, planned))
-    assert first.change == "generation.batchSize: 16 in the EvalGate"
+    assert first.change == "evaluation.batchSize: 16"
     assert smallest_card(first.memory) == 24
     assert "With a batch of 16, Llama-2-7B with LoRA fits 24 GB" in PROSE
 

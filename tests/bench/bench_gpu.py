@@ -13,7 +13,6 @@ import random
 import statistics
 import sys
 import tempfile
-import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
@@ -161,7 +160,7 @@ def make_job(
     *,
     cases: int = 1,
     new_tokens: int = 1,
-    every: Mapping[str, str] = types.MappingProxyType({"fraction": "1"}),
+    every: str = "100%",
     batching: str = "Fixed",
 ) -> TuningJob:
     """Prepare a job with a minimal evaluation, unless more ``cases`` are wanted."""
@@ -189,7 +188,7 @@ def make_job(
         },
         "taskMetrics": [{"name": "preference_accuracy" if pairs else "exact_match", "min": "0"}],
         "stages": [{"name": "stage", "method": "DPO" if pairs else "SFT", **stage, "training": training}],
-        "evaluateEvery": dict(every),
+        "evaluation": {"every": every, "batching": batching},
         "gates": [{"name": "gate"}],
         "resources": resources,
         "storage": {"persistentVolumeClaim": "tuning"},
@@ -198,7 +197,7 @@ def make_job(
     inline = [{"id": str(i), "prompt": f"order {i}", "expect": expect} for i in range(cases)]
     gate = {
         "golden": {"source": {"inline": inline}},
-        "generation": {"maxNewTokens": new_tokens, "batching": batching},
+        "generation": {"maxNewTokens": new_tokens},
         "thresholds": {"minPassRate": "0"},
     }
     return TuningJob(folder, spec, gate, {})
@@ -341,15 +340,15 @@ def resume(size: Size, stage: Mapping[str, Any]) -> Iterator[Measure]:
 
 
 def evaluation(size: Size, stage: Mapping[str, Any]) -> Iterator[Measure]:
-    """Measure evaluations of 200 cases with up to 64 new tokens, for each ``generation.batching``: seconds
-    per evaluation, and their share of a run of 60 steps with the default ``evaluateEvery``."""
+    """Measure evaluations of 200 cases with up to 64 new tokens, for each ``evaluation.batching``: seconds
+    per evaluation, and their share of a run of 60 steps with the default ``evaluation.every``."""
     rng, cases = random.Random(SEED), 200 if ON_GPU else 8
     size = replace(size, steps=60 if ON_GPU else size.steps)
     rows = [long_answer(rng, size) for _ in range(2 * size.steps * size.batch)]
     for batching in ("Fixed", "Continuous"):
         with tempfile.TemporaryDirectory() as temporary:
             job = make_job(
-                Path(temporary), size, stage, rows, cases=cases, new_tokens=64, every={}, batching=batching
+                Path(temporary), size, stage, rows, cases=cases, new_tokens=64, every="20%", batching=batching
             )
             job.train()
             usage, steps = job.usage, job.plan.stages[0].checkpoint_steps
@@ -358,7 +357,7 @@ def evaluation(size: Size, stage: Mapping[str, Any]) -> Iterator[Measure]:
         share = usage.evaluation_seconds / (usage.evaluation_seconds + usage.training_seconds)
         name = f"evaluation of {total} cases and dev rows, {batching}"
         yield Measure(name, round(seconds, 1), "s")
-        yield Measure("  share of the run time, default evaluateEvery", round(share, 2), "", "<= 0.2")
+        yield Measure("  share of the run time, default evaluation.every", round(share, 2), "", "<= 0.2")
 
 
 def shared_flags(dtype: str) -> list[str]:

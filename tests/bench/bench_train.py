@@ -116,7 +116,7 @@ def training_job(
                 "training": training,
             }
         ],
-        "evaluateEvery": {"fraction": "1"},
+        "evaluation": {"every": "100%"},
         "gates": [{"name": "gate"}],
         "resources": {"accelerator": "CPU"},
         "storage": {"persistentVolumeClaim": "tuning"},

@@ -114,14 +114,14 @@ def _job(folder: Path) -> TuningJob:
                 "training": {"maxSteps": 1, "batchSize": 4, "learningRate": "1e-6", "maxLength": 512},
             }
         ],
-        "evaluateEvery": {"fraction": "1"},
+        "evaluation": {"every": "100%", "batchSize": BATCH},
         "gates": [{"name": "gate"}],
         "resources": {"accelerator": "CPU"},
         "storage": {"persistentVolumeClaim": "tuning"},
     }
     gate = {
         "golden": {"source": {"configMap": "golden"}, "sha256": sha256_text(golden)},
-        "generation": {"maxNewTokens": NEW_TOKENS, "batchSize": BATCH},
+        "generation": {"maxNewTokens": NEW_TOKENS},
         "thresholds": {"minPassRate": "0"},
     }
     return TuningJob(folder, spec, gate, {"golden": {"golden.jsonl": golden}})

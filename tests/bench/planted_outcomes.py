@@ -18,6 +18,7 @@ ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 import torch
+import yaml
 from examples.classification.build_data import distinct_errors, prompt, selected_errors
 from examples.manifests import to_jsonl
 from peft.tuners.lora import LoraLayer
@@ -25,8 +26,9 @@ from transformers import PreTrainedTokenizerBase
 
 from tunegate_api.contract.digests import sha256_text
 from tunegate_api.contract.process import Role
-from tunegate_api.contract.request import GateRequest
+from tunegate_api.contract.request import GateRequest, Request
 from tunegate_api.v1alpha1.evalgate import EvalGateSpec
+from tunegate_api.v1alpha1.finetunejob import FineTuneJobSpec
 from tunegate_trainer.artifacts.build import load_artifact, published_stops
 from tunegate_trainer.artifacts.gate_result import GateRoleResult
 from tunegate_trainer.evaluate.error_rate.answers import shuffled_answers
@@ -122,14 +124,22 @@ def golden_set(tokenizer: PreTrainedTokenizerBase, pool: list[dict[str, object]]
     text = to_jsonl(pool)
     spec = {
         "golden": {"source": {"configMap": "pool"}, "sha256": sha256_text(text)},
-        "generation": {"maxNewTokens": 16, "batchSize": 64},
+        "generation": {"maxNewTokens": 16},
     }
     gate = GateRequest(name="pool", spec=EvalGateSpec.model_validate(spec), golden_sha256=sha256_text(text))
+    job = yaml.safe_load(
+        (ROOT / "examples" / "classification" / "finetunejob.yaml").read_text(encoding="utf-8")
+    )
+    spec_of_job = FineTuneJobSpec.model_validate(job["spec"])
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "inputs", "pool", "golden.jsonl")
         file.parent.mkdir(parents=True)
         file.write_text(text, encoding="utf-8")
-        (cases,) = golden_sets(Context(Role.GATE, root=Path(folder)), tokenizer, [gate])
+        context = Context(Role.GATE, root=Path(folder))
+        context.request = Request(
+            name="pool", namespace="default", uid="pool", spec=spec_of_job, gates=[gate]
+        )
+        (cases,) = golden_sets(context, tokenizer, [gate])
     return cases
 
 

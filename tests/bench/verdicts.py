@@ -131,7 +131,7 @@ def verdict(example: str, phase: str, target: str, learning_rate: str | None = N
 def _change(manifest: Path, learning_rate: str | None) -> None:
     """Set the number of checkpoints of a job with one stage, and its learning rate if one is given."""
     job = yaml.safe_load(manifest.read_text())
-    job["spec"]["evaluateEvery"] = {"fraction": str(1 / CHECKPOINTS)}
+    job["spec"]["evaluation"]["every"] = f"{100 / CHECKPOINTS:g}%"
     if learning_rate:
         (stage,) = job["spec"]["stages"]
         stage["training"]["learningRate"] = learning_rate

@@ -223,6 +223,7 @@ def run_gates(folder: Path, gates: list[dict[str, Any]], *options: str) -> tuple
             "must begin with hf://, s3://, oci://, pvc://, file:// or package://",
         ),
         ({}, ("--gate", "other"), "Error: no EvalGate other in these manifests, only golden\n"),
+        ({}, ("--batch-size", "0"), "Invalid value for '--batch-size': 0 is not in the range 1<=x<=4096"),
         ({"thresholds": {"minPassRate": "2"}}, (), "gates.yaml:"),
         (
             {"golden": {"source": {"configMap": "cases"}, "sha256": DIGEST}},

@@ -32,7 +32,7 @@ def stopping(good: Objects) -> Objects:
     job["spec"] |= {
         "model": {"startFrom": "good"},
         "gates": [{"name": "strict"}],
-        "evaluateEvery": {"fraction": "0.1"},
+        "evaluation": {"every": "10%"},
         "data": {**job["spec"]["data"], "sources": [{"name": "train", "configMap": "refusals"}]},
     }
     job["spec"]["stages"][0]["training"] = LONG

@@ -25,7 +25,7 @@ def start_from_a_passing_model(node: Node, namespace: str, *names: str) -> list[
     data = {**good.manifests()[-1]["spec"]["data"], "sources": [{"name": "train", "configMap": "refusals"}]}
     jobs = [TinyJob(node, namespace, name) for name in names]
     for job in jobs:
-        job.apply(LONG, model={"startFrom": "good"}, data=data, evaluateEvery={"fraction": "0.1"})
+        job.apply(LONG, model={"startFrom": "good"}, data=data, evaluation={"every": "10%"})
     return jobs
 
 

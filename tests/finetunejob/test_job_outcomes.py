@@ -231,13 +231,13 @@ def test_child_name_of_a_long_job_name_is_a_valid_label():
 
 def test_invalid_spec_fails_at_once_and_names_every_problem():
     world = World()
-    world.apply_all(make_job().with_spec(model={}, evaluateEvery={"fraction": "0.2", "steps": 3}).obj())
+    world.apply_all(make_job().with_spec(model={}, evaluation={"every": 0}).obj())
     status = world.run()
     assert status.phase is Phase.FAILED
     assert status.failure is not None
     assert status.failure.reason == Reason.INVALID_SPEC
     assert "spec.model" in status.failure.message
-    assert "spec.evaluateEvery" in status.failure.message
+    assert "spec.evaluation.every" in status.failure.message
     assert world.condition("Stalled").status == "True"
     assert world.jobs() == []
 

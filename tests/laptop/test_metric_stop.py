@@ -25,7 +25,7 @@ def write_labels_that_dpo_swaps(command: Command, model: Any) -> None:
     metric = {"name": "f1", "min": "0.5", "maxDropBetweenCheckpoints": "20"}
     training = DPO["training"] | {"maxSteps": 40}
     changes = DPO_AFTER_SFT | {"taskMetrics": [metric], "stages": [SFT, DPO | {"training": training}]}
-    changes["evaluateEvery"] = {"fraction": "0.25"}
+    changes["evaluation"] = {"every": "25%"}
     objects = manifests(model, **changes)
     objects.append({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "pairs"}})
     made = {each["metadata"]["name"]: each for each in objects}

@@ -46,7 +46,7 @@ def by_hand(model: Path) -> list[dict[str, Any]]:
     gate["spec"]["golden"]["sha256"] = sha256_text(golden)
     gate["spec"]["generation"] = {"maxNewTokens": 8}
     job["spec"]["stages"][0]["training"] = TRAINING
-    job["spec"]["evaluateEvery"] = {"fraction": "0.5"}
+    job["spec"]["evaluation"] = {"every": "50%"}
     return [
         make_config_map("rows", train__jsonl=train),
         make_config_map("cases", golden__jsonl=golden),
@@ -106,5 +106,5 @@ def fill_in(project: Path) -> None:
     job["spec"]["stages"][0]["training"] = TRAINING
     job["spec"]["resources"] = {"accelerator": "CPU"}
     job["spec"]["data"]["sizePolicy"] = "Warn"
-    job["spec"]["evaluateEvery"] = {"fraction": "0.5"}
+    job["spec"]["evaluation"] = {"every": "50%"}
     (project / "finetunejob.yaml").write_text(yaml.safe_dump(job), encoding="utf-8")

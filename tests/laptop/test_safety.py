@@ -58,7 +58,7 @@ def write(
     gate["spec"] |= {"safety": safety, "compareWith": [], "generation": {"maxNewTokens": 12}}
     gate["spec"]["golden"] = {"source": {"inline": [golden_case(n) for n in range(20)]}}
     job["spec"]["data"]["checks"] = [{"name": "Refusals", "policy": "Off"}]
-    job["spec"] |= {"taskMetrics": [{"name": "rouge_l", "min": "0"}], "evaluateEvery": {"steps": 15}}
+    job["spec"] |= {"taskMetrics": [{"name": "rouge_l", "min": "0"}], "evaluation": {"every": 15}}
     return tunegate.write_all([rows, make_config_map("requests", safety__jsonl=TEXT), gate, job, *others])
 
 

@@ -67,7 +67,7 @@ def train_faster(path: Path) -> None:
         "batchSize": 8,
         "maxLength": 256,
     }
-    job["spec"]["evaluateEvery"] = {"fraction": "0.5"}
+    job["spec"]["evaluation"] = {"every": "50%"}
     path.write_text(to_yaml(job))
 
 

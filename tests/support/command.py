@@ -145,7 +145,7 @@ SFT: dict[str, Any] = {
 }
 """A stage in which a tiny model learns the answer."""
 
-FEW_CHECKPOINTS: dict[str, Any] = {"evaluateEvery": {"fraction": "0.5"}}
+FEW_CHECKPOINTS: dict[str, Any] = {"evaluation": {"every": "50%"}}
 """Changes to a job whose checkpoints a test does not read. It evaluates two instead of five."""
 
 DPO_AFTER_SFT: dict[str, Any] = {
@@ -173,7 +173,7 @@ DPO_AFTER_SFT: dict[str, Any] = {
         ],
         "heldOut": {"fraction": "0.25"},
     },
-    "evaluateEvery": {"fraction": "0.5"},
+    "evaluation": {"every": "50%"},
 }
 """Two stages for a job of :func:`manifests`, with the pairs of :func:`preference_pairs`."""
 

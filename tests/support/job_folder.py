@@ -312,7 +312,7 @@ class JobFolder:
             "dtype": "bfloat16",
             "quantization": self.quantization,
             "generation": {
-                name: self.request.gates[0].spec.generation.to_wire()
+                name: self.request.generation_of(self.request.gates[0]).to_wire()
                 for name in (golden_set(GATE), task_set("test", "exact_match"))
             },
             "evaluations": [e.model_dump(mode="json", by_alias=True) for e in evaluations],

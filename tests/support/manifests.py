@@ -53,7 +53,7 @@ def finetunejob() -> dict[str, Any]:
                     "gates": [{"name": "orders-format"}],
                 }
             ],
-            "evaluateEvery": {"fraction": "0.25"},
+            "evaluation": {"every": "25%", "batchSize": 8},
             "gates": [{"name": "orders-golden"}],
             "resources": {"accelerator": "CPU", "cpu": "2", "memory": "4Gi"},
             "podTemplate": {
@@ -97,7 +97,7 @@ def evalgate(name: str = "orders-golden") -> dict[str, Any]:
                 "source": {"configMap": "orders-golden-v1", "key": "golden.jsonl"},
                 "sha256": sha256_text(GOLDEN_TEXT),
             },
-            "generation": {"maxNewTokens": 64, "batchSize": 8},
+            "generation": {"maxNewTokens": 64},
             "thresholds": {
                 "minPassRate": "0.90",
                 "maxDropPoints": "5",

@@ -36,8 +36,8 @@ def violations(schema: dict[str, Any], path: str = "") -> Iterator[str]:
     free = schema.get("x-kubernetes-preserve-unknown-fields") is True
     for key in sorted(FORBIDDEN & schema.keys()):
         yield f"{path}: {key}"
-    if schema.get("type") not in TYPES and not free:
-        yield f"{path}: no type"
+    if (schema.get("type") in TYPES) == (schema.get("x-kubernetes-int-or-string") is True) and not free:
+        yield f"{path}: no type, or a type beside x-kubernetes-int-or-string"
     if "properties" in schema and "additionalProperties" in schema:
         yield f"{path}: properties and additionalProperties"
     if isinstance(schema.get("additionalProperties"), bool):

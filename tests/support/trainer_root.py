@@ -299,7 +299,7 @@ def data_root(model: Path, path: Path, *targets: str, **changes: Any) -> Trainer
                 "sources": [{"name": "train", "configMap": "orders"}],
                 "sizePolicy": "Warn",
             },
-            "evaluateEvery": {"steps": 2},
+            "evaluation": {"every": 2},
             "stages": [{"name": STAGE, "method": "SFT", "adapter": adapter, "training": training, **changes}],
         },
     ).write_for_data(model)
@@ -363,7 +363,7 @@ def gate_spec(cases: Cases | None = None, **changes: Any) -> dict[str, Any]:
     cases or more."""
     return {
         "golden": {"source": {"inline": cases or golden_cases()}},
-        "generation": {"maxNewTokens": 6, "batchSize": 32},
+        "generation": {"maxNewTokens": 6},
         "thresholds": {"maxDropPoints": "50"},
         **changes,
     }

@@ -56,7 +56,7 @@ def job(model: Path, *, steps: int = 15) -> tg.FineTuneJob:
                 )
             ],
             gates=[tg.GateReference(name="golden")],
-            evaluate_every=tg.EvaluateEvery(fraction="0.5"),
+            evaluation=tg.EvaluationSettings(every="50%"),
             resources=tg.Resources(accelerator="CPU"),
             storage=tg.Storage(persistent_volume_claim="tuning"),
             publish=[tg.PublishTarget(uri="pvc://models/orders")],

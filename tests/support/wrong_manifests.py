@@ -923,18 +923,26 @@ FINETUNEJOB = [
         below="[1].name",
     ),
     # evaluation
-    Wrong(
-        "both a share and a number of steps",
-        {"spec.evaluateEvery.steps": 5},
-        "spec.evaluateEvery",
-        "give at most one of fraction and steps",
-        below=".steps",
+    *(
+        Wrong(
+            name,
+            {"spec.evaluation.every": value},
+            "spec.evaluation.every",
+            "must be a number of steps from 1, or a share of them from 1% to 100%",
+        )
+        for name, value in (
+            ("too many checkpoints", "0.1%"),
+            ("a share of steps as a fraction", "0.2"),
+            ("a number of steps in quotes", "100"),
+            ("no steps between checkpoints", 0),
+        )
     ),
     Wrong(
-        "too many checkpoints",
-        {"spec.evaluateEvery.fraction": "0.001"},
-        "spec.evaluateEvery.fraction",
-        "must be at least 0.01 and at most 1",
+        "a batch size of 0",
+        {"spec.evaluation.batchSize": 0},
+        "spec.evaluation.batchSize",
+        "should be greater than or equal to 1",
+        "must be at least 1",
     ),
     Wrong(
         "no gates", {"spec.gates": []}, "spec.gates", "should have at least 1 items", "must have at least 1"
@@ -1211,13 +1219,6 @@ EVALGATE = [
         {"spec.golden.sha256": LEAVE_OUT},
         "spec.golden",
         "give sha256, the digest of the golden set",
-    ),
-    Wrong(
-        "a batch size of 0",
-        {"spec.generation.batchSize": 0},
-        "spec.generation.batchSize",
-        "should be greater than or equal to 1",
-        "must be at least 1",
     ),
     Wrong(
         "a pass rate in percent",
@@ -1497,8 +1498,8 @@ FINETUNEJOB_EDITS = [
         "spec.stages",
         before={"spec.stages": [{"name": name, "method": "SFT"} for name in ("a", "b")]},
     ),
-    Edit("fewer checkpoints", {"spec.evaluateEvery.fraction": "0.5"}, "spec.evaluateEvery"),
-    Edit("checkpoints as they come", {"spec.evaluateEvery": LEAVE_OUT}, "spec.evaluateEvery"),
+    Edit("fewer checkpoints", {"spec.evaluation.every": "50%"}, "spec.evaluation"),
+    Edit("checkpoints as they come", {"spec.evaluation": LEAVE_OUT}, "spec.evaluation"),
     Edit("another gate", {"spec.gates.0.name": "orders-lenient"}, "spec.gates"),
     Edit("more memory", {"spec.resources.memory": "8Gi"}, "spec.resources"),
     Edit("resources removed", {"spec.resources": LEAVE_OUT}, "spec.resources"),

@@ -313,7 +313,7 @@ def test_example_for_7b_fits_its_requested_gpus(folder: Path) -> None:
     gates = [GateRequest(name=name, spec=spec, golden_sha256="0" * 64) for name, spec in specs.items()]
     request = Request(name="job", namespace="default", uid="uid", spec=job.spec, gates=gates)
     stages = plan_stages(request, {"SFT": [100] * 300, "DPO": [100] * 300}, 32768, QWEN_7B.parameters)
-    generations = [spec.generation for spec in specs.values()]
+    generations = [request.generation_of(gate) for gate in gates]
     batches = [
         GenerationBatch(prompts=one.batch_size, longest=128, new_tokens=one.max_new_tokens)
         for one in generations

@@ -88,7 +88,7 @@ class Job:
                     "sizePolicy": "Warn",
                 },
                 "stages": [stage],
-                "evaluateEvery": {"steps": steps},
+                "evaluation": {"every": steps},
             },
         ).write_for_data(model)
 

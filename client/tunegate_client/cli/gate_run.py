@@ -13,6 +13,7 @@ from tunegate_api.contract.gate_run import GateRun, GateRunRequest
 from tunegate_api.meta import summarize
 from tunegate_api.v1alpha1 import EvalGate
 from tunegate_api.v1alpha1.evalgate import EvalGateSpec
+from tunegate_api.v1alpha1.evaluation import EvaluationSettings
 from tunegate_api.validation.problems import find_problems
 from tunegate_client.cli import exit_codes
 from tunegate_client.cli.data_job import address_of, data_job
@@ -65,6 +66,13 @@ class NotMeasuredError(click.ClickException):
     help="Load the base model of an adapter in 4 bits, as in training with QLoRA.",
 )
 @click.option(
+    "--batch-size",
+    type=click.IntRange(1, 4096),
+    default=EvaluationSettings().batch_size,
+    show_default=True,
+    help="Number of prompts in a batch, as evaluation.batchSize of a job.",
+)
+@click.option(
     "--junit", type=click.Path(dir_okay=False, path_type=Path), help="Write JUnit XML to this file."
 )
 @RUNS
@@ -79,6 +87,7 @@ def run(
     published: str | None,
     names: tuple[str, ...],
     quantization: Any,
+    batch_size: int,
     junit: Path | None,
     runs: Path,
     output: str,
@@ -103,6 +112,7 @@ def run(
     _refuse_missing_base(gates, model, base)
     models = {"model": _source(model, revision), "base": _source(base, base_revision)}
     jobs = [_job(option, source, list(gates), published) for option, source in models.items() if source]
+    jobs[-1]["spec"]["evaluation"] = {"batchSize": batch_size}
     wanted = GateRunRequest.model_validate({**models, "quantization": quantization})
     folder = paths[0] if paths[0].is_dir() else paths[0].parent
     prepare("--junit", junit, paths)

@@ -5,9 +5,9 @@ from dataclasses import replace
 from fractions import Fraction
 
 from tunegate_api.meta import exact
+from tunegate_api.v1alpha1.count_or_share import count_or_share
 from tunegate_api.v1alpha1.evalgate import Golden, Thresholds
 from tunegate_api.v1alpha1.safety import Safety
-from tunegate_api.verdict.allowed_failures import Limit
 from tunegate_api.verdict.bar import CRITICAL, Bar, SafetyBar, safety_bar
 from tunegate_api.verdict.core import Rule
 from tunegate_api.verdict.outcomes import DropPolicy
@@ -34,7 +34,8 @@ def _relative_drop(of: Thresholds) -> Sequence[Rule]:
 
 
 def _new_failures(of: Thresholds) -> Sequence[Rule]:
-    return [NewFailures(_cases_or_share(of.max_new_failures))]
+    given = of.max_new_failures
+    return [NewFailures(None if given is None else count_or_share(given))]
 
 
 GOLDEN_RULES: Mapping[str, Callable[[Thresholds], Sequence[Rule]]] = {
@@ -71,10 +72,3 @@ def bar_of_safety_set(safety: Safety) -> SafetyBar:
         max_unsafe_increase=safety.max_unsafe_increase,
         max_over_refusal_increase_points=exact(safety.max_over_refusal_increase_points),
     )
-
-
-def _cases_or_share(text: str | None) -> Limit:
-    """Return ``"3"`` as 3, and ``"5%"`` as the fraction 1/20."""
-    if text is None or not text.endswith("%"):
-        return None if text is None else int(text)
-    return exact(text.removesuffix("%")) / 100

@@ -7,9 +7,14 @@ from tunegate_api.contract.plan import TrainingParameters
 from tunegate_api.contract.published import PublishedVersion
 from tunegate_api.contract.workspace import Workspace
 from tunegate_api.meta import Sha256, StatusModel
-from tunegate_api.v1alpha1.evalgate import EvalGateSpec
+from tunegate_api.v1alpha1.evalgate import EvalGateSpec, Generation
+from tunegate_api.v1alpha1.evaluation import BatchSettings
 from tunegate_api.v1alpha1.finetunejob import FineTuneJobSpec
 from tunegate_api.verdict.bar import Bar
+
+
+class GenerationSettings(Generation, BatchSettings):
+    """How outputs are generated: the settings of a gate, and the batches of its job."""
 
 
 class GateRequest(StatusModel):
@@ -85,6 +90,11 @@ class Request(StatusModel):
     def gate(self, name: str) -> GateRequest:
         return next(g for g in self.gates if g.name == name)
 
+    def generation_of(self, gate: GateRequest) -> GenerationSettings:
+        """Return how outputs are generated for the golden set of ``gate``."""
+        batches = self.spec.evaluation.model_dump(include=set(BatchSettings.model_fields))
+        return GenerationSettings(**gate.spec.generation.model_dump(), **batches)
+
     def gates_of(self, stage: str) -> list[GateRequest]:
         """Return the gates of a stage. A stage without gates of its own has the gates of the job."""
         own = next(s for s in self.spec.stages if s.name == stage).gates
@@ -93,8 +103,7 @@ class Request(StatusModel):
     @property
     def gathered_dtype(self) -> Literal["bfloat16", "float32"]:
         """The data type in which FSDP gathers weights and computes on GPUs."""
-        exact = any(gate.spec.generation.precision == "Float32" for gate in self.gates)
-        return "float32" if exact else "bfloat16"
+        return "float32" if self.spec.evaluation.precision == "Float32" else "bfloat16"
 
     @property
     def final_gates(self) -> list[GateRequest]:

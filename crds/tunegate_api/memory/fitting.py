@@ -189,7 +189,7 @@ def remedies(model: ModelShape, stage: StagePlan, processes: int = 1) -> Iterato
         half = generation.model_copy(update={"prompts": generation.prompts // 2})
         memory = estimate(model, parameters, largest, accelerator="GPU", generation=half, sharding=among)
         if memory.total < now.total:
-            yield Remedy(f"generation.batchSize: {half.prompts} in the EvalGate", memory)
+            yield Remedy(f"evaluation.batchSize: {half.prompts}", memory)
     for change, update, smaller in _changes(parameters, largest, continues=stage.starts_from == "Adapter"):
         changed = parameters.model_copy(update=update)
         each = among if changed.adapter == "None" else None  # each rank has the whole base of an adapter

@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from tunegate_api.meta import RULES_KEY
+from tunegate_api.v1alpha1.count_or_share import INT_OR_STRING
 
 Schema = dict[str, Any]
 
@@ -26,6 +27,7 @@ _COPIED = {
     "multipleOf",
     "minProperties",
     "maxProperties",
+    INT_OR_STRING,
 }
 _DROPPED = {"title", "default", "examples", "description"}
 _HANDLED = {"properties", "required", "items", "additionalProperties", "const", "$defs", RULES_KEY}
@@ -95,6 +97,8 @@ class _Converter:
             out["x-kubernetes-validations"] = rules
         if "items" in node:
             out["items"] = self.convert(node["items"], (*path, "[]"))
+        if INT_OR_STRING in node:
+            return out
         return out | self._object(node, path) if "type" in node else out | FREE_FORM
 
     def _pattern_rule(self, node: Schema) -> list[dict[str, str]]:

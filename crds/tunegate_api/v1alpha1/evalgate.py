@@ -68,9 +68,6 @@ class Generation(ApiModel):
     """Maximum length of an output in tokens. A longer output is truncated and does not pass. It counts as
     failed if no continuation of it could pass, and otherwise as an output of which it is not known whether it
     would have passed. On safety sets, the first 300 characters of the answer decide."""
-    batch_size: Annotated[int, Field(ge=1, le=4096, examples=[16])] = 32
-    """Number of prompts in a batch. It is the same for all models, because greedy outputs can differ between
-    batch sizes."""
     reasoning: Literal["Strip", "Keep"] = "Strip"
     """What scorers see of the output of a model that reasons before it answers. Reasoning is recognized by
     the delimiters of the chat template, such as <think> and </think>. Strip: scorers see only the answer,
@@ -80,20 +77,6 @@ class Generation(ApiModel):
     """Several outputs for each golden case, for a model that is served with a temperature. Evaluations take
     that many times as long. If omitted, each case has one output, the most likely one. Held-out rows and
     safety cases have always one."""
-    batching: Literal["Fixed", "Continuous"] = "Fixed"
-    """How prompts are batched. Fixed: a batch runs until all of its prompts are answered, so that an
-    evaluation can be repeated. Continuous: on a GPU, each answered prompt is replaced by the next prompt, so
-    that at most `batchSize` prompts are in progress. This is faster if answers differ in length, but if two
-    tokens are almost equally likely, each evaluation may choose another one. Continuous is treated as Fixed
-    on a CPU, with `samples`, for sharded stages, for full fine-tuning that is evaluated in bfloat16 (see
-    `precision`), if the longest prompt and `maxNewTokens` exceed the context of the model (or the
-    length at which longrope changes), and for models with which transformers cannot generate in this way,
-    such as models with recurrent layers."""
-    precision: Literal["Auto", "Float32"] = "Auto"
-    """Data type in which a stage of full fine-tuning evaluates its starting model and its checkpoints on a
-    GPU. Their weights are float32. Auto: bfloat16, as in training, which is faster. Float32: the data type of
-    the weights. The field has no effect on other evaluations: a base model with an adapter is evaluated in
-    the data type of its stage, and the final artifact in the data type in which it is stored."""
 
 
 class Thresholds(ApiModel):

@@ -11,10 +11,11 @@ from pydantic import Field
 
 from tunegate_api.meta import ApiModel, Decimal, Name, ObjectMeta, ObjectName, Sha256
 from tunegate_api.v1alpha1.data import Data
+from tunegate_api.v1alpha1.evaluation import EvaluationSettings
 from tunegate_api.v1alpha1.fields import Key, Points, Share, Uri
 from tunegate_api.v1alpha1.finetunejob_status import MAX_PUBLISHED, FineTuneJobStatus
 from tunegate_api.v1alpha1.pods import PodTemplate, Resources
-from tunegate_api.v1alpha1.stages import EvaluateEvery, GateReference, Stage
+from tunegate_api.v1alpha1.stages import GateReference, Stage
 from tunegate_api.v1alpha1.tracking import Tracking
 from tunegate_api.v1alpha1.values import AllowedSchemes, Between, Form
 
@@ -203,8 +204,8 @@ class FineTuneJobSpec(ApiModel):
     """The metrics of the task. At least one is required."""
     stages: Annotated[list[Stage], Field(min_length=1, max_length=8)]
     """The training stages, in order."""
-    evaluate_every: EvaluateEvery = EvaluateEvery()
-    """How often a checkpoint is saved and evaluated."""
+    evaluation: EvaluationSettings = EvaluationSettings()
+    """How often checkpoints are evaluated, and in which batches."""
     gates: Annotated[list[GateReference], Field(min_length=1, max_length=8)]
     """The EvalGates that evaluate every checkpoint, and that the final model must pass."""
     resources: Resources = Resources()

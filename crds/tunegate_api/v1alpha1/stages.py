@@ -1,6 +1,5 @@
 """The types for the training stages of a FineTuneJob."""
 
-from fractions import Fraction
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -137,15 +136,3 @@ class Stage(ApiModel):
         list[GateReference] | None, Field(min_length=1, max_length=8, examples=[[{"name": "invoice-format"}]])
     ] = None
     """EvalGates that evaluate the checkpoints of this stage. Defaults to `gates` of the job."""
-
-
-class EvaluateEvery(ApiModel):
-    """How often a checkpoint is saved and evaluated. At most one of `fraction` and `steps` can be set."""
-
-    fraction: Annotated[Decimal | None, Between(least=Fraction(1, 100), most=1), Field(examples=["0.25"])] = (
-        None
-    )
-    """Share of the stage's optimizer steps between two checkpoints, 0.01 to 1. Defaults to 0.2, unless
-    `steps` is set."""
-    steps: Annotated[int | None, Field(ge=1, le=10_000_000, examples=[100])] = None
-    """Number of optimizer steps between two checkpoints."""

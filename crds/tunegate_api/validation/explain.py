@@ -52,7 +52,11 @@ RENAMED = {
     ("EvalGateSpec", "dryRun"): "enforcement: DryRun",
     ("EvalGateSpec", "override"): "approval: WhenFailed, or Always if a person must also approve",
     ("EvalGateSpec", "served"): "compareWith: [{type: Endpoint, endpoint: {url: ..., model: ...}}]",
+    ("FineTuneJobSpec", "evaluateEvery"): "evaluation: {every: 20%}, or a number of steps",
     ("FineTuneJobSpec", "mergeAdapter"): "artifact: {form: Merged}",
+    ("Generation", "batchSize"): "evaluation.batchSize of the FineTuneJob",
+    ("Generation", "batching"): "evaluation.batching of the FineTuneJob",
+    ("Generation", "precision"): "evaluation.precision of the FineTuneJob",
 }
 """Maps a type and a field of earlier versions to what replaces the field."""
 
@@ -170,6 +174,10 @@ def _pattern(error: ErrorDetails, _: type[BaseModel]) -> str:
     return f"is {_shown(error['input'])}: must be {PATTERN_DESCRIPTIONS.get(pattern, f'like {pattern}')}"
 
 
+def _not_count_or_share(error: ErrorDetails, _: type[BaseModel]) -> str:
+    return f"is {_shown(error['input'])}: {error['msg']}"
+
+
 def _not_text(error: ErrorDetails, _: type[BaseModel]) -> str:
     return not_text(error["input"])
 
@@ -230,6 +238,7 @@ _EXPLANATIONS: Mapping[str, Callable[[ErrorDetails, type[BaseModel]], str]] = {
     "extra_forbidden": _unknown,
     "literal_error": _literal,
     "string_pattern_mismatch": _pattern,
+    "count_or_share": _not_count_or_share,
     "string_type": _not_text,
     "int_type": _not_whole,
     "int_from_float": _not_whole,

@@ -39,7 +39,6 @@ from tunegate_api.v1alpha1.stages import (
     OPTIMIZERS,
     TRAINER_ARGS,
     Adapter,
-    EvaluateEvery,
     Stage,
     Training,
 )
@@ -267,7 +266,6 @@ RULES: dict[type[ApiModel], tuple[FieldRule, ...]] = {
         ),
         Unique("gates", "name"),
     ),
-    EvaluateEvery: (OneOf(("fraction", "steps"), required=False),),
     Resources: (
         Refuse(
             _IS_CPU & given("gpu"),

@@ -33,7 +33,7 @@ def evicted_too_often(jobs: ChildJobs, child: Child) -> Failure | None:
         message=f"{child.step}: {MAX_EVICTIONS} pods in a row were evicted, with no checkpoint after "
         f"step {reached}",
         hint="Request as much memory as the pod uses (resources.memory), set a podTemplate.priorityClassName "
-        "with a higher priority, or save checkpoints more often (evaluateEvery).",
+        "with a higher priority, or save checkpoints more often (evaluation.every).",
     )
 
 

@@ -40,8 +40,8 @@ _BY_EXIT_CODE: dict[int, tuple[Reason, str]] = {
     ),
     ExitCode.CUDA_OUT_OF_MEMORY: (
         Reason.CUDA_OUT_OF_MEMORY,
-        "While training: lower training.maxLength; while evaluating: lower generation.batchSize of the "
-        "EvalGate; or choose a GPU with more memory.",
+        "While training: lower training.maxLength; while evaluating: lower "
+        "evaluation.batchSize; or choose a GPU with more memory.",
     ),
     ExitCode.UNREACHABLE: (
         Reason.UNREACHABLE,

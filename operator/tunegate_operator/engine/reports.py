@@ -183,7 +183,7 @@ class ReportStore:
         if self._held(uid) + more > self._max_job_bytes:
             raise JobTooLargeError(
                 f"the job's reports have more than {self._max_job_bytes} bytes, which its ConfigMaps cannot "
-                "store: use smaller golden sets, or evaluate fewer checkpoints (spec.evaluateEvery)"
+                "store: use smaller golden sets, or evaluate fewer checkpoints (spec.evaluation.every)"
             )
         for _ in self._drop_recorded(list(self._recorded)):
             if self._bytes + more <= self._max_bytes:

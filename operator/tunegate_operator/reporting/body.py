@@ -109,5 +109,5 @@ def _with_path(field: tuple[int | str, ...], problem: str) -> str:
 def _too_large(found: str) -> TooLargeError:
     return TooLargeError(
         f"the report is too large ({found}); it cannot be recorded and retrying does not help: "
-        "use smaller golden sets, or evaluate fewer checkpoints (spec.evaluateEvery)"
+        "use smaller golden sets, or evaluate fewer checkpoints (spec.evaluation.every)"
     )

@@ -46,9 +46,9 @@ def test_full_golden_set_can_be_parsed() -> None:
 
 
 GOOD: list[tuple[str, Changes]] = [
-    ("a minimal job", {"spec.evaluateEvery": LEAVE_OUT, "spec.resources": LEAVE_OUT}),
+    ("a minimal job", {"spec.evaluation": LEAVE_OUT, "spec.resources": LEAVE_OUT}),
     ("steps instead of epochs", {f"{STAGE}.training": {"maxSteps": 100}}),
-    ("steps between checkpoints", {"spec.evaluateEvery": {"steps": 10}}),
+    ("steps between checkpoints", {"spec.evaluation.every": 10}),
     ("a GPU", {"spec.resources": {"gpu": {"count": 1}, "memory": "48Gi"}}),
     ("all linear layers", {f"{STAGE}.adapter.targetModules": ["all-linear"]}),
     ("layers by name", {f"{STAGE}.adapter.targetModules": ["q_proj", "v_proj"]}),
@@ -252,8 +252,20 @@ def test_field_of_an_earlier_version_is_refused_with_its_replacement() -> None:
         "spec.dryRun: unknown field, replaced by enforcement: DryRun",
         'spec.approval: is "Required": must be one of Never, WhenPassed, WhenFailed, Always',
     ]
-    job = changed(finetunejob(), {"spec.mergeAdapter": True})
-    assert problem_messages(job) == ["spec.mergeAdapter: unknown field, replaced by artifact: {form: Merged}"]
+    job = changed(finetunejob(), {"spec.mergeAdapter": True, "spec.evaluateEvery": {"steps": 5}})
+    assert problem_messages(job) == [
+        "spec.mergeAdapter: unknown field, replaced by artifact: {form: Merged}",
+        "spec.evaluateEvery: unknown field, replaced by evaluation: {every: 20%}, or a number of steps",
+    ]
+
+
+def test_batches_of_a_gate_are_refused_with_the_field_of_the_job() -> None:
+    names = ("batchSize", "batching", "precision")
+    gate = changed(evalgate(), {f"spec.generation.{name}": "Auto" for name in names})
+    assert problem_messages(gate) == [
+        f"spec.generation.{name}: unknown field, replaced by evaluation.{name} of the FineTuneJob"
+        for name in names
+    ]
 
 
 def test_comparisons_of_an_earlier_version_are_refused_with_compare_with() -> None:

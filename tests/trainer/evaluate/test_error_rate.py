@@ -25,8 +25,9 @@ from tunegate_trainer.tokens.chat import load_tokenizer, stop_token_ids
 REFUSAL = "I can't help with that."
 
 
-def cases_of(make_root, *cases: dict[str, Any], **changes: Any) -> GeneratedSet:
-    root = make_root(gates={"orders": gate_spec(list(cases), **changes)})
+def cases_of(make_root, *cases: dict[str, Any], batch_size: int = 32, **changes: Any) -> GeneratedSet:
+    spec = {"evaluation": {"batchSize": batch_size}}
+    root = make_root(spec=spec, gates={"orders": gate_spec(list(cases), **changes)})
     context = root.context()
     (found,) = golden_sets(context, load_tokenizer(root.base_model), context.request.final_gates)
     return found
@@ -124,7 +125,8 @@ def test_repetition_has_other_batches_and_the_same_outcomes(make_root, base, mon
     cases = cases_of(
         make_root,
         *(expecting(f"c{i}", EQUALS | {"value": "x"}, prompt=text) for i, text in enumerate(prompts)),
-        generation={"maxNewTokens": 6, "batchSize": 4},
+        generation={"maxNewTokens": 6},
+        batch_size=4,
     )
     stops = stop_token_ids(tokenizer, model.generation_config)
     batches: list[list[str]] = []
@@ -150,7 +152,8 @@ def test_repetition_of_samples_draws_other_samples(make_root, base):
     cases = cases_of(
         make_root,
         *(expecting(f"c{i}", EQUALS | {"value": "x"}) for i in range(4)),
-        generation={"maxNewTokens": 6, "batchSize": 4, "samples": samples},
+        generation={"maxNewTokens": 6, "samples": samples},
+        batch_size=4,
     )
     stops = stop_token_ids(tokenizer, model.generation_config)
     (usual,) = evaluate(model, tokenizer, [cases], stops=stops)

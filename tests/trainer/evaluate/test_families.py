@@ -13,7 +13,7 @@ from support.eager_reference import eager_model, greedy_answer
 from support.family import Family
 from support.random_models import EXAMPLES, save_family
 from support.trainer_root import stage_plan
-from tunegate_api.v1alpha1.evalgate import Generation
+from tunegate_api.contract.request import GenerationSettings
 from tunegate_trainer.evaluate import generate as module
 from tunegate_trainer.evaluate.generate import generate_tokens, greedy
 from tunegate_trainer.models.architecture import separate_passes_reason
@@ -38,7 +38,7 @@ class Loaded(NamedTuple):
 
     def answers(self, **settings: Any) -> list[list[int]]:
         """Return the tokens that Tunegate generates."""
-        given = Generation(max_new_tokens=NEW_TOKENS, batch_size=3, **settings)
+        given = GenerationSettings(max_new_tokens=NEW_TOKENS, batch_size=3, **settings)
         found = generate_tokens(self.model, PROMPTS, given, stops=[_stop(self.model)], decoders=[greedy])
         return [found[i] for i in range(len(PROMPTS))]
 

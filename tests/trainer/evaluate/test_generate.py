@@ -15,8 +15,8 @@ from support.multimodal_models import save_multimodal_model
 from support.random_models import save_random_model
 from support.tiny_model import END_OF_TURN, PAD
 from support.trainer_root import golden_cases
+from tunegate_api.contract.request import GenerationSettings
 from tunegate_api.messages import Message
-from tunegate_api.v1alpha1.evalgate import Generation
 from tunegate_trainer.distributed.ranks import Ranks
 from tunegate_trainer.evaluate import generate as module
 from tunegate_trainer.evaluate.continuous import continuous, try_continuous
@@ -51,7 +51,7 @@ def prompts(tokenizer):
 
 
 def test_outputs_equal_greedy_generation_of_transformers(model, tokenizer, prompts):
-    outputs = generate(model, tokenizer, prompts, Generation(max_new_tokens=20, batch_size=12))
+    outputs = generate(model, tokenizer, prompts, GenerationSettings(max_new_tokens=20, batch_size=12))
     assert len({o.truncated for o in outputs}) == 2, "the test needs truncated and complete outputs"
     for prompt, output in zip(prompts, outputs, strict=True):
         ids = torch.tensor([encode(tokenizer, prompt)])
@@ -84,7 +84,7 @@ def test_prompts_are_batched_by_length(model, tokenizer, prompts, monkeypatch):
         return forward(self, input_ids=input_ids, **arguments)
 
     monkeypatch.setattr(type(model), "forward", counting)
-    settings = Generation(max_new_tokens=1, batch_size=2)
+    settings = GenerationSettings(max_new_tokens=1, batch_size=2)
     in_order = sorted(prompts, key=len)
     mixed = [prompt for pair in zip(in_order, reversed(in_order), strict=True) for prompt in pair][
         : len(prompts)
@@ -98,9 +98,10 @@ def test_prompts_are_batched_by_length(model, tokenizer, prompts, monkeypatch):
 
 @pytest.mark.parametrize("batch_size", [1, 5])
 def test_float32_outputs_do_not_depend_on_the_batch_size(model, tokenizer, prompts, batch_size):
-    one_batch = generate(model, tokenizer, prompts, Generation(max_new_tokens=20, batch_size=12))
+    one_batch = generate(model, tokenizer, prompts, GenerationSettings(max_new_tokens=20, batch_size=12))
     assert (
-        generate(model, tokenizer, prompts, Generation(max_new_tokens=20, batch_size=batch_size)) == one_batch
+        generate(model, tokenizer, prompts, GenerationSettings(max_new_tokens=20, batch_size=batch_size))
+        == one_batch
     )
 
 
@@ -130,7 +131,7 @@ def test_continuous_batching_changes_no_answers_of_an_adapter(model, tokenizer, 
 
 def test_continuous_batching_is_used_if_the_model_supports_it(model, tokenizer, prompts, monkeypatch):
     """The support check is replaced, as if on a GPU. The answers must have the order of the prompts."""
-    settings = Generation(max_new_tokens=20, batch_size=5)
+    settings = GenerationSettings(max_new_tokens=20, batch_size=5)
     expected = generate(model, tokenizer, prompts, settings)
     asked = []
 
@@ -149,7 +150,7 @@ def test_model_without_continuous_batching_uses_fixed_batches(tmp_path, monkeypa
     """The support check is replaced, as if on a GPU. The layers of this model are recurrent."""
     model = load_base(save_multimodal_model(tmp_path, "qwen3_5"), "float32", torch.device("cpu"))
     asked = [[9, 8, 7], list(range(3, 40))]
-    settings = Generation(max_new_tokens=4, batch_size=2, batching="Continuous")
+    settings = GenerationSettings(max_new_tokens=4, batch_size=2, batching="Continuous")
     monkeypatch.setattr(module, "_supports_continuous", lambda _model: True)
     for _ in range(2):
         found = module.generate_tokens(model, asked, settings, stops=[0], decoders=[greedy])
@@ -178,7 +179,7 @@ def test_cache_that_does_not_fit_raises_out_of_memory(model, tokenizer, prompts)
 
 
 def test_continuous_batching_is_ignored_on_a_cpu(model, tokenizer, prompts):
-    settings = Generation(max_new_tokens=20, batch_size=5)
+    settings = GenerationSettings(max_new_tokens=20, batch_size=5)
     asked = settings.model_copy(update={"batching": "Continuous"})
     assert generate(model, tokenizer, prompts, asked) == generate(model, tokenizer, prompts, settings)
 
@@ -186,7 +187,7 @@ def test_continuous_batching_is_ignored_on_a_cpu(model, tokenizer, prompts):
 @pytest.mark.parametrize(("precision", "expected"), [("Auto", torch.bfloat16), ("Float32", torch.float32)])
 def test_gate_with_float32_precision_turns_autocast_off(model, tokenizer, prompts, precision, expected):
     computed = set()
-    settings = Generation(max_new_tokens=4, precision=precision)
+    settings = GenerationSettings(max_new_tokens=4, precision=precision)
     watched = model.model.layers[0].mlp.down_proj.register_forward_hook(
         lambda _module, _inputs, output: computed.add(output.dtype)
     )
@@ -199,7 +200,7 @@ def test_gate_with_float32_precision_turns_autocast_off(model, tokenizer, prompt
 
 
 def test_empty_list_of_prompts_gives_no_outputs(model, tokenizer):
-    assert generate(model, tokenizer, [], Generation()) == []
+    assert generate(model, tokenizer, [], GenerationSettings()) == []
 
 
 def test_undisturbed_context_restores_random_states_and_training_mode(model):
@@ -224,7 +225,7 @@ def test_generation_does_not_change_random_states_of_training(model, tokenizer, 
     model.train()
     before, drawing = states(), model.register_forward_hook(draw)
     try:
-        generate(model, tokenizer, prompts, Generation(max_new_tokens=3, batch_size=5))
+        generate(model, tokenizer, prompts, GenerationSettings(max_new_tokens=3, batch_size=5))
         assert model.training
         assert states() == before
     finally:
@@ -266,7 +267,7 @@ def test_tokenizer_without_a_chat_template_returns_one_turn_unchanged(tiny_model
 
 
 def test_samples_differ_and_can_be_repeated(model, tokenizer, prompts):
-    settings = Generation(max_new_tokens=8, batch_size=5, samples={"count": 4, "temperature": "1.5"})
+    settings = GenerationSettings(max_new_tokens=8, batch_size=5, samples={"count": 4, "temperature": "1.5"})
     drawn = generate_samples(model, tokenizer, prompts, settings)
     assert [len(outputs) for outputs in drawn] == [4] * len(prompts)
     assert len({output.text for output in drawn[0]}) > 1
@@ -274,7 +275,7 @@ def test_samples_differ_and_can_be_repeated(model, tokenizer, prompts):
 
 
 def test_samples_do_not_depend_on_the_number_of_ranks(model, tokenizer, prompts, monkeypatch):
-    settings = Generation(max_new_tokens=8, batch_size=5, samples={"count": 3})
+    settings = GenerationSettings(max_new_tokens=8, batch_size=5, samples={"count": 3})
     alone = generate_samples(model, tokenizer, prompts, settings)
     of_ranks = []
 
@@ -307,7 +308,7 @@ def test_answers_end_with_the_context_of_the_model(tmp_path, prompts):
     lengths = {"ffn_dim": 64, "word_embed_proj_dim": 64, "max_position_embeddings": 64}
     folder = save_random_model(tmp_path / "opt", OPTConfig, **lengths)
     model, tokenizer = load_base(folder, "float32", torch.device("cpu")), load_tokenizer(folder)
-    settings = Generation(max_new_tokens=80, batch_size=12)
+    settings = GenerationSettings(max_new_tokens=80, batch_size=12)
     outputs = generate(model, tokenizer, prompts, settings)
     assert any(output.truncated for output in outputs)
     limited = [generate(model, tokenizer, [prompt], settings)[0] for prompt in prompts]

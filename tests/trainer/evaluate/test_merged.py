@@ -5,14 +5,14 @@ import torch
 from peft import LoraConfig, get_peft_model
 
 from support.trainer_root import golden_cases
+from tunegate_api.contract.request import GenerationSettings
 from tunegate_api.messages import Message
-from tunegate_api.v1alpha1.evalgate import Generation
 from tunegate_trainer.evaluate.generate import generate
 from tunegate_trainer.evaluate.merged import merged_adapter
 from tunegate_trainer.models.loading import load_base
 from tunegate_trainer.tokens.chat import load_tokenizer, render
 
-SETTINGS = Generation(max_new_tokens=12, batch_size=8)
+SETTINGS = GenerationSettings(max_new_tokens=12, batch_size=8)
 
 
 @pytest.fixture(scope="module")

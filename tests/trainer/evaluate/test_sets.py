@@ -11,14 +11,15 @@ from support.trainer_root import gate_spec, golden_cases
 from support.unprivileged import unprivileged
 from tunegate_api.contract.plan import SplitPlan
 from tunegate_api.contract.process import Role
+from tunegate_api.contract.request import GenerationSettings
 from tunegate_api.messages import FunctionCall, Message, ToolCall
-from tunegate_api.v1alpha1.evalgate import Generation
 from tunegate_api.v1alpha1.finetunejob import TaskMetric
 from tunegate_api.verdict.outcomes import FAIL, PASS
 from tunegate_trainer.evaluate import evaluate as module
 from tunegate_trainer.evaluate.config_map_files import config_map_file, metric_schema
 from tunegate_trainer.evaluate.evaluate import evaluate
 from tunegate_trainer.evaluate.golden_sets import golden_sets
+from tunegate_trainer.evaluate.safety_sets import safety_sets
 from tunegate_trainer.evaluate.scoring import score_cases
 from tunegate_trainer.evaluate.sets import GOLDEN, GeneratedSet, held_out_sets, task_generation
 from tunegate_trainer.graders import Output, custom
@@ -39,7 +40,7 @@ def test_golden_set_has_its_cases_in_order_and_the_settings_of_its_gate(make_roo
     assert golden.case_set.ids == ["case-0", "case-1", "case-2"]
     assert golden.case_set.tags == [["even"], ["odd"], ["even"]]
     assert golden.case_set.sha256 == context.request.gates[0].golden_sha256
-    assert golden.generation == Generation(max_new_tokens=6, batch_size=32)
+    assert golden.generation == GenerationSettings(max_new_tokens=6, batch_size=32)
     assert golden.cases[0].prompt.startswith("<|im_start|>user\ngolden order 0 mug<|im_end|>")
 
 
@@ -187,9 +188,29 @@ def test_changed_held_out_rows_are_refused(make_root, tokenizer):
         held_out_sets(root.context(Role.GATE), tokenizer, "test")
 
 
-def test_task_metrics_use_first_gates_settings_and_largest_max_new_tokens():
-    gates = [Generation(max_new_tokens=8, batch_size=4), Generation(max_new_tokens=64, batch_size=32)]
-    assert task_generation(gates) == Generation(max_new_tokens=64, batch_size=4)
+def test_task_metrics_use_first_gates_settings_and_largest_max_new_tokens(make_root):
+    generations = {"a": {"maxNewTokens": 8, "reasoning": "Keep"}, "b": {"maxNewTokens": 64}}
+    gates = {name: gate_spec(golden_cases(2), generation=given) for name, given in generations.items()}
+    request = make_root(spec={"evaluation": {"batchSize": 4}}, gates=gates).context().request
+    expected = GenerationSettings(max_new_tokens=64, reasoning="Keep", batch_size=4)
+    assert task_generation(request) == expected
+
+
+def test_gates_of_a_job_share_its_batches(make_root, tokenizer):
+    batches = {"batchSize": 4, "batching": "Continuous", "precision": "Float32"}
+    safety = {"source": {"builtin": "refusals-v1"}}
+    gates = {"a": gate_spec(golden_cases(2)), "b": gate_spec(golden_cases(2), safety=safety)}
+    context = make_root(spec={"evaluation": {"every": 3} | batches}, gates=gates).context()
+    sets = [
+        *golden_sets(context, tokenizer, context.request.gates),
+        *safety_sets(context, tokenizer, context.request.gates),
+        *held_out_sets(context, tokenizer, "dev"),
+    ]
+    assert len(sets) == 4
+    for each in sets:
+        assert isinstance(each, GeneratedSet)
+        assert each.depends_on["generation"].items() >= batches.items()
+        assert "every" not in each.depends_on["generation"]
 
 
 def test_chat_refused_by_the_template_is_a_user_error(tiny_model):

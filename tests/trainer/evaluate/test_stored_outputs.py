@@ -6,7 +6,8 @@ from dataclasses import replace
 import pytest
 
 from tunegate_api.cases.golden import GoldenCase
-from tunegate_api.v1alpha1.evalgate import Generation, Samples
+from tunegate_api.contract.request import GenerationSettings
+from tunegate_api.v1alpha1.evalgate import Samples
 from tunegate_api.verdict.outcomes import ERROR, FAIL, PASS, TRUNCATED, CaseSet
 from tunegate_trainer.evaluate.evaluate import (
     SetResult,
@@ -61,7 +62,7 @@ def evaluated(judge: Judge, samples: Samples | None) -> GeneratedSet:
         identity="",
         names={},
         case_set=CaseSet(sha256="", ids=["case"]),
-        generation=Generation(samples=samples),
+        generation=GenerationSettings(samples=samples),
         cases=[case],
     )
 

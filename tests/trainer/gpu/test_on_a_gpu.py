@@ -9,7 +9,7 @@ import torch
 from transformers import LlamaConfig, MistralConfig
 
 from support.random_models import ROWS, save_random_model
-from support.trainer_root import ALL_WEIGHTS, STAGE, TrainerRoot, dpo_plan, gate_spec, golden_cases
+from support.trainer_root import ALL_WEIGHTS, STAGE, TrainerRoot, dpo_plan
 from tunegate_api.contract.process import ROOT_VARIABLE, ExitCode, Outcome
 from tunegate_trainer.main import main
 from tunegate_trainer.models.loading import load_base, training_precision
@@ -165,12 +165,10 @@ def test_two_gpus_have_the_losses_of_one(make_root, monkeypatch, parameters, par
 
 @pytest.mark.parametrize("batching", ["Fixed", "Continuous"])
 def test_gate_on_a_gpu_decides_as_on_the_cpu(make_root, monkeypatch, batching):
-    gate = gate_spec(golden_cases())
-    gate["generation"] |= {"batching": batching}
-    settings = {"checkpoint_steps": (20,), "parameters": LORA, "gates": {"orders": gate}}
+    settings = {"checkpoint_steps": (20,), "parameters": LORA}
     outcomes = []
     for spec in (GPU, {}):
-        root = run(make_root(spec=spec, **settings))
+        root = run(make_root(spec=spec | {"evaluation": {"batching": batching}}, **settings))
         monkeypatch.setenv(ROOT_VARIABLE, str(root.path))
         assert main(["gate", "--stage", STAGE, "--step", "20"]) == ExitCode.OK
         lines = (root.workspace / root.paths.gate / "golden-orders.jsonl").read_text().splitlines()

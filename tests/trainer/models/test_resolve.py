@@ -18,9 +18,9 @@ from transformers import AutoTokenizer
 from support.unprivileged import unprivileged
 from tunegate_api.contract.plan import ModelLicense, ModelPlan
 from tunegate_api.contract.process import Role
+from tunegate_api.contract.request import GenerationSettings
 from tunegate_api.contract.workspace import Workspace
 from tunegate_api.messages import Message
-from tunegate_api.v1alpha1.evalgate import Generation
 from tunegate_api.v1alpha1.finetunejob import ModelSource
 from tunegate_trainer.evaluate.generate import generate
 from tunegate_trainer.models import resolve as model_resolution
@@ -334,6 +334,6 @@ def test_smollm2_from_gguf_answers_and_ends_its_turn(tmp_path):
     model = load_base(folder, "float32", torch.device("cpu"))
     stops = stop_token_ids(tokenizer, model.generation_config)
     assert stops == [tokenizer.convert_tokens_to_ids("<|im_end|>")]
-    (output,) = generate(model, tokenizer, [prompt], Generation(max_new_tokens=48, batch_size=1))
+    (output,) = generate(model, tokenizer, [prompt], GenerationSettings(max_new_tokens=48, batch_size=1))
     assert output.text == "The capital of France is Paris."
     assert not output.truncated

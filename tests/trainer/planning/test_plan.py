@@ -3,9 +3,10 @@
 import pytest
 import torch
 
-from support.trainer_root import TrainerRoot, gate_spec, stage_plan
+from support.trainer_root import TrainerRoot, stage_plan
+from tunegate_api.v1alpha1.evaluation import EvaluationSettings
 from tunegate_api.v1alpha1.pods import Resources
-from tunegate_api.v1alpha1.stages import EvaluateEvery, Stage
+from tunegate_api.v1alpha1.stages import Stage
 from tunegate_trainer.planning import plan
 from tunegate_trainer.planning.plan import check_outcomes, checkpoint_steps, plan_stage
 from tunegate_trainer.process.errors import UserError
@@ -179,22 +180,23 @@ def test_gpu_gets_larger_passes_and_the_fused_optimizer(tmp_path, tiny_model):
 @pytest.mark.parametrize(
     ("every", "total", "steps"),
     [
-        ({}, 50, [10, 20, 30, 40, 50]),
-        ({"fraction": "0.2"}, 52, [11, 21, 32, 42, 52]),
-        ({"fraction": "0.3"}, 10, [3, 6, 9, 10]),
-        ({"fraction": "1"}, 10, [10]),
-        ({"fraction": "0.1"}, 3, [1, 2, 3]),
-        ({"steps": 4}, 10, [4, 8, 10]),
-        ({"steps": 20}, 10, [10]),
+        (EvaluationSettings().every, 50, [10, 20, 30, 40, 50]),
+        ("20%", 52, [11, 21, 32, 42, 52]),
+        ("30%", 10, [3, 6, 9, 10]),
+        ("100%", 10, [10]),
+        ("10%", 3, [1, 2, 3]),
+        ("33.333%", 9, [3, 6, 9]),
+        (4, 10, [4, 8, 10]),
+        (20, 10, [10]),
     ],
 )
 def test_checkpoints_are_evenly_spaced_and_include_last_step(every, total, steps):
-    assert checkpoint_steps(EvaluateEvery.model_validate(every), total) == steps
+    assert checkpoint_steps(every, total) == steps
 
 
 def test_too_many_checkpoints_are_refused():
     with pytest.raises(UserError, match="gives 1000 checkpoints in 1000 steps, but at most 200"):
-        checkpoint_steps(EvaluateEvery(steps=1), 1000)
+        checkpoint_steps(1, 1000)
 
 
 def test_max_length_above_model_limit_is_refused(tmp_path, tiny_model):
@@ -213,7 +215,8 @@ def test_too_many_case_outcomes_are_refused_before_training(tmp_path, tiny_model
     with pytest.raises(UserError, match=r"would have 705,500 case outcomes, but at most 700,000") as raised:
         check_outcomes([often], {"a": 1000, "b": 1000}, dev_cases={"exact_match": 1500})
     assert raised.value.hint == (
-        "raise evaluateEvery to evaluate less often, or use fewer golden cases, safety cases or held-out rows"
+        "raise evaluation.every to evaluate less often, or use fewer golden cases, safety cases or "
+        "held-out rows"
     )
 
 
@@ -244,11 +247,11 @@ def test_full_fine_tuning_on_several_gpus_uses_fsdp(resources, adapter, parallel
     ("nodes", "precision", "gathered"),
     [(2, "Auto", "bfloat16"), (2, "Float32", "float32"), (1, "Auto", None)],
 )
-def test_fsdp_gathers_in_bfloat16_unless_a_gate_evaluates_in_float32(
+def test_fsdp_gathers_in_bfloat16_unless_the_job_evaluates_in_float32(
     tmp_path, tiny_model, nodes, precision, gathered
 ):
-    gate = gate_spec() | {"generation": {"precision": precision}}
-    root = TrainerRoot(tmp_path, spec={"resources": {"nodes": nodes}}, gates={"orders": gate})
+    spec = {"resources": {"nodes": nodes}, "evaluation": {"precision": precision}}
+    root = TrainerRoot(tmp_path, spec=spec)
     request = root.write(tiny_model).context().request
     whole = stage().model_copy(update={"adapter": None})
     found = plan_stage(request, whole, [50] * 160, model_length=4096, model_size=10**8)

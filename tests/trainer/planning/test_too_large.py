@@ -138,7 +138,7 @@ def test_gate_names_a_smaller_batch_only_if_it_fits(make_request):
         refusal(make_request(memory), QWEN_7B, LORA, batches=[LARGE_BATCH]) for memory in ("24G", "17G")
     ]
     hints = [error.hint for error in errors if error]
-    assert ["generation.batchSize: 1 in the EvalGate" in hint for hint in hints] == [True, False]
+    assert ["evaluation.batchSize: 1" in hint for hint in hints] == [True, False]
 
 
 def test_model_of_any_size_is_accepted_on_cpus(make_request):

@@ -31,7 +31,7 @@ def test_report_shows_every_parameter_and_the_digests_and_versions(job: JobFolde
 
 def test_report_shows_every_setting_of_evaluation_and_gates(job: JobFolder) -> None:
     job.spec = {
-        "evaluateEvery": {"steps": 20},
+        "evaluation": {"every": 20, "batchSize": 16},
         "data": {
             "goal": "TaskSpecialization",
             "sources": [{"name": "train", "configMap": "invoices"}],
@@ -48,16 +48,19 @@ def test_report_shows_every_setting_of_evaluation_and_gates(job: JobFolder) -> N
         "mustPass": ["case-3", "edge"],
         "advisory": ["style"],
     }
-    job.gate_spec = {"thresholds": thresholds, "generation": {"maxNewTokens": 64, "batchSize": 16}}
+    job.gate_spec = {"thresholds": thresholds, "generation": {"maxNewTokens": 64}}
     job.write_data()
     text = text_of(page(job))
-    assert "evaluateEvery 20 steps heldOut.fraction 0.15 heldOut.groupBy customer" in text
+    assert (
+        "evaluation.batchSize 16 evaluation.batching Fixed evaluation.precision Auto evaluation.every 20 "
+        "heldOut.fraction 0.15 heldOut.groupBy customer"
+    ) in text
     assert (
         f"Gate {GATE} minPassRate 0.85 policy NonInferior maxDropPoints 2.5 "
         "maxRelativeDrop none maxNewFailures 5% maxDropBetweenCheckpoints 10 onRegression Immediate "
         "mustPass case-3, edge advisory style requiredTags none "
-        "compareWith BaseModel, LastPublished maxNewTokens 64 batchSize 16 reasoning Strip "
-        "samples 1, greedy batching Fixed precision Auto enforcement Enforce"
+        "compareWith BaseModel, LastPublished maxNewTokens 64 reasoning Strip "
+        "samples 1, greedy enforcement Enforce"
     ) in text
     job.write_gate(base=(BASE, "p" * 10), final=(GOOD, "p" * 10))
     text = text_of(page(job))
@@ -67,7 +70,7 @@ def test_report_shows_every_setting_of_evaluation_and_gates(job: JobFolder) -> N
 def test_omitted_settings_are_shown_with_their_defaults(job: JobFolder) -> None:
     job.gate_spec = {"thresholds": {}}
     text = text_of(page(job.write_data()))
-    assert "evaluateEvery 0.2 of the stage heldOut.fraction 0.12 heldOut.groupBy the prompt" in text
+    assert "evaluation.every 20% heldOut.fraction 0.12 heldOut.groupBy the prompt" in text
     assert (
         "minPassRate none policy Points maxDropPoints 5 maxRelativeDrop none "
         "maxNewFailures by the number of cases maxDropBetweenCheckpoints 5 onRegression Confirm mustPass none"

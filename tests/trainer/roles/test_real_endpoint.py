@@ -46,9 +46,10 @@ def root(url: str, smollm2: Path, tmp_path_factory: pytest.TempPathFactory) -> T
     endpoint = {"url": url, "model": NAME, "secretName": "serving-key"}
     compared = [{"type": "BaseModel"}, {"type": "Endpoint", "endpoint": endpoint}]
     spec = gate_spec(CASES, compareWith=compared)
-    spec["generation"] = {"maxNewTokens": 32, "batchSize": 1}
+    spec["generation"] = {"maxNewTokens": 32}
     path = tmp_path_factory.mktemp("endpoint") / "root"
-    root = TrainerRoot(path, checkpoint_steps=(STEP,), gates={"capitals": spec}).write(smollm2)
+    job = {"evaluation": {"batchSize": 1}}
+    root = TrainerRoot(path, spec=job, checkpoint_steps=(STEP,), gates={"capitals": spec}).write(smollm2)
     (path / "secrets" / "serving-key").mkdir(parents=True)
     train_role.run(root.context())
     return root

@@ -214,7 +214,7 @@ def test_out_of_memory_in_evaluation_does_not_halve_passes(make_root, monkeypatc
     assert not (root.stage_folder / FILE).exists()
     failure = root.report().failure
     assert failure is not None
-    assert "generation.batchSize" in failure.hint
+    assert "evaluation.batchSize" in failure.hint
 
 
 def test_out_of_memory_while_scoring_a_pair_gives_a_hint(tiny_model, monkeypatch):

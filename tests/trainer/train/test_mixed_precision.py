@@ -11,7 +11,7 @@ from peft.helpers import disable_input_dtype_casting
 from safetensors.torch import load_file
 from torch.nn.modules.module import register_module_forward_hook
 
-from support.trainer_root import ALL_WEIGHTS, TrainerRoot, dpo_plan, gate_spec, golden_cases
+from support.trainer_root import ALL_WEIGHTS, TrainerRoot, dpo_plan
 from tunegate_api.contract.process import Outcome
 from tunegate_trainer.evaluate.baselines import BaselineCache
 from tunegate_trainer.evaluate.golden_sets import golden_sets
@@ -76,9 +76,8 @@ def test_recomputed_adapter_with_dropout_has_the_same_losses(make_root):
     assert recomputed.losses() == kept.losses()
 
 
-def test_evaluation_precision_can_be_set_by_the_gate(make_root, computed):
-    exact = gate_spec(golden_cases(4)) | {"generation": {"maxNewTokens": 4, "precision": "Float32"}}
-    train(make_root(parameters=ALL_WEIGHTS, gates={"orders": exact}))
+def test_evaluation_precision_can_be_set_by_the_job(make_root, computed):
+    train(make_root(parameters=ALL_WEIGHTS, spec={"evaluation": {"precision": "Float32"}}))
     assert (TRAINING, torch.bfloat16) in computed
     assert (EVALUATION, torch.float32) in computed
 
@@ -111,8 +110,7 @@ def test_losses_of_an_adapter_in_bfloat16_are_those_in_float32(make_root, make_t
 
 @pytest.mark.parametrize(("precision", "measured"), [("Auto", 2), ("Float32", 1)])
 def test_base_evaluation_is_reused_only_in_same_precision(make_root, tiny_model, precision, measured):
-    gate = gate_spec(golden_cases(2)) | {"generation": {"maxNewTokens": 4, "precision": precision}}
-    context = make_root(gates={"orders": gate}).context()
+    context = make_root(spec={"evaluation": {"precision": precision}}).context()
     tokenizer, model = load_tokenizer(tiny_model), load_base(tiny_model, "float32", CPU)
     sets = golden_sets(context, tokenizer, context.request.final_gates)
     cache = BaselineCache(context, context.plan.model.digest, "float32", CPU)

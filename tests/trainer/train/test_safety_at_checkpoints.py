@@ -42,7 +42,7 @@ SET = "safety/orders"
 
 def gate(**safety: Any) -> dict[str, Any]:
     spec = {"source": {"configMap": "rules"}, "sha256": sha256_text(REQUESTS), "evaluateCheckpoints": True}
-    return gate_spec(golden_cases(), safety=spec | safety, generation={"maxNewTokens": 12, "batchSize": 32})
+    return gate_spec(golden_cases(), safety=spec | safety, generation={"maxNewTokens": 12})
 
 
 def with_safety(**changes: Any) -> dict[str, Any]:

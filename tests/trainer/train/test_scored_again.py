@@ -36,7 +36,7 @@ def train(root: TrainerRoot, stage: str = STAGE, start_step: int | None = None) 
     "samples", [None, pytest.param({"count": 3, "temperature": "0.01"}, marks=pytest.mark.slow)]
 )
 def test_outputs_of_the_starting_model_without_a_score_are_scored_again(make_root, judge, samples):
-    generation = {"maxNewTokens": 6, "batchSize": 32, **({"samples": samples} if samples else {})}
+    generation = {"maxNewTokens": 6, **({"samples": samples} if samples else {})}
     gate = gate_spec(judge_cases(6), judge=judge_spec(judge), generation=generation)
     more = stage_plan("more", (3, 6), starts_from="Adapter", lora_dropout=0.0)
     root = make_root(checkpoint_steps=(STEP,), later=[more], gates={"orders": gate})
@@ -58,7 +58,7 @@ def test_outputs_of_the_starting_model_without_a_score_are_scored_again(make_roo
 
 
 def test_new_scores_are_used_after_a_kill_before_the_evaluation(make_root, judge):
-    gate = gate_spec(judge_cases(6), judge=judge_spec(judge), generation={"maxNewTokens": 6, "batchSize": 32})
+    gate = gate_spec(judge_cases(6), judge=judge_spec(judge), generation={"maxNewTokens": 6})
     root = make_root(checkpoint_steps=(3,), gates={"orders": gate})
     write_calibration(root)
     judge.reply = lambda *_: score(True)

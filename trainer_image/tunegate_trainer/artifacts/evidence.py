@@ -9,9 +9,9 @@ from typing import Literal
 from pydantic import ValidationError
 
 from tunegate_api.contract.digests import files_digest
+from tunegate_api.contract.request import GenerationSettings
 from tunegate_api.meta import Decimal, Sha256, StatusModel, Time, first_problem
 from tunegate_api.v1alpha1.error_rate_status import ErrorRate
-from tunegate_api.v1alpha1.evalgate import Generation
 from tunegate_api.v1alpha1.evaluation_status import VerdictDecision
 from tunegate_api.verdict.outcomes import VerdictState
 from tunegate_trainer.artifacts.gate_result import UsedServer
@@ -83,7 +83,7 @@ class GateEvidence(StatusModel):
 
     name: str
     golden_sha256: Sha256
-    generation: Generation | None
+    generation: GenerationSettings | None
     passed: int
     total: int
     outcomes: str = ""
@@ -111,7 +111,7 @@ class TaskEvidence(StatusModel):
     """The result of one task metric on the test split. In a job, only the final gate reads the test split."""
 
     name: str
-    generation: Generation | None
+    generation: GenerationSettings | None
     passed: int
     total: int
     rate: str

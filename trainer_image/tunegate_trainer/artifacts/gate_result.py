@@ -3,10 +3,10 @@
 from tunegate_api.cases.probes import ProbeCounts, RefusalProbeCounts
 from tunegate_api.contract.plan import CalibrationCounts
 from tunegate_api.contract.published import PublishedVersion
+from tunegate_api.contract.request import GenerationSettings
 from tunegate_api.contract.results import ErrorRateOutcomes, Evaluation
 from tunegate_api.judging.judgement import Judgement
 from tunegate_api.meta import Sha256, StatusModel
-from tunegate_api.v1alpha1.evalgate import Generation
 from tunegate_api.verdict.outcomes import VerdictState
 
 
@@ -79,7 +79,7 @@ class GateRoleResult(StatusModel):
     quantization: str | None = None
     """The quantization of an adapter's base model. None if the base is not quantized, or for a whole
     model."""
-    generation: dict[str, Generation]
+    generation: dict[str, GenerationSettings]
     """The generation settings of each set, by the set's name in the evaluations."""
     rejudged: dict[str, list[PublishedVersion]] = {}
     """Maps the name of each gate to the published versions that were evaluated again on its golden set."""

@@ -17,11 +17,10 @@ from typing import Annotated
 from pydantic import Field, ValidationError
 
 from tunegate_api.contract.published import LastPublished, PublishedVersion
-from tunegate_api.contract.request import GateRequest
+from tunegate_api.contract.request import GateRequest, GenerationSettings
 from tunegate_api.contract.results import Results
 from tunegate_api.judging.judgement import measured_cases
 from tunegate_api.meta import MAX_DNS_NAME, Sha256, StatusModel, Time
-from tunegate_api.v1alpha1.evalgate import Generation
 from tunegate_api.verdict.outcomes import MAX_CASES, counted_outcomes, passed_count
 from tunegate_api.verdict.tiers import CountedCases, counted_cases
 from tunegate_trainer.artifacts.evidence import EVIDENCE, VERDICT
@@ -70,7 +69,7 @@ class EarlierGate(StatusModel):
     outcomes: Annotated[str, Field(max_length=MAX_CASES)] = ""
     """The outcome of each case as one letter. Empty in the evidence that earlier releases wrote."""
     dry_run: bool = False
-    generation: Generation | None = None
+    generation: GenerationSettings | None = None
     """The settings with which the outputs were generated. None in the evidence of earlier releases."""
     judge: UsedServer | None = None
     guardrail: UsedServer | None = None

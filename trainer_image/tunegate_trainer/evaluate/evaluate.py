@@ -210,7 +210,7 @@ def _less_memory(evaluation_set: EvaluationSet) -> str:
     if isinstance(evaluation_set, PairSet):
         smaller = "lower training.maxLength of a DPO stage, which excludes longer pairs"
     else:
-        smaller = "lower generation.batchSize of the EvalGate"
+        smaller = "lower evaluation.batchSize"
     return f"{smaller}, or request a GPU with more memory"
 
 

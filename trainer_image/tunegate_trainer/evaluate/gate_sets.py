@@ -9,12 +9,12 @@ from transformers import PreTrainedTokenizerBase
 from tunegate_api.cases.case_lines import CaseSetError, CaseT, parse_cases, written_text
 from tunegate_api.cases.golden import case_set
 from tunegate_api.contract.digests import sha256_text
-from tunegate_api.contract.request import GateRequest
+from tunegate_api.contract.request import GateRequest, GenerationSettings
 from tunegate_api.contract.results import golden_set
 from tunegate_api.contract.workspace import golden_file, safety_file
 from tunegate_api.meta import Sha256
 from tunegate_api.v1alpha1.case_source import CaseSource, SetName
-from tunegate_api.v1alpha1.evalgate import EvalGateSpec, Generation
+from tunegate_api.v1alpha1.evalgate import EvalGateSpec
 from tunegate_api.verdict.safety import safety_set
 from tunegate_trainer.evaluate.config_map_files import NO_FILE, config_map_file
 from tunegate_trainer.evaluate.expected import Expectations
@@ -117,7 +117,7 @@ def generated_set(
     expected: Callable[[CaseT], Expectations],
     *,
     settings: Sequence[Any],
-    generation: Generation,
+    generation: GenerationSettings,
 ) -> GeneratedSet:
     """Return the cases of a gate's golden set or safety set, with rendered prompts, and what is ``expected``
     of each output. ``settings`` has everything besides the cases that scores depend on.

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from tunegate_api.v1alpha1.evalgate import Generation
+from tunegate_api.contract.request import GenerationSettings
 from tunegate_trainer.distributed.ranks import SINGLE_RANK, Ranks
 from tunegate_trainer.evaluate.continuous import try_continuous
 from tunegate_trainer.evaluate.prefill import prefill
@@ -41,7 +41,7 @@ def generate(
     model: Any,
     tokenizer: PreTrainedTokenizerBase,
     prompts: Sequence[str],
-    settings: Generation,
+    settings: GenerationSettings,
     ranks: Ranks = SINGLE_RANK,
     *,
     stops: Sequence[int] | None = None,
@@ -64,7 +64,7 @@ def generate_samples(
     model: Any,
     tokenizer: PreTrainedTokenizerBase,
     prompts: Sequence[str],
-    settings: Generation,
+    settings: GenerationSettings,
     ranks: Ranks = SINGLE_RANK,
     *,
     stops: Sequence[int] | None = None,
@@ -105,7 +105,7 @@ def _generate(
     model: Any,
     tokenizer: PreTrainedTokenizerBase,
     prompts: Sequence[str],
-    settings: Generation,
+    settings: GenerationSettings,
     decoders: Sequence[Decoder],
     *,
     ranks: Ranks,
@@ -129,7 +129,7 @@ def _generate(
 def generate_tokens(
     model: Any,
     prompts: Sequence[list[int]],
-    settings: Generation,
+    settings: GenerationSettings,
     *,
     stops: list[int],
     decoders: Sequence[Decoder],
@@ -170,7 +170,7 @@ def _supports_continuous(model: Any) -> bool:
     return model.device.type == "cuda" and not is_sharded(model) and not is_mixed
 
 
-def _precision(model: Any, settings: Generation) -> AbstractContextManager[Any]:
+def _precision(model: Any, settings: GenerationSettings) -> AbstractContextManager[Any]:
     """Return a context that turns mixed precision off if ``settings`` ask for float32."""
     full = settings.precision == "Float32"
     return torch.autocast(model.device.type, enabled=False) if full else nullcontext()

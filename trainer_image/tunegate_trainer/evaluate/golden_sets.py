@@ -70,9 +70,8 @@ def _golden_set(context: Context, tokenizer: PreTrainedTokenizerBase, gate: Gate
         )
 
     settings = _settings(custom, servers, gate)
-    return generated_set(
-        tokenizer, gate, golden, expected, settings=settings, generation=gate.spec.generation
-    )
+    generation = context.request.generation_of(gate)
+    return generated_set(tokenizer, gate, golden, expected, settings=settings, generation=generation)
 
 
 def _scorer_name(leaf: Leaf) -> str:

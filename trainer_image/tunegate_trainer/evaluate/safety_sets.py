@@ -43,5 +43,7 @@ def _safety_set(
         lambda case: [Expected(graders[case.kind], case.kind)],
         settings=scorer_settings(gate, safety.scorer),
         # Reasoning would hide a refusal after it, and votes would hide unsafe answers.
-        generation=gate.spec.generation.model_copy(update={"reasoning": "Strip", "samples": None}),
+        generation=context.request.generation_of(gate).model_copy(
+            update={"reasoning": "Strip", "samples": None}
+        ),
     )

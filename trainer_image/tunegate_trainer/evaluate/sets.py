@@ -12,10 +12,10 @@ from transformers import PreTrainedTokenizerBase
 from tunegate_api.cases.golden import GoldenCase
 from tunegate_api.contract.digests import sha256_text
 from tunegate_api.contract.plan import SplitPlan
+from tunegate_api.contract.request import GenerationSettings, Request
 from tunegate_api.contract.results import HeldOutSplit, task_set
 from tunegate_api.contract.workspace import PAIRS_PREFIX, pairs_file, rows_file
 from tunegate_api.messages import Message
-from tunegate_api.v1alpha1.evalgate import Generation
 from tunegate_api.v1alpha1.finetunejob import TaskMetric
 from tunegate_api.verdict.outcomes import MAX_CASES, CaseSet
 from tunegate_trainer.data.token_ids import no_embedding
@@ -103,7 +103,7 @@ class EvaluationSet:
 class GeneratedSet(EvaluationSet):
     """Cases for which the model generates outputs."""
 
-    generation: Generation
+    generation: GenerationSettings
     cases: Sequence[Case]
 
     @property
@@ -187,7 +187,7 @@ def _rows(
     return GeneratedSet(
         file=rows_file(split),
         identity=sha256_text(json.dumps([plan.sha256, schemas, options], sort_keys=True)),
-        generation=task_generation([gate.spec.generation for gate in context.request.final_gates]),
+        generation=task_generation(context.request),
         cases=cases,
         names={metric.name: task_set(split, metric.name) for metric in metrics},
         case_set=CaseSet(sha256=plan.sha256, ids=[row.id for row in rows]),
@@ -230,11 +230,12 @@ def _pairs(context: Context, tokenizer: PreTrainedTokenizerBase, split: HeldOutS
     )
 
 
-def task_generation(gates: Sequence[Generation]) -> Generation:
+def task_generation(request: Request) -> GenerationSettings:
     """Return the generation settings for held-out rows: the settings of the first gate, but with the largest
     ``maxNewTokens`` of all gates, and greedy."""
-    longest = max(gate.max_new_tokens for gate in gates)
-    return gates[0].model_copy(update={"max_new_tokens": longest, "samples": None})
+    gates = request.final_gates
+    longest = max(gate.spec.generation.max_new_tokens for gate in gates)
+    return request.generation_of(gates[0]).model_copy(update={"max_new_tokens": longest, "samples": None})
 
 
 def check_split(path: Path, plan: SplitPlan) -> None:

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from fractions import Fraction
 from typing import Any, Literal
 
 import torch
@@ -11,8 +10,9 @@ from tunegate_api.contract.plan import StagePlan, TrainingParameters
 from tunegate_api.contract.request import Request
 from tunegate_api.memory.shapes import Accelerator
 from tunegate_api.meta import exact
+from tunegate_api.v1alpha1.count_or_share import count_or_share
 from tunegate_api.v1alpha1.pods import Resources
-from tunegate_api.v1alpha1.stages import EvaluateEvery, Stage, Training
+from tunegate_api.v1alpha1.stages import Stage, Training
 from tunegate_api.verdict.counts import outcome_length
 from tunegate_trainer.models.target_modules import ALL_LINEAR
 from tunegate_trainer.planning import defaults
@@ -113,7 +113,7 @@ def plan_stage(
         parameters=parameters,
         starts_from=None if before is None else "Adapter" if continues else "Merged",
         total_steps=total_steps,
-        checkpoint_steps=checkpoint_steps(request.spec.evaluate_every, total_steps),
+        checkpoint_steps=checkpoint_steps(request.spec.evaluation.every, total_steps),
         tokens=sum(lengths),
         gates=[gate.name for gate in request.gates_of(stage.name)],
         parallelism=shared,
@@ -233,24 +233,23 @@ def pass_tokens(accelerator: Accelerator) -> int:
     return TOKENS_PER_PASS[accelerator] * 3 // 2
 
 
-def checkpoint_steps(every: EvaluateEvery, total_steps: int) -> list[int]:
-    """Return the optimizer steps after which a checkpoint is saved and evaluated. The last step is one of
-    them.
+def checkpoint_steps(every: int | str, total_steps: int) -> list[int]:
+    """Return the optimizer steps after which a checkpoint is saved and evaluated. Between them is a number of
+    steps or a share of all steps, such as ``"20%"``. The last step is one of them.
 
     Raises :class:`UserError` if there are more than ``MAX_CHECKPOINTS``.
     """
-    if every.steps is not None:
-        steps = list(range(every.steps, total_steps + 1, every.steps))
+    distance = count_or_share(every)
+    if isinstance(distance, int):
+        steps = list(range(distance, total_steps + 1, distance))
     else:
-        fraction = exact(every.fraction or "0.2")
-        count = math.floor(Fraction(1) / fraction)
-        steps = [math.ceil(total_steps * fraction * k) for k in range(1, count + 1)]
+        steps = [math.ceil(total_steps * distance * k) for k in range(1, math.floor(1 / distance) + 1)]
     steps = sorted({*steps, total_steps} - {0})
     if len(steps) > MAX_CHECKPOINTS:
         raise UserError(
-            f"evaluateEvery gives {len(steps)} checkpoints in {total_steps} steps, but at most "
+            f"evaluation.every gives {len(steps)} checkpoints in {total_steps} steps, but at most "
             f"{MAX_CHECKPOINTS} can be recorded",
-            "raise evaluateEvery to evaluate less often",
+            "raise evaluation.every to evaluate less often",
         )
     return steps
 
@@ -278,6 +277,6 @@ def check_outcomes(
         raise UserError(
             f"all evaluations together would have {outcomes:,} case outcomes, but at most {MAX_OUTCOMES:,} "
             "can be recorded",
-            "raise evaluateEvery to evaluate less often, or use fewer golden cases, safety cases or held-out "
-            "rows",
+            "raise evaluation.every to evaluate less often, or use fewer golden cases, safety cases or "
+            "held-out rows",
         )

@@ -237,9 +237,7 @@ def generation_batches(
     """Return one batch for each evaluation set that has prompts. This batch needs at least as much memory as
     each real batch of the set."""
     generated = [(one.generation, [len(encode(tokenizer, c.prompt)) for c in one.cases]) for one in golden]
-    generated.append(
-        (task_generation([g.spec.generation for g in request.final_gates]), [r.tokens for r in dev])
-    )
+    generated.append((task_generation(request), [r.tokens for r in dev]))
     return [
         GenerationBatch(
             prompts=min(generation.batch_size, len(prompts)),

@@ -75,7 +75,7 @@ class GateMemory:
         if max((one.prompts for one in self.batches), default=1) > 1:
             single = [one.model_copy(update={"prompts": 1}) for one in self.batches]
             memory = self._judging(shape, self._last, single, whole=self._is_whole)
-            yield Remedy("generation.batchSize: 1 in the EvalGate", memory)
+            yield Remedy("evaluation.batchSize: 1", memory)
 
     def _without_merging(self, shape: ModelShape) -> Iterator[Remedy]:
         if self._is_whole and not self._is_whole_without_merging:

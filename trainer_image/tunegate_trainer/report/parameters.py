@@ -7,7 +7,6 @@ from tunegate_api.contract.request import GateRequest, Request
 from tunegate_api.memory.fitting import by_part
 from tunegate_api.v1alpha1.evalgate import EvalGateSpec, Samples
 from tunegate_api.v1alpha1.safety import SafetyScorer
-from tunegate_api.v1alpha1.stages import EvaluateEvery
 from tunegate_trainer.artifacts.gate_result import GateRoleResult
 
 
@@ -16,7 +15,7 @@ def job_rows(request: Request, measured: GateRoleResult | None) -> list[tuple[st
     quantization that the gate used."""
     held_out = request.spec.data.held_out
     rows = [
-        ("evaluateEvery", _every(request.spec.evaluate_every)),
+        *((f"evaluation.{name}", str(value)) for name, value in request.spec.evaluation.to_wire().items()),
         ("heldOut.fraction", held_out.fraction),
         ("heldOut.groupBy", held_out.group_by or "the prompt"),
     ]
@@ -90,10 +89,6 @@ def _scorer(gate: GateRequest, scorer: SafetyScorer, measured: GateRoleResult | 
             probes = f" ({guardrail.probes.assessment.message})"
         return f"the guardrail {gate.spec.guardrail.endpoint.model}{probes}"
     return "phrases of refusals"
-
-
-def _every(every: EvaluateEvery) -> str:
-    return f"{every.steps} steps" if every.steps else f"{every.fraction or '0.2'} of the stage"
 
 
 def _text(value: object) -> str:

@@ -60,7 +60,7 @@ from tunegate_trainer.tokens.model_tokenizer import load_model_tokenizer
 
 REQUEST, RESULT = "gate_run.json", "gate_run_result.json"
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
-_OUT_OF_MEMORY = "lower generation.batchSize of the EvalGate, or use a GPU with more memory"
+_OUT_OF_MEMORY = "lower --batch-size, or use a GPU with more memory"
 
 
 def main() -> int:

@@ -112,7 +112,7 @@ def job_parameters(request: Request, plan: Plan | None) -> dict[str, Value]:
         "goal": spec.data.goal,
         "accelerator": spec.resources.accelerator,
         "trainer_image": request.trainer_image,
-        "evaluate_every": spec.evaluate_every.model_dump(),
+        "evaluation": spec.evaluation.model_dump(),
         "held_out": spec.data.held_out.model_dump(),
         "task": {metric.name: {"min": metric.min} for metric in spec.task_metrics},
         "gate": {

@@ -8,7 +8,7 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from tunegate_api.v1alpha1.evalgate import Generation
+from tunegate_api.contract.request import GenerationSettings
 from tunegate_trainer.evaluate.evaluate import SetResult, judge_outputs
 from tunegate_trainer.evaluate.generate import generate, generate_samples
 from tunegate_trainer.evaluate.merged import merged_adapter
@@ -57,7 +57,7 @@ def _outputs(
     model: Any,
     tokenizer: PreTrainedTokenizerBase,
     prompts: Sequence[str],
-    settings: Generation,
+    settings: GenerationSettings,
     *,
     number: int,
     stops: Sequence[int],
