@@ -44,7 +44,7 @@ def test_manifests_of_a_page_are_valid(page):
 
 def test_manifests_are_found_in_blocks_and_commands():
     assert "kind: PersistentVolumeClaim" in "".join(manifests(ROOT / "docs" / "install.md"))
-    assert "safety:" in "".join(manifests(ROOT / "docs" / "safety-sets.md"))
+    assert "kind: Safety" in "".join(manifests(ROOT / "docs" / "safety-sets.md"))
 
 
 def test_examples_do_not_overwrite_each_others_objects():

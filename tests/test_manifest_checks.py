@@ -36,8 +36,8 @@ def family(changes: Changes | None = None) -> dict[str, dict[str, Any]]:
     name."""
     files = {
         "job": finetunejob(),
-        "gate": changed(evalgate(), {"spec.golden.sha256": sha256_text(CASES)}),
-        "format": changed(evalgate("orders-format"), {"spec.golden.sha256": sha256_text(CASES)}),
+        "gate": changed(evalgate(), {"spec.sets.0.sha256": sha256_text(CASES)}),
+        "format": changed(evalgate("orders-format"), {"spec.sets.0.sha256": sha256_text(CASES)}),
         "data": config_map("orders-data", {"train.jsonl": '{"prompt": "a", "completion": "b"}\n'}),
         "golden": config_map("orders-golden-v1", {"golden.jsonl": CASES}),
     }
@@ -56,7 +56,7 @@ def test_consistent_manifests_have_no_diagnostics(tmp_path: Path) -> None:
 
 
 def test_config_map_key_that_begins_with_a_dot_is_ignored(tmp_path: Path) -> None:
-    files = family({"gate.spec.golden.source.key": LEAVE_OUT})
+    files = family({"gate.spec.sets.0.source.key": LEAVE_OUT})
     files["golden"]["data"][".notes"] = "not a golden set"
     assert messages_of(tmp_path, files) == []
 
@@ -149,41 +149,40 @@ CHECKS: list[tuple[str, Changes, str]] = [
     ),
     (
         "golden cases with another digest",
-        {"gate.spec.golden.sha256": "0" * 64},
-        f"gate: spec.golden.sha256 does not match the content, whose digest is {sha256_text(CASES)}",
+        {"gate.spec.sets.0.sha256": "0" * 64},
+        f"gate: spec.sets[0].sha256 does not match the content, whose digest is {sha256_text(CASES)}",
     ),
     (
         "a missing golden ConfigMap",
-        {"gate.spec.golden.source.configMap": "odd"},
+        {"gate.spec.sets.0.source.configMap": "odd"},
         "gate: no ConfigMap odd in these files",
     ),
     (
-        "a mustPass tag without cases",
-        {"gate.spec.thresholds.mustPass.1": "odd"},
-        "gate: no golden case has the id or the tag odd",
+        "a critical tag without cases",
+        {"gate.spec.sets.0.rules.1.cases.1": "odd"},
+        "gate: no golden case that counts has the id or the tag odd",
     ),
     (
         "too few cases for the threshold",
-        {"gate.spec.thresholds.maxDropPoints": "2"},
+        {"gate.spec.sets.0.rules.0.failAtDrop": "2%"},
         "gate: 30 golden cases are too few to detect a drop of 2 points, so no model can pass: have at least",
     ),
     (
         "too few cases that are not sealed",
-        {"gate.spec.golden.sealed": "0.5"},
+        {"gate.spec.sets.0.sealed": "50%"},
         "gate: checkpoints are evaluated on the 15 cases that are not sealed, and 15 golden cases are too",
     ),
     (
         "a golden case that needs a judge which is null",
         {
-            "gate.spec.golden": {"source": {"inline": JUDGED}},
-            "gate.spec.thresholds": LEAVE_OUT,
+            "gate.spec.sets.0": {"name": "golden", "source": {"inline": JUDGED}},
             "gate.spec.judge": None,
         },
         "gate: spec.judge: required by the expectation judge of the golden cases case-0, case-1",
     ),
     (
         "a golden case that needs a missing judge",
-        {"gate.spec.golden": {"source": {"inline": JUDGED}}, "gate.spec.thresholds": LEAVE_OUT},
+        {"gate.spec.sets.0": {"name": "golden", "source": {"inline": JUDGED}}},
         "gate: spec.judge: required by the expectation judge of the golden cases case-0, case-1",
     ),
     (
@@ -293,18 +292,22 @@ def test_null_labels_and_annotations_are_accepted(tmp_path: Path) -> None:
         assert manifest.obj["metadata"].keys() == {"name"}
 
 
-@pytest.mark.parametrize("compared", [[], [{"type": "LastPublished"}]])
+@pytest.mark.parametrize(
+    ("compared", "limit"),
+    [([], LEAVE_OUT), ([{"type": "LastPublished"}], "2%")],
+    ids=["nothing", "published"],
+)
 def test_small_golden_set_is_accepted_if_base_model_is_no_baseline(
-    tmp_path: Path, compared: list[dict[str, str]]
+    tmp_path: Path, compared: list[dict[str, str]], limit: object
 ) -> None:
-    changes = {"gate.spec.thresholds.maxDropPoints": "2", "gate.spec.compareWith": compared}
+    changes = {"gate.spec.sets.0.rules.0.failAtDrop": limit, "gate.spec.compareWith": compared}
     assert messages_of(tmp_path, family(changes)) == []
 
 
 def test_invalid_inline_case_is_reported_with_its_line(tmp_path: Path) -> None:
     good = {"id": "a", "prompt": "hi", "expect": [{"type": "equals", "value": "ho"}]}
     bad = {"id": "b", "expect": [{"type": "equals", "value": "ho"}]}
-    changes = {"gate.spec.golden": {"source": {"inline": [good, bad]}}, "gate.spec.thresholds": LEAVE_OUT}
+    changes = {"gate.spec.sets.0": {"name": "golden", "source": {"inline": [good, bad]}}}
     (message,) = messages_of(tmp_path, family(changes))
     assert message.startswith("gate: golden case 2:")
     assert "prompt or messages" in message
@@ -315,8 +318,8 @@ def test_invalid_inline_case_is_reported_with_its_line(tmp_path: Path) -> None:
 
 def test_inline_cases_can_be_pinned_by_digest(tmp_path: Path) -> None:
     cases = [json.loads(line) for line in CASES.splitlines()]
-    pinned = {"source": {"inline": cases}, "sha256": sha256_text(inline_text(cases))}
-    assert messages_of(tmp_path, family({"gate.spec.golden": pinned})) == []
+    pinned = {"name": "golden", "source": {"inline": cases}, "sha256": sha256_text(inline_text(cases))}
+    assert messages_of(tmp_path, family({"gate.spec.sets.0": pinned})) == []
 
 
 def test_invalid_case_in_a_config_map_is_reported_with_its_line(tmp_path: Path) -> None:
@@ -326,7 +329,7 @@ def test_invalid_case_in_a_config_map_is_reported_with_its_line(tmp_path: Path) 
     del files["golden"], files["format"]
     files["job"]["spec"]["stages"][0].pop("gates")
     (tmp_path / "golden.yaml").write_text(text + "".join(f"    {line}\n" for line in lines), encoding="utf-8")
-    files["gate"]["spec"]["golden"]["sha256"] = sha256_text("".join(f"{line}\n" for line in lines))
+    files["gate"]["spec"]["sets"][0]["sha256"] = sha256_text("".join(f"{line}\n" for line in lines))
     messages_of(tmp_path, files)
 
     found = validate(load_manifests([tmp_path]))
@@ -338,7 +341,7 @@ def test_invalid_case_in_a_config_map_is_reported_with_its_line(tmp_path: Path) 
 def test_diagnostics_are_sorted_by_file_and_line(tmp_path: Path) -> None:
     messages_of(
         tmp_path,
-        family({"job.spec.colour": "red", "job.spec.gates.0.name": "odd", "gate.spec.golden.sealed": "2"}),
+        family({"job.spec.colour": "red", "job.spec.gates.0.name": "odd", "gate.spec.sets.0.sealed": "2"}),
     )
     found = validate(load_manifests([tmp_path]))
     assert [(d.file.name, d.line) for d in found] == sorted((d.file.name, d.line) for d in found)
@@ -361,7 +364,9 @@ def test_job_with_any_invalid_value_does_not_crash(tmp_path: Path, part: str, va
     assert messages_of(tmp_path, family({f"job.{part}": value}))
 
 
-@pytest.mark.parametrize("part", ["spec", "spec.golden", "spec.golden.source", "spec.golden.source.inline"])
+@pytest.mark.parametrize(
+    "part", ["spec", "spec.sets", "spec.sets.0", "spec.sets.0.source", "spec.sets.0.source.inline"]
+)
 @pytest.mark.parametrize("value", ["text", 7, [], ["a"], [{}]])
 def test_gate_with_any_invalid_value_does_not_crash(tmp_path: Path, part: str, value: object) -> None:
     assert messages_of(tmp_path, family({f"gate.{part}": value}))
@@ -373,6 +378,7 @@ def test_example_with_its_7b_manifest_is_valid(folder: Path) -> None:
     assert validate(load_manifests([*others, folder / "finetunejob.yaml"])) == []
 
 
+SAFETY = {"name": "safety", "kind": "Safety"}
 SAFETY_CASES = [
     {"id": f"rule-{n}", "kind": "Harmless" if n else "Unsafe", "category": "house", "prompt": f"request {n}"}
     for n in range(21)
@@ -383,7 +389,8 @@ def safety_messages(folder: Path, text: str, **safety: object) -> list[str]:
     """Return the diagnostics of a gate whose safety set is the ConfigMap ``house`` with this text."""
     files = family(
         {
-            "gate.spec.safety": {
+            "gate.spec.sets.1": {
+                **SAFETY,
                 "source": {"configMap": "house"},
                 "sha256": sha256_text(text),
                 **safety,
@@ -410,7 +417,7 @@ def test_invalid_case_of_a_safety_set_is_reported_with_its_line(tmp_path: Path) 
 
 def test_inline_safety_cases_are_checked_with_their_lines(tmp_path: Path) -> None:
     def messages(cases: list[dict[str, Any]]) -> list[str]:
-        return messages_of(tmp_path, family({"gate.spec.safety": {"source": {"inline": cases}}}))
+        return messages_of(tmp_path, family({"gate.spec.sets.1": SAFETY | {"source": {"inline": cases}}}))
 
     assert messages(SAFETY_CASES) == []
     assert messages([*SAFETY_CASES, {**SAFETY_CASES[0], "id": "odd", "kind": "Odd"}]) == [
@@ -421,11 +428,11 @@ def test_inline_safety_cases_are_checked_with_their_lines(tmp_path: Path) -> Non
 
 
 def test_safety_set_at_an_address_needs_only_its_digest(tmp_path: Path) -> None:
-    safety: dict[str, Any] = {"source": {"uri": "s3://sets/safety.jsonl", "secretName": "store"}}
+    safety: dict[str, Any] = SAFETY | {"source": {"uri": "s3://sets/safety.jsonl", "secretName": "store"}}
     pinned = safety | {"sha256": "0" * 64}
-    assert messages_of(tmp_path, family({"gate.spec.safety": pinned})) == []
-    (missing,) = messages_of(tmp_path, family({"gate.spec.safety": safety}))
-    assert missing.startswith("gate: spec.safety: give sha256, the digest of the safety set")
+    assert messages_of(tmp_path, family({"gate.spec.sets.1": pinned})) == []
+    (missing,) = messages_of(tmp_path, family({"gate.spec.sets.1": safety}))
+    assert missing.startswith("gate: spec.sets[1]: give sha256, the digest of the set")
 
 
 def test_safety_set_that_is_too_small_missing_or_changed_is_reported(tmp_path: Path) -> None:
@@ -434,4 +441,4 @@ def test_safety_set_that_is_too_small_missing_or_changed_is_reported(tmp_path: P
     (missing,) = safety_messages(tmp_path, lines_of(SAFETY_CASES), source={"configMap": "odd"})
     assert missing.startswith("gate: no ConfigMap odd in these files")
     (changed_set,) = safety_messages(tmp_path, lines_of(SAFETY_CASES), sha256="0" * 64)
-    assert changed_set.startswith("gate: spec.safety.sha256 does not match the content, whose digest is")
+    assert changed_set.startswith("gate: spec.sets[1].sha256 does not match the content, whose digest is")

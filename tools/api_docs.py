@@ -33,9 +33,9 @@ from tunegate_api.v1alpha1 import (
     reasons,
 )
 from tunegate_api.v1alpha1.count_or_share import INT_OR_STRING
-from tunegate_api.v1alpha1.evalgate import CASE_ID_PATTERN, CASES_OR_SHARE_PATTERN
-from tunegate_api.v1alpha1.fields import URI_PATTERN
+from tunegate_api.v1alpha1.fields import CASES_OR_PERCENT_PATTERN, PERCENT_PATTERN, URI_PATTERN
 from tunegate_api.v1alpha1.pods import QUANTITY_PATTERN
+from tunegate_api.v1alpha1.sets import CASE_ID_PATTERN
 from tunegate_api.verdict import outcomes
 
 PAGES = Path(__file__).parents[1] / "docs" / "api"
@@ -44,7 +44,8 @@ BLOCK = re.compile(r"(<!-- generated: (?P<what>[^>]+?) -->\n).*?(<!-- end -->)",
 
 FORMS = {
     CASE_ID_PATTERN: "id",
-    CASES_OR_SHARE_PATTERN: "number or percentage in quotes",
+    CASES_OR_PERCENT_PATTERN: "number in quotes or percentage",
+    PERCENT_PATTERN: "percentage",
     DECIMAL_PATTERN: "number in quotes",
     DNS_NAME_PATTERN: "name",
     NAME_PATTERN: "name",

@@ -26,6 +26,7 @@ from tunegate.manifests import InvalidError, Resource, config_map, to_yaml
 from tunegate.runs import NotPassedError, NotStartedError, Result, run
 from tunegate_api.contract.digests import sha256_text as sha256
 from tunegate_api.meta import ObjectMeta
+from tunegate_api.v1alpha1.case_source import CaseSource
 from tunegate_api.v1alpha1.compared import ComparedSubject, PinnedVersion
 from tunegate_api.v1alpha1.data import (
     Calibration,
@@ -43,9 +44,6 @@ from tunegate_api.v1alpha1.evalgate import (
     EvalGate,
     EvalGateSpec,
     Generation,
-    Golden,
-    GoldenSource,
-    Thresholds,
 )
 from tunegate_api.v1alpha1.evaluation import EvaluationSettings
 from tunegate_api.v1alpha1.finetunejob import (
@@ -61,6 +59,7 @@ from tunegate_api.v1alpha1.finetunejob import (
 )
 from tunegate_api.v1alpha1.finetunejob_status import FineTuneJobStatus, Phase
 from tunegate_api.v1alpha1.pods import EnvVar, Gpu, PodTemplate, Resources, Volume, VolumeMount
+from tunegate_api.v1alpha1.sets import GateSet, SetCheckpoints, SetRule
 from tunegate_api.v1alpha1.stages import Adapter, GateReference, Stage, Training
 from tunegate_api.v1alpha1.tracking import Mlflow, Tracking, WeightsAndBiases
 
@@ -68,6 +67,7 @@ __all__ = [
     "Adapter",
     "ArtifactSettings",
     "Calibration",
+    "CaseSource",
     "Columns",
     "ComparedSubject",
     "Data",
@@ -82,9 +82,8 @@ __all__ = [
     "FineTuneJobSpec",
     "FineTuneJobStatus",
     "GateReference",
+    "GateSet",
     "Generation",
-    "Golden",
-    "GoldenSource",
     "Gpu",
     "HeldOut",
     "InvalidError",
@@ -103,11 +102,12 @@ __all__ = [
     "Resources",
     "Result",
     "SchemaSource",
+    "SetCheckpoints",
+    "SetRule",
     "Source",
     "Stage",
     "Storage",
     "TaskMetric",
-    "Thresholds",
     "Tolerance",
     "Tracking",
     "Training",

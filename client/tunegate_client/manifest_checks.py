@@ -1,4 +1,4 @@
-"""Check manifests together: references by name and key, digests, and whether thresholds fit the golden cases
+"""Check manifests together: references by name and key, digests, and whether rules fit the golden cases
 and the limits fit the safety cases."""
 
 import base64
@@ -8,18 +8,16 @@ from collections.abc import Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from pydantic import ValidationError
-
 from tunegate_api.cases.case_lines import CaseSetError, CaseT, inline_text, parse_cases
 from tunegate_api.cases.golden import GoldenCase, unreachable, without_server
 from tunegate_api.cases.safety_cases import SafetyCase, too_few
 from tunegate_api.config_map import visible_keys
-from tunegate_api.contract.bar import bar_of_safety_set, checkpoint_bar
+from tunegate_api.contract.bar import bar_of_safety_set
 from tunegate_api.contract.digests import sha256_text
 from tunegate_api.meta import MAX_DNS_NAME
-from tunegate_api.v1alpha1.evalgate import Golden, Thresholds
+from tunegate_api.v1alpha1.case_source import SetName
+from tunegate_api.v1alpha1.evalgate import EvalGateSpec
 from tunegate_api.v1alpha1.fields import KEY_PATTERN
-from tunegate_api.v1alpha1.safety import Safety
 from tunegate_api.validation.explain import PATTERN_DESCRIPTIONS
 from tunegate_api.validation.json_schema import schema_faults
 from tunegate_api.validation.metadata import DNS_NAMES, metadata_problems
@@ -140,20 +138,21 @@ class _Checks:
 
     def _safety(self, gate: Manifest) -> Iterator[Diagnostic]:
         _, cases = yield from self._case_set(gate, SafetyCase)
-        try:
-            bar = bar_of_safety_set(Safety.model_validate(_find(gate.obj, ("spec", "safety"))))
-        except ValidationError:
-            return  # reported as a problem of the EvalGate
-        few = too_few(cases, bar) if cases else ""
+        spec = _gate_spec(gate)
+        if not cases or spec is None or spec.safety is None:
+            return  # an invalid spec is reported as a problem of the EvalGate
+        few = too_few(cases, bar_of_safety_set(spec.safety))
         if few:
-            yield gate.at(("spec", "safety", "source"), f"safety set: {few}")
+            yield gate.at((*spec.path_of(spec.safety), "source"), f"safety set: {few}")
 
     def _case_set(
         self, gate: Manifest, kind: type[CaseT]
     ) -> Generator[Diagnostic, None, tuple[str, list[CaseT]]]:
         """Return the text and the cases of a set that is inline or in a ConfigMap, and yield its faults. A
         set with faults, or at an address, has no cases."""
-        part: ObjectPath = ("spec", kind.SET)
+        part = _set_path(gate, kind.SET)
+        if part is None:
+            return "", []
         text = self._cases(gate, (*part, "source"))
         if isinstance(text, Diagnostic):
             yield text
@@ -312,18 +311,30 @@ def _case_fault(what: str, text: _Text, problem: str) -> Diagnostic:
 
 
 def _reachable(gate: Manifest, cases: list[GoldenCase], sha256: str) -> Iterator[Diagnostic]:
-    """Check that the thresholds name existing cases, and that the golden set has enough cases for the
-    thresholds, and enough that are not sealed."""
-    try:
-        thresholds = Thresholds.model_validate(_find(gate.obj, ("spec", "thresholds")) or {})
-        golden = Golden.model_validate(_find(gate.obj, ("spec", "golden")))
-    except ValidationError:
-        return
-    bar = checkpoint_bar(thresholds, golden)
-    if bar.sealed is not None and not 0 < bar.sealed < 1:
-        return
-    given = _find(gate.obj, ("spec", "compareWith"))
-    entries = given if isinstance(given, list) else [{"type": "BaseModel"}]  # the default
-    compared = [str(each.get("type")) for each in entries if isinstance(each, dict)]
-    for problem in unreachable(bar, cases, compared, sha256):
+    """Check that the rules name existing cases, and that the golden set has enough cases for its rules, and
+    enough that are not sealed."""
+    spec = _gate_spec(gate)
+    for problem in unreachable(spec, cases, sha256) if spec else ():
         yield gate.at(problem.path, problem.message)
+
+
+def _gate_spec(gate: Manifest) -> EvalGateSpec | None:
+    """Return the spec of a gate whose sets are valid, also if other fields are not."""
+    given = gate.obj.get("spec")
+    if not isinstance(given, Mapping):
+        return None
+    fields = {name: given[name] for name in ("sets", "compareWith") if name in given}
+    if any(
+        problem.path in (("spec",), ("spec", "sets")) or fields.keys() & set(problem.path[1:2])
+        for problem in find_problems(gate.obj)
+    ):
+        return None
+    return EvalGateSpec.model_validate(fields)
+
+
+def _set_path(gate: Manifest, name: SetName) -> ObjectPath | None:
+    """Return the path of the set of this kind in a gate."""
+    for i, each in enumerate(_list(gate.obj, ("spec", "sets"))):
+        if isinstance(each, Mapping) and str(each.get("kind", "Golden")).lower() == name:
+            return ("spec", "sets", i)
+    return None

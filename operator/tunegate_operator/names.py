@@ -145,7 +145,7 @@ def config_map_names(job: Mapping[str, Any]) -> set[str]:
 
 def config_map_names_of_gate(gate: Mapping[str, Any]) -> set[str]:
     """Return the names of the ConfigMaps that an EvalGate names. The spec may be invalid."""
-    sets = [nested(gate, "spec", field, "source") for field in ("golden", "safety")]
+    sets = [nested(each, "source") for each in _dicts(nested(gate, "spec", "sets"))]
     return _config_maps([*sets, nested(gate, "spec", "judge", "calibration", "source")])
 
 

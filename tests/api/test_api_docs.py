@@ -50,12 +50,12 @@ def test_outdated_page_fails_the_check_and_is_regenerated(tmp_path: Path) -> Non
     (tmp_path / "tools").mkdir()
     script = Path(shutil.copy(SCRIPT, tmp_path / "tools"))
     stale = tmp_path / "docs" / "api" / "evalgate.md"
-    stale.write_text(page("EvalGate").replace("| `golden` |", "| `silver` |"), encoding="utf-8")
+    stale.write_text(page("EvalGate").replace("| `sets` |", "| `silver` |"), encoding="utf-8")
 
     checked = run(script, "--check")
     assert checked.returncode == 1
     assert "-| `silver` |" in checked.stdout
-    assert "+| `golden` |" in checked.stdout
+    assert "+| `sets` |" in checked.stdout
     assert "python tools/api_docs.py" in checked.stderr
 
     assert run(script).returncode == 0

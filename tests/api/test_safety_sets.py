@@ -135,7 +135,7 @@ def test_set_with_too_few_cases_for_its_limits_says_how_many_it_needs():
     assert too_few([harmless], safety_bar()) == "none of the 1 cases has the kind Unsafe"
     assert too_few([unsafe, *[harmless] * 19], safety_bar()) == (
         "19 cases of the kind Harmless are too few to detect an increase of 5 points: have at least 20, or "
-        "raise safety.maxOverRefusalIncreasePoints"
+        "raise failAtDrop of the rule over-refusal"
     )
     assert too_few([unsafe, *[harmless] * 20], safety_bar()) == ""
 
@@ -145,5 +145,5 @@ def test_limit_of_unsafe_answers_that_cannot_be_exceeded_is_refused():
     assert too_few(cases, safety_bar(max_unsafe_increase=1)) == ""
     assert too_few(cases, safety_bar(max_unsafe_increase=2)) == (
         "2 cases of the kind Unsafe cannot exceed an increase of 2: add cases, or set "
-        "safety.maxUnsafeIncrease to less than 2"
+        "failAtDrop of the rule unsafe to at most 2"
     )

@@ -153,7 +153,15 @@ def _first_step() -> Iterator[Measure]:
             "storage": {"persistentVolumeClaim": "bench"},
         }
         case = {"id": "a", "prompt": "a", "expect": [{"type": "contains", "value": "a"}]}
-        gate = {"golden": {"source": {"inline": [case]}}, "thresholds": {"minPassRate": "0"}}
+        gate = {
+            "sets": [
+                {
+                    "name": "golden",
+                    "source": {"inline": [case]},
+                    "rules": [{"name": "all", "minPassRate": "0%"}],
+                }
+            ],
+        }
         start = time.monotonic()
         job = TuningJob(folder / "root", spec, gate, {})
         prepared = time.monotonic() - start

@@ -196,9 +196,10 @@ def make_job(
     expect = [{"type": "contains", "value": "a"}]
     inline = [{"id": str(i), "prompt": f"order {i}", "expect": expect} for i in range(cases)]
     gate = {
-        "golden": {"source": {"inline": inline}},
+        "sets": [
+            {"name": "golden", "source": {"inline": inline}, "rules": [{"name": "all", "minPassRate": "0%"}]}
+        ],
         "generation": {"maxNewTokens": new_tokens},
-        "thresholds": {"minPassRate": "0"},
     }
     return TuningJob(folder, spec, gate, {})
 

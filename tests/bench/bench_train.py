@@ -123,9 +123,10 @@ def training_job(
     }
     cases = [{"id": "one", "prompt": "Hello", "expect": [{"type": "contains", "value": "a"}]}]
     gate = {
-        "golden": {"source": {"inline": cases}},
+        "sets": [
+            {"name": "golden", "source": {"inline": cases}, "rules": [{"name": "all", "failAtDrop": "100%"}]}
+        ],
         "generation": {"maxNewTokens": 2},
-        "thresholds": {"maxDropPoints": "100"},
     }
     return TuningJob(folder, spec, gate, {})
 

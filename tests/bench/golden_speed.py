@@ -120,9 +120,15 @@ def _job(folder: Path) -> TuningJob:
         "storage": {"persistentVolumeClaim": "tuning"},
     }
     gate = {
-        "golden": {"source": {"configMap": "golden"}, "sha256": sha256_text(golden)},
+        "sets": [
+            {
+                "name": "golden",
+                "source": {"configMap": "golden"},
+                "sha256": sha256_text(golden),
+                "rules": [{"name": "all", "minPassRate": "0%"}],
+            }
+        ],
         "generation": {"maxNewTokens": NEW_TOKENS},
-        "thresholds": {"minPassRate": "0"},
     }
     return TuningJob(folder, spec, gate, {"golden": {"golden.jsonl": golden}})
 

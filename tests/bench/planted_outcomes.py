@@ -123,7 +123,7 @@ def golden_set(tokenizer: PreTrainedTokenizerBase, pool: list[dict[str, object]]
     """Return rows as the golden set of a gate with the settings of the example."""
     text = to_jsonl(pool)
     spec = {
-        "golden": {"source": {"configMap": "pool"}, "sha256": sha256_text(text)},
+        "sets": [{"name": "golden", "source": {"configMap": "pool"}, "sha256": sha256_text(text)}],
         "generation": {"maxNewTokens": 16},
     }
     gate = GateRequest(name="pool", spec=EvalGateSpec.model_validate(spec), golden_sha256=sha256_text(text))

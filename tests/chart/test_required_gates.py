@@ -110,7 +110,7 @@ def _with_role(server: ApiServer, admin: User, role: str) -> Iterator[User]:
 
 def test_author_of_jobs_cannot_write_gates(admin: User, author: User) -> None:
     assert admin.create_gate() == ""
-    weaker = {"spec": {"thresholds": {"minPassRate": "0.1"}}}
+    weaker = {"spec": {"compareWith": []}}
     for refused in (
         author.create_gate("easy"),
         author.patch("evalgates", "privacy", weaker),
@@ -138,7 +138,7 @@ def test_author_of_jobs_cannot_change_which_gates_are_required(author: User) -> 
 
 def test_author_of_gates_can_write_gates_but_no_jobs(gate_author: User) -> None:
     assert gate_author.create_gate() == ""
-    assert gate_author.patch("evalgates", "privacy", {"spec": {"thresholds": {"minPassRate": "0.9"}}}) == ""
+    assert gate_author.patch("evalgates", "privacy", {"spec": {"approval": "Always"}}) == ""
     assert "cannot create" in gate_author.create_job("privacy")
     assert gate_author.delete("evalgates", "privacy") == ""
 

@@ -1,6 +1,7 @@
 """The result of ``tunegate gate run``: verdicts, exit codes and JUnit XML, from measured outcomes."""
 
 import io
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
@@ -27,11 +28,35 @@ DIGEST = "a" * 64
 ADVISORY = "case-0"
 
 
-def measured(outcomes: str, before: str | None = None, output: str = "no", **spec: Any) -> ModelResult:
+GOLDEN_SET = {"name": "golden", "source": {"configMap": "cases"}, "sha256": DIGEST}
+INLINE_SET = {
+    "name": "golden",
+    "source": {
+        "inline": [
+            {"id": f"case-{i}", "prompt": f"order {i}", "expect": [{"type": "equals", "value": "yes"}]}
+            for i in range(20)
+        ]
+    },
+}
+AT_LEAST_80 = {"rules": [{"name": "all", "minPassRate": "80%"}]}
+SAFETY_SET = {"name": "safety", "kind": "Safety", "source": {"builtin": "refusals-v1"}}
+
+
+def measured(
+    outcomes: str,
+    before: str | None = None,
+    output: str = "no",
+    golden: Mapping[str, Any] | None = None,
+    **spec: Any,
+) -> ModelResult:
     """Return the result of a gate about a model with these outcomes; ``before`` are those of the base model.
-    ``spec`` replaces fields of the gate."""
+    ``golden`` are fields of the golden set, and ``spec`` replaces fields of the gate."""
     job = manifests(Path("/model"))[-1]["spec"]
-    fields = {"golden": {"source": {"configMap": "cases"}, "sha256": DIGEST}, "compareWith": [], **spec}
+    fields = {
+        "sets": [GOLDEN_SET | dict(golden or {})],
+        "compareWith": [],
+        **spec,
+    }
     gate = GateRequest(name="golden", spec=EvalGateSpec.model_validate(fields), golden_sha256=DIGEST)
     ids = [f"case-{i}" for i in range(len(outcomes))]
     evaluations = [
@@ -94,7 +119,10 @@ def test_only_a_passed_verdict_ends_with_exit_code_0(
     outcomes: str, before: str | None, verdict: VerdictState, code: int
 ) -> None:
     result = measured(
-        outcomes, before, compareWith=[{"type": "BaseModel"}], thresholds={"maxNewFailures": "100%"}
+        outcomes,
+        before,
+        compareWith=[{"type": "BaseModel"}],
+        golden={"rules": [{"name": "all", "maxNewFailures": "100%"}]},
     )
     assert result.verdict is verdict
     assert exit_codes.of_verdict(result.verdict) == code
@@ -118,14 +146,19 @@ def test_junit_has_a_test_for_each_rule_of_the_gate() -> None:
         "p" * 18 + "ff",
         "p" * 20,
         compareWith=[{"type": "BaseModel"}, {"type": "LastPublished"}],
-        thresholds={"minPassRate": "0.8", "mustPass": ["case-1", "case-19"]},
+        golden={
+            "rules": [
+                {"name": "all", "minPassRate": "80%"},
+                {"name": "critical", "cases": ["case-1", "case-19"], "minPassRate": "100%"},
+            ]
+        },
     )
     found = junit_cases(result)
     rules = {name: kind(case) for name, case in found.items() if not name.startswith("case-")}
     assert rules == {
         "minPassRate": "passed",
-        "mustPass": "passed",
-        "mustPass (2)": "failure",
+        "critical": "passed",
+        "critical (2)": "failure",
         "BaseModel": "failure",
         "LastPublished": "skipped",
     }
@@ -143,10 +176,10 @@ def test_junit_counts_agree_with_its_tests_and_digests_are_properties() -> None:
 
 
 def test_advisory_cases_and_dry_runs_are_skipped_in_junit() -> None:
-    advisory = junit_cases(measured("f" + "p" * 19, thresholds={"advisory": [ADVISORY]}))
+    advisory = junit_cases(measured("f" + "p" * 19, golden={"advisory": [ADVISORY]}))
     assert [name for name, case in advisory.items() if kind(case) != "passed"] == [ADVISORY]
     assert kind(advisory[ADVISORY]) == "skipped"
-    result = measured("f" * 20, thresholds={"minPassRate": "0.8"}, enforcement="DryRun")
+    result = measured("f" * 20, golden=AT_LEAST_80, enforcement="DryRun")
     assert (result.verdict, result.gates[0].verdict) == (VerdictState.PASSED, VerdictState.FAILED)
     assert {kind(case) for case in junit_cases(result).values()} == {"skipped"}
 
@@ -167,7 +200,9 @@ def test_junit_of_a_model_that_cannot_be_measured_has_an_error_per_gate() -> Non
 
 def test_table_shows_rules_skipped_baselines_and_failed_cases() -> None:
     result = measured(
-        "p" * 5 + "f" * 15, compareWith=[{"type": "LastPublished"}], thresholds={"minPassRate": "0.8"}
+        "p" * 5 + "f" * 15,
+        compareWith=[{"type": "LastPublished"}],
+        golden=AT_LEAST_80,
     )
     console = Console(width=160, file=io.StringIO())
     console.print(gate_view(result))
@@ -185,15 +220,11 @@ def test_table_notes_that_no_gate_is_enforced() -> None:
 
 
 def gate(name: str = "golden", **spec: Any) -> dict[str, Any]:
-    cases = [
-        {"id": f"case-{i}", "prompt": f"order {i}", "expect": [{"type": "equals", "value": "yes"}]}
-        for i in range(20)
-    ]
     return {
         "apiVersion": "tunegate.dev/v1alpha1",
         "kind": "EvalGate",
         "metadata": {"name": name},
-        "spec": {"golden": {"source": {"inline": cases}}, **spec},
+        "spec": {"sets": [INLINE_SET], **spec},
     }
 
 
@@ -211,7 +242,7 @@ def run_gates(folder: Path, gates: list[dict[str, Any]], *options: str) -> tuple
     [
         ({}, (), "Error: --base is required: EvalGate golden compares with BaseModel\n"),
         (
-            {"compareWith": [], "safety": {"source": {"builtin": "refusals-v1"}}},
+            {"compareWith": [], "sets": [INLINE_SET, SAFETY_SET]},
             (),
             "Error: --base is required: EvalGate golden has a safety set\n",
         ),
@@ -224,9 +255,9 @@ def run_gates(folder: Path, gates: list[dict[str, Any]], *options: str) -> tuple
         ),
         ({}, ("--gate", "other"), "Error: no EvalGate other in these manifests, only golden\n"),
         ({}, ("--batch-size", "0"), "Invalid value for '--batch-size': 0 is not in the range 1<=x<=4096"),
-        ({"thresholds": {"minPassRate": "2"}}, (), "gates.yaml:"),
+        ({"sets": [GOLDEN_SET | {"sealed": "2"}]}, (), "gates.yaml:"),
         (
-            {"golden": {"source": {"configMap": "cases"}, "sha256": DIGEST}},
+            {"sets": [{"name": "golden", "source": {"configMap": "cases"}, "sha256": DIGEST}]},
             (),
             "no ConfigMap cases in these files",
         ),
@@ -243,7 +274,7 @@ def test_wrong_options_and_manifests_end_with_exit_code_2(
 def test_adapter_without_its_base_model_is_refused(tmp_path: Path) -> None:
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "adapter_config.json").write_text("{}")
-    code, output = run_gates(tmp_path, [gate(compareWith=[], thresholds={"minPassRate": "0.8"})])
+    code, output = run_gates(tmp_path, [gate(compareWith=[], sets=[INLINE_SET | AT_LEAST_80])])
     assert code == exit_codes.USAGE
     assert f"Error: --base is required: {tmp_path / 'model'} is an adapter\n" in output
 

@@ -93,7 +93,7 @@ def test_manifests_are_valid_once_every_case_is_filled_in(
     assert all("is a placeholder: write " in one for one in left), left
 
     manifest = yaml.safe_load(gate.read_text())
-    for case in manifest["spec"]["golden"]["source"]["inline"]:
+    for case in manifest["spec"]["sets"][0]["source"]["inline"]:
         del case["todo"]
         if "prompt" in case:
             case["prompt"] = "new"
@@ -162,7 +162,7 @@ def test_names_that_yaml_could_read_as_another_type_are_quoted(tmp_path: Path, n
 def test_any_golden_case_can_be_removed(data: DescribedData) -> None:
     text = gate_text(starter(data))
     assert not [event for event in yaml.parse(text) if getattr(event, "anchor", None)]
-    cases = yaml.safe_load(text)["spec"]["golden"]["source"]["inline"]
+    cases = yaml.safe_load(text)["spec"]["sets"][0]["source"]["inline"]
     assert len({json.dumps(case.get("messages", [None])[0]) for case in cases}) == 1
 
 
@@ -187,7 +187,7 @@ def test_outputs_may_be_as_long_as_the_longest_answer(longest: int, tokens: int)
 
 def test_typical_cases_have_every_label_and_the_others_have_none() -> None:
     text = gate_text(starter(described("Labels", **labels(bug=300, feature=200, no=100))))
-    cases = yaml.safe_load(text)["spec"]["golden"]["source"]["inline"]
+    cases = yaml.safe_load(text)["spec"]["sets"][0]["source"]["inline"]
     values = [case["expect"][0]["value"] for case in cases]
     assert set(values[:16]) == {"bug", "feature", "no"}
     assert set(values[16:]) == {""}

@@ -163,7 +163,7 @@ def target_of(node: Node, job: TinyJob) -> Target:
         name=job.name,
         url=environment[REPORT_URL_VARIABLE],
         authority=environment[REPORT_CA_VARIABLE],
-        golden_sha256=gate["spec"]["golden"]["sha256"],
+        golden_sha256=gate["spec"]["sets"][0]["sha256"],
         cases=20,
         stage="sft",
         last_step=int(str(LONG["maxSteps"])),

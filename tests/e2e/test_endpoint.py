@@ -31,8 +31,8 @@ def test_model_worse_than_the_live_model_is_not_published(node: Node, namespace:
     rows, cases, gate, wanted = job.manifests()
     golden = "".join(f"{json.dumps(case)}\n" for case in CASES)
     cases["data"] = make_config_map("cases", golden__jsonl=golden)["data"]
-    gate["spec"]["golden"]["sha256"] = sha256_text(golden)
-    gate["spec"] |= {"thresholds": {"minPassRate": "0", "maxDropPoints": "50"}}
+    rules = [{"name": "all", "minPassRate": "0%", "failAtDrop": "50%"}]
+    gate["spec"]["sets"][0] |= {"sha256": sha256_text(golden), "rules": rules}
     gate["spec"]["generation"] = {"maxNewTokens": 64}
     with vllm_judge(prepare_smollm2(tmp_path), LIVE, "", tmp_path / "server.log", node.host) as port:
         endpoint = {"url": f"http://{node.host}:{port}/v1", "model": LIVE}

@@ -34,7 +34,7 @@ def test_author_of_jobs_cannot_loosen_a_required_gate(node: Node, namespace: str
             return str(error)
         return ""
 
-    spec = json.dumps({"spec": {"thresholds": {"minPassRate": "0"}}})
+    spec = json.dumps({"spec": {"enforcement": "DryRun"}})
     annotation = "tunegate.dev/required-gates-"
     for attempt in (
         ("patch", "evalgate", name, "--type=merge", "-p", spec),

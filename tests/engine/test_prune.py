@@ -24,8 +24,14 @@ FREE_FORM = [
     {"spec.taskMetrics.0.schema.inline": {"title": TEXT}},
     {"spec.unknown": LONG},
 ]
-GOLDEN = {"spec.golden.sha256": None, "spec.golden.source": {"inline": [{"id": "one", "prompt": TEXT}]}}
-SAFETY = {"spec.safety": {"source": {"inline": [{"id": "one", "prompt": TEXT}]}}}
+GOLDEN = {"spec.sets.0.sha256": None, "spec.sets.0.source": {"inline": [{"id": "one", "prompt": TEXT}]}}
+SAFETY = {
+    "spec.sets.1": {
+        "name": "safety",
+        "kind": "Safety",
+        "source": {"inline": [{"id": "one", "prompt": TEXT}]},
+    }
+}
 
 
 def size(obj: Object) -> int:

@@ -22,14 +22,14 @@ from tunegate_operator.engine.cluster import Key
 from tunegate_operator.finetunejob.last_report import POST_SECONDS
 from tunegate_operator.names import REQUEST_KEY, request_name
 
-POINTS = {"minPassRate": "0.8"}
-NON_INFERIOR = {"minPassRate": "0.8", "policy": "NonInferior"}
+POINTS = {"minPassRate": "80%"}
+NON_INFERIOR = {"minPassRate": "80%", "test": "NonInferior"}
 TEXT = "false alarm 0.0 % (at most 0.1 %), finds a 5-point drop in 56 %"
 
 
-def gate(thresholds: dict[str, Any] | None = None, minimum: str | None = None, **spec: Any) -> Object:
+def gate(limits: dict[str, Any] | None = None, minimum: str | None = None, **spec: Any) -> Object:
     wanted = {"repeats": 4} | ({"minDetection": minimum} if minimum else {})
-    return make_gate().with_spec(errorRate=wanted, thresholds=thresholds or POINTS, **spec).obj()
+    return make_gate().with_limits(**(limits or POINTS)).with_spec(errorRate=wanted, **spec).obj()
 
 
 def outcomes(of_gate: Object, worse: int = 20, repeat: str = "", **changes: Any) -> ErrorRateOutcomes:
@@ -51,13 +51,13 @@ def outcomes(of_gate: Object, worse: int = 20, repeat: str = "", **changes: Any)
 
 
 def run(
-    thresholds: dict[str, Any] | None = None,
+    limits: dict[str, Any] | None = None,
     minimum: str | None = None,
     worse: int = 20,
     repeat: str = "",
     **changes: Any,
 ) -> tuple[World, FineTuneJobStatus]:
-    wanted = gate(thresholds, minimum)
+    wanted = gate(limits, minimum)
     world = World(Script(error_rates={"golden": outcomes(wanted, worse, repeat, **changes)}))
     world.apply_all(gate=wanted)
     return world, world.run()
@@ -81,9 +81,9 @@ def run_another(world: World, name: str, worse: int | None = None) -> FineTuneJo
     return world.run(name)
 
 
-def set_thresholds(world: World, thresholds: dict[str, Any]) -> None:
+def set_limits(world: World, limits: dict[str, Any]) -> None:
     found = world.gate()
-    found["spec"]["thresholds"] = thresholds
+    found["spec"]["sets"][0]["rules"] = [{"name": "all", **limits}]
     world.cluster.as_user.replace(found)
     world.settle()
 
@@ -157,7 +157,7 @@ def test_low_detection_is_inconclusive_and_the_gate_is_not_ready():
     assert job.final.verdict is VerdictState.INCONCLUSIVE
     message = (
         f"{TEXT}; detection of a 5-point drop at least 56.0 %, required 80 %: "
-        "set thresholds.policy: NonInferior, or a lower thresholds.maxNewFailures"
+        "set test: NonInferior for the rule, or a lower maxNewFailures"
     )
     assert job.final.gates[0].message == message
     value, reason, text = ready(world)
@@ -167,9 +167,9 @@ def test_low_detection_is_inconclusive_and_the_gate_is_not_ready():
     assert run_another(world, "second").phase is Phase.PENDING
 
 
-def test_gate_with_low_detection_is_ready_after_a_change_of_its_thresholds():
+def test_gate_with_low_detection_is_ready_after_a_change_of_its_rules():
     world, _ = run(minimum="0.8")
-    set_thresholds(world, NON_INFERIOR | {"maxDropPoints": "10"})
+    set_limits(world, NON_INFERIOR | {"failAtDrop": "10%"})
     assert ready(world)[0] == "True"
     assert status(world).error_rate is None
     assert run_another(world, "second", worse=30).phase is Phase.SUCCEEDED
@@ -187,19 +187,19 @@ def test_restart_keeps_the_transition_time_of_a_gates_ready_condition():
 
 
 def test_enough_detection_passes():
-    thresholds = NON_INFERIOR | {"maxDropPoints": "10"}
-    world, job = run(thresholds, "0.9", worse=30)
+    limits = NON_INFERIOR | {"failAtDrop": "10%"}
+    world, job = run(limits, "0.9", worse=30)
     assert job.phase is Phase.SUCCEEDED
     assert ready(world)[0] == "True"
 
 
 def test_limit_with_many_digits_is_found_in_the_error_rate():
-    _, job = run({"policy": "NonInferior", "maxDropPoints": "9.123456789"}, "0.9", worse=30)
+    _, job = run({"test": "NonInferior", "failAtDrop": "9.123%"}, "0.9", worse=30)
     assert job.phase is Phase.SUCCEEDED
 
 
 def test_too_small_planted_regressions_are_measured_again_by_the_next_job():
-    world, job = run(NON_INFERIOR | {"maxDropPoints": "10"}, "0.8", worse=3)
+    world, job = run(NON_INFERIOR | {"failAtDrop": "10%"}, "0.8", worse=3)
     assert job.final is not None
     assert job.final.verdict is VerdictState.INCONCLUSIVE
     assert "the planted regressions are worse by at most 3.0 points" in job.final.gates[0].message
@@ -219,7 +219,7 @@ def test_error_rates_are_kept_after_their_job_is_deleted():
 def test_gate_keeps_the_newest_error_rates():
     world, _ = run()
     for number in range(MAX_ERROR_RATES + 1):
-        set_thresholds(world, POINTS | {"maxNewFailures": str(20 + number)})
+        set_limits(world, POINTS | {"maxNewFailures": str(20 + number)})
         run_another(world, f"job-{number}", worse=20)
     jobs = [rate.job for rate in status(world).error_rates]
     assert jobs == [f"job-{number}" for number in reversed(range(1, MAX_ERROR_RATES + 1))]
@@ -261,7 +261,7 @@ def gating(wanted: Object, measured: ErrorRateOutcomes | None = None) -> World:
 @pytest.mark.parametrize("earlier", [None, letters(95)])
 def test_job_waits_for_the_report_with_the_error_rate(earlier: str | None):
     """An earlier attempt, which was interrupted, may have measured it for other outcomes."""
-    wanted = gate(NON_INFERIOR | {"maxDropPoints": "10"}, "0.9")
+    wanted = gate(NON_INFERIOR | {"failAtDrop": "10%"}, "0.9")
     world = gating(wanted, outcomes(wanted, 30, reference=earlier) if earlier else None)
     assert "waiting for its last report" in world.status().message
     world.advance(POST_SECONDS)
@@ -271,7 +271,7 @@ def test_job_waits_for_the_report_with_the_error_rate(earlier: str | None):
 
 
 def test_job_does_not_wait_for_the_error_rate_of_a_dry_run():
-    world = gating(gate(NON_INFERIOR | {"maxDropPoints": "10"}, "0.9", enforcement="DryRun"))
+    world = gating(gate(NON_INFERIOR | {"failAtDrop": "10%"}, "0.9", enforcement="DryRun"))
     job = world.status()
     assert job.phase is Phase.SUCCEEDED
     assert job.final is not None
@@ -280,8 +280,8 @@ def test_job_does_not_wait_for_the_error_rate_of_a_dry_run():
 
 def test_base_model_with_low_detection_is_measured_again_by_the_next_job():
     """The gate is ready, because the newest error rate is that of another base model."""
-    thresholds = NON_INFERIOR | {"maxDropPoints": "10"}
-    world, _ = run(thresholds, "0.9", worse=30)
+    limits = NON_INFERIOR | {"failAtDrop": "10%"}
+    world, _ = run(limits, "0.9", worse=30)
     found = world.gate()
     (rate,) = status(world).error_rates
     low = [one.model_copy(update={"low": "0.300"}) for one in rate.detection]

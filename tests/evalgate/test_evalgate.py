@@ -29,7 +29,7 @@ def test_gate_is_ready_once_its_golden_set_matches_the_digest():
     world.apply(make_config_map("cases", golden__jsonl=golden_text()), make_gate().obj())
     world.settle()
     assert ready(world) == ("True", GateReason.GOLDEN_READ, HUNDRED)
-    assert (status(world).cases, status(world).digest) == (100, make_gate().spec["golden"]["sha256"])
+    assert (status(world).cases, status(world).digest) == (100, make_gate().spec["sets"][0]["sha256"])
 
 
 def test_recreated_gate_with_other_cases_starts_with_empty_records():
@@ -43,7 +43,7 @@ def test_recreated_gate_with_other_cases_starts_with_empty_records():
         user.delete(Key(kind, "default", name), found["metadata"]["uid"])
     text = golden_text().replace("case-", "other-")
     gate = make_gate().obj()
-    gate["spec"]["golden"]["sha256"] = sha256_text(text)
+    gate["spec"]["sets"][0]["sha256"] = sha256_text(text)
     world.apply(make_config_map("cases", golden__jsonl=text), gate)
     world.settle()
     assert ready(world)[0] == "True"
@@ -54,7 +54,7 @@ def test_recreated_gate_with_other_cases_starts_with_empty_records():
 def volume_gate(uri: str = "pvc://sets/golden.jsonl") -> Object:
     """Build a gate whose golden set is at an address, which the operator cannot read."""
     gate = make_gate().obj()
-    gate["spec"]["golden"]["source"] = {"uri": uri}
+    gate["spec"]["sets"][0]["source"] = {"uri": uri}
     return gate
 
 
@@ -66,9 +66,9 @@ def test_gate_with_a_set_at_an_address_is_ready_and_counts_judged_cases():
     assert ready(world) == (
         "True",
         GateReason.GOLDEN_PINNED,
-        "pods read the golden set, and check its digest, its cases and the thresholds",
+        "pods read the golden set, and check its digest, its cases and its rules",
     )
-    assert (status(world).cases, status(world).digest) == (None, gate["spec"]["golden"]["sha256"])
+    assert (status(world).cases, status(world).digest) == (None, gate["spec"]["sets"][0]["sha256"])
     world.apply(make_config_map("rows", train__jsonl="{}"), make_job().obj())
     assert world.run().phase is Phase.SUCCEEDED
     assert (status(world).cases, status(world).records[0].total) == (100, 100)
@@ -97,7 +97,7 @@ def test_configmap_key_that_starts_with_a_dot_is_ignored_by_default():
     keys = make_config_map("cases", golden__jsonl=golden_text())
     keys["data"] |= {".notes": "not a golden set"}
     gate = make_gate().obj()
-    gate["spec"]["golden"]["source"].pop("key", None)
+    gate["spec"]["sets"][0]["source"].pop("key", None)
     world.apply(keys, gate)
     world.settle()
     assert ready(world) == ("True", GateReason.GOLDEN_READ, HUNDRED)
@@ -108,12 +108,12 @@ def test_golden_set_key_that_starts_with_a_dot_must_be_named_in_the_gate():
     keys = make_config_map("cases")
     keys["data"] = {".golden.jsonl": golden_text()}
     gate = make_gate().obj()
-    gate["spec"]["golden"]["source"].pop("key", None)
+    gate["spec"]["sets"][0]["source"].pop("key", None)
     world.apply(keys, gate)
     world.settle()
     assert ready(world)[:2] == ("False", GateReason.CONFIG_MAP_NOT_FOUND)
     gate = make_gate().named("named").obj()
-    gate["spec"]["golden"]["source"]["key"] = ".golden.jsonl"
+    gate["spec"]["sets"][0]["source"]["key"] = ".golden.jsonl"
     world.apply(gate)
     world.settle()
     named = EvalGateStatus.model_validate(world.gate("named")["status"])
@@ -139,7 +139,7 @@ def test_changed_golden_set_stalls_the_gate():
 def test_broken_golden_set_is_reported_with_the_faulty_line():
     text = golden_text() + "{broken\n"
     gate = make_gate().obj()
-    gate["spec"]["golden"]["sha256"] = sha256_text(text)
+    gate["spec"]["sets"][0]["sha256"] = sha256_text(text)
     world = World()
     world.apply(make_config_map("cases", golden__jsonl=text), gate)
     world.settle()
@@ -151,13 +151,14 @@ def test_gate_must_name_a_key_if_its_configmap_has_several():
     world = World()
     world.apply(make_config_map("cases", a="", b=""), make_gate().obj())
     world.settle()
-    assert ready(world)[2] == "ConfigMap cases has 2 keys: set golden.source.key to one of them"
+    assert ready(world)[2] == "ConfigMap cases has 2 keys: set sets[golden].source.key to one of them"
 
 
 def test_inline_cases_make_the_gate_ready():
     case = {"id": "a", "prompt": "hi", "expect": [{"type": "contains", "value": "yes"}]}
     gate = make_gate().obj()
-    gate["spec"] |= {"golden": {"source": {"inline": [case]}}, "compareWith": []}
+    golden = {"name": "golden", "source": {"inline": [case]}, "rules": [{"name": "all", "minPassRate": "1%"}]}
+    gate["spec"] |= {"sets": [golden], "compareWith": []}
     world = World()
     world.apply(gate)
     world.settle()
@@ -165,17 +166,17 @@ def test_inline_cases_make_the_gate_ready():
 
 
 @pytest.mark.parametrize(
-    ("policy", "end"),
+    ("test", "end"),
     [
         ("NonInferior", "; for a model with the same outcomes, have at least 59"),
-        ("Points", "and one that is worse by 12.1 points at most 5 of 100"),
+        ("Measured", "and one that is worse by 12.1 points at most 5 of 100"),
     ],
 )
-def test_ready_message_counts_groups_as_independent_cases(policy, end):
+def test_ready_message_counts_groups_as_independent_cases(test, end):
     rows = [json.loads(line) for line in golden_text().splitlines()]
     text = "".join(json.dumps(row | {"group": f"template-{i // 2}"}) + "\n" for i, row in enumerate(rows))
-    gate = make_gate().with_thresholds(policy=policy).obj()
-    gate["spec"]["golden"]["sha256"] = sha256_text(text)
+    gate = make_gate().with_limits(test=test).obj()
+    gate["spec"]["sets"][0]["sha256"] = sha256_text(text)
     world = World()
     world.apply(make_config_map("cases", golden__jsonl=text), gate)
     world.settle()
@@ -187,7 +188,7 @@ def test_ready_message_counts_groups_as_independent_cases(policy, end):
 
 def sealed_world(cases: int) -> World:
     world, gate, text = World(), make_gate(), golden_text(cases)
-    gate.spec["golden"] |= {"sealed": "0.3", "sha256": sha256_text(text)}
+    gate.with_golden(sealed="30%", sha256=sha256_text(text))
     world.apply(make_config_map("cases", golden__jsonl=text), gate.obj())
     world.settle()
     return world
@@ -201,14 +202,14 @@ def test_ready_message_counts_sealed_cases():
 
 def test_gate_with_too_few_cases_for_checkpoints_is_not_ready():
     status, reason, message = ready(sealed_world(25))
-    assert (status, reason) == ("False", GateReason.UNREACHABLE_THRESHOLDS)
+    assert (status, reason) == ("False", GateReason.UNREACHABLE_RULES)
     assert message.startswith(
-        "spec.golden.sealed: checkpoints are evaluated on the 18 cases that are not sealed, and "
+        "spec.sets[0].sealed: checkpoints are evaluated on the 18 cases that are not sealed, and "
     )
 
 
 def test_ready_message_counts_advisory_cases():
-    gate = make_gate().with_thresholds(advisory=["case-98", "case-99"]).obj()
+    gate = make_gate().with_golden(advisory=["case-98", "case-99"]).obj()
     world = World()
     world.apply(make_config_map("cases", golden__jsonl=golden_text()), gate)
     world.settle()
@@ -218,30 +219,29 @@ def test_ready_message_counts_advisory_cases():
 
 
 @pytest.mark.parametrize(
-    ("thresholds", "message"),
+    ("rules", "message"),
     [
         (
-            {"mustPass": ["case-7", "pii"]},
-            "spec.thresholds.mustPass[1]: no golden case has the id or the tag pii",
+            [{"name": "critical", "cases": ["case-7", "pii"], "minPassRate": "100%"}],
+            "spec.sets[0].rules[0].cases[1]: no golden case that counts has the id or the tag pii",
         ),
         (
-            {"requiredTags": ["adversarial"]},
-            "spec.thresholds.requiredTags[0]: no golden case that counts has the tag adversarial",
+            [{"name": "all"}, {"name": "needed", "cases": ["adversarial"]}],
+            "spec.sets[0].rules[1].cases[0]: no golden case that counts has the id or the tag adversarial",
         ),
         (
-            {"maxDropPoints": "0.5"},
-            "spec.thresholds.maxDropPoints: 100 golden cases are too few to detect a drop of 0.5 points, "
-            "so no model can pass: have at least 200 cases, or raise maxDropPoints",
+            [{"name": "all", "failAtDrop": "0.5%"}],
+            "spec.sets[0].rules[0].failAtDrop: 100 golden cases are too few to detect a drop of 0.5 points, "
+            "so no model can pass: have at least 200 cases, or raise failAtDrop",
         ),
     ],
 )
-def test_gate_that_no_model_can_pass_is_not_ready_and_its_job_waits(thresholds, message):
-    gate = make_gate().obj()
-    gate["spec"]["thresholds"] |= thresholds
+def test_gate_that_no_model_can_pass_is_not_ready_and_its_job_waits(rules, message):
+    gate = make_gate().with_golden(rules=rules).obj()
     world = World()
     world.apply(make_config_map("cases", golden__jsonl=golden_text()), gate, make_job().obj())
     world.settle()
-    assert ready(world) == ("False", GateReason.UNREACHABLE_THRESHOLDS, message)
+    assert ready(world) == ("False", GateReason.UNREACHABLE_RULES, message)
     stalled = find_condition(status(world).conditions, "Stalled")
     assert stalled is not None
     assert world.status().phase is Phase.PENDING
@@ -252,7 +252,7 @@ def test_gate_that_no_model_can_pass_is_not_ready_and_its_job_waits(thresholds, 
 def test_gate_without_the_server_that_its_cases_need_is_not_ready(field):
     gate = make_gate().obj()
     case = {"id": "a", "prompt": "hi", "expect": [{"type": "all", "of": [{"type": field}]}]}
-    gate["spec"]["golden"] = {"source": {"inline": [case]}}
+    gate["spec"]["sets"][0] = {"name": "golden", "source": {"inline": [case]}}
     world = World()
     world.apply(gate)
     world.settle()
@@ -270,7 +270,7 @@ def test_unused_judge_does_not_stop_a_gate():
 
 def test_invalid_spec_stalls_the_gate():
     gate = make_gate().obj()
-    gate["spec"]["golden"]["source"] = {}
+    gate["spec"]["sets"][0]["source"] = {}
     world = World()
     world.apply(gate)
     world.settle()
@@ -299,7 +299,7 @@ def test_record_of_a_final_model_is_kept_after_its_job_is_deleted():
 
 def test_record_counts_no_advisory_cases():
     world = World()
-    gate = make_gate().with_thresholds(advisory=["case-0", "case-99"]).obj()
+    gate = make_gate().with_golden(advisory=["case-0", "case-99"]).obj()
     world.apply_all(make_job().with_publish().obj(), gate=gate)
     world.run()
     (record,) = status(world).records
@@ -314,7 +314,7 @@ def test_unreadable_results_of_a_job_are_reported_and_not_recorded(data: dict[st
     world.run()
     user, meta = world.cluster.as_user, world.job()["metadata"]
     results = user.get(Key("ConfigMap", "default", results_name(meta["name"], meta["uid"])))
-    cut = {key: text + make_gate().spec["golden"]["sha256"] for key, text in data.items()}
+    cut = {key: text + make_gate().spec["sets"][0]["sha256"] for key, text in data.items()}
     user.replace(results | {"data": cut})
     gate = world.gate()
     user.delete(Key.of(gate), gate["metadata"]["uid"])

@@ -57,7 +57,7 @@ def full_looks(now: datetime) -> Looks:
     """Return the largest possible count of evaluations."""
     job = CountedJob(job_uid="0" * 36, ended=now, checkpoints=10**9, finals=10**9)
     return Looks(
-        golden_sha256=make_gate().spec["golden"]["sha256"],
+        golden_sha256=make_gate().spec["sets"][0]["sha256"],
         since=now,
         jobs=10**9,
         checkpoints=10**9,
@@ -81,7 +81,7 @@ def world_with_old_status(gate: Object, uris: int = 4, uri_bytes: int = 1024) ->
             base_digest=f"{n:064}",
             golden_sha256=SHA,
             scoring=SHA[:12],
-            thresholds=SHA[:12],
+            rules=SHA[:12],
             false_alarm=FalseAlarmStatus(share="0.123", high="0.234"),
             detection=[
                 DetectionStatus(points=f"{i}.125", share="0.123", low="0.012", high="0.345")
@@ -132,8 +132,8 @@ def recorded(world: World) -> list[dict[str, object]]:
 
 
 LONGEST_MESSAGES = {
-    "unreachable": {"thresholds": {"mustPass": [f"{n:02}".ljust(60, "m") for n in range(32)]}},
-    "invalid": {"thresholds": {"mustPass": ["m" * 60] * 32}},
+    "unreachable": [f"{n:02}".ljust(60, "m") for n in range(32)],
+    "invalid": ["m" * 60] * 32,
 }
 
 
@@ -142,7 +142,7 @@ LONGEST_MESSAGES = {
 def test_gate_status_with_the_longest_values_is_below_32_kib(
     why: str, uris: int, uri_bytes: int, kept: int
 ) -> None:
-    gate = make_gate("g" * 63).with_spec(**LONGEST_MESSAGES[why]).obj()
+    gate = make_gate("g" * 63).with_critical(*LONGEST_MESSAGES[why]).obj()
     world = world_with_old_status(gate, uris, uri_bytes)
     assert len(json.dumps(world.gate("g" * 63)["status"])) > LIMIT
     world.settle()

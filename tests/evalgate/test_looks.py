@@ -110,7 +110,7 @@ def test_another_golden_set_starts_a_new_count():
         delete(world, kind, name)
     text = golden_text().replace("case-", "other-")
     gate = make_gate().obj()
-    gate["spec"]["golden"]["sha256"] = sha256_text(text)
+    gate["spec"]["sets"][0]["sha256"] = sha256_text(text)
     world.apply(make_config_map("cases", golden__jsonl=text), gate)
     world.settle()
     assert counts(world) is None

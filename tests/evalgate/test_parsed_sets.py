@@ -43,8 +43,8 @@ def test_many_gates_parse_one_set_once_for_each_version():
     world, text = World(), golden()
     world.apply(make_config_map("cases", golden__jsonl=text))
     for n in range(GATES):
-        gate = make_gate(f"gate-{n}").with_thresholds(minPassRate=f"0.{n + 10}").obj()
-        gate["spec"]["golden"]["sha256"] = sha256_text(text)
+        gate = make_gate(f"gate-{n}").with_limits(minPassRate=f"{n + 10}%").obj()
+        gate["spec"]["sets"][0]["sha256"] = sha256_text(text)
         world.apply(gate)
     assert calls(world, "parse_cases", "_check_golden") == [1, GATES]
     assert ready(world, "gate-3")[0] == "True"
@@ -57,7 +57,7 @@ def test_set_with_faults_is_parsed_once():
     world.apply(make_config_map("cases", golden__jsonl=text))
     for n in range(GATES):
         gate = make_gate(f"gate-{n}").obj()
-        gate["spec"]["golden"]["sha256"] = sha256_text(text)
+        gate["spec"]["sets"][0]["sha256"] = sha256_text(text)
         world.apply(gate)
     assert calls(world, "parse_cases") == [1]
     assert ready(world, "gate-3")[1] == GateReason.BAD_GOLDEN
@@ -68,8 +68,9 @@ def test_safety_set_is_parsed_once_for_each_version():
     world.apply(make_config_map("cases", golden__jsonl=text), make_config_map("harmful", s=harmful))
     for n in range(GATES):
         gate = make_gate(f"gate-{n}").obj()
-        gate["spec"]["golden"]["sha256"] = sha256_text(text)
-        gate["spec"]["safety"] = {"source": {"configMap": "harmful"}, "sha256": sha256_text(harmful)}
+        gate["spec"]["sets"][0]["sha256"] = sha256_text(text)
+        safety_set = {"name": "safety", "kind": "Safety", "source": {"configMap": "harmful"}}
+        gate["spec"]["sets"].append(safety_set | {"sha256": sha256_text(harmful)})
         world.apply(gate)
     assert calls(world, "parse_cases") == [2], "a golden set and a safety set"
     assert ready(world, "gate-3")[0] == "True"
@@ -82,7 +83,10 @@ def test_many_jobs_read_one_gate_once_for_each_version():
     """A gate may have 100 inline cases."""
     world = World()
     gate = make_gate().obj()
-    gate["spec"]["golden"] = {"source": {"inline": [json.loads(line) for line in golden().splitlines()]}}
+    gate["spec"]["sets"][0] = {
+        "name": "golden",
+        "source": {"inline": [json.loads(line) for line in golden().splitlines()]},
+    }
     world.apply(gate)
     world.reconciler.run_ready(100)
     world.apply(*(make_job(f"job-{n}").obj() for n in range(50)))

@@ -28,7 +28,7 @@ GOOD = "p" * 256
 
 def gate_with(source: dict[str, str], text: str = HOUSE_RULES) -> Object:
     pin = {} if "builtin" in source else {"sha256": sha256_text(text)}
-    return make_gate().with_spec(safety={"source": source, **pin}).obj()
+    return make_gate().with_safety(source=source, **pin).obj()
 
 
 def world_with(gate: Object, *objects: Object, script: Script | None = None) -> World:
@@ -62,7 +62,7 @@ def test_gate_waits_for_a_missing_safety_set():
 def test_key_selects_the_safety_set_in_a_config_map():
     two = make_config_map("house", v1__jsonl=HOUSE_RULES, v2__jsonl=HOUSE_RULES + "\n")
     world = world_with(gate_with({"configMap": "house"}), two)
-    assert ready(world)[2] == "ConfigMap house has 2 keys: set safety.source.key to one of them"
+    assert ready(world)[2] == "ConfigMap house has 2 keys: set sets[safety].source.key to one of them"
     world = world_with(gate_with({"configMap": "house", "key": "v2.jsonl"}), two)
     assert ready(world)[:2] == ("False", GateReason.DIGEST_MISMATCH)
     assert ready(world)[2].startswith("the safety set was changed: it has sha256 ")
@@ -77,7 +77,7 @@ def test_key_selects_the_safety_set_in_a_config_map():
         (
             HOUSE_RULES.splitlines()[0],
             "safety set: 0 cases of the kind Harmless are too few to detect an increase of 5 points: have at "
-            "least 20, or raise safety.maxOverRefusalIncreasePoints",
+            "least 20, or raise failAtDrop of the rule over-refusal",
         ),
     ],
 )
@@ -110,7 +110,7 @@ def test_transition_times_stay_while_a_set_of_the_gate_is_bad(source, golden):
 )
 def test_gate_with_a_safety_set_at_an_address_is_ready(golden):
     gate = gate_with({"uri": "s3://sets/safety.jsonl", "secretName": "store"})
-    gate["spec"]["golden"]["source"] = golden
+    gate["spec"]["sets"][0]["source"] = golden
     world = world_with(gate)
     state, reason, message = ready(world)
     assert (state, reason == GateReason.GOLDEN_PINNED) == ("True", "uri" in golden)
@@ -132,7 +132,7 @@ def test_gate_with_a_safety_set_at_an_address_is_ready(golden):
     ],
 )
 def test_inline_safety_cases_are_read_from_the_spec(cases, state, message):
-    world = world_with(make_gate().with_spec(safety={"source": {"inline": cases}}).obj())
+    world = world_with(make_gate().with_safety(source={"inline": cases}).obj())
     assert ready(world)[0] == state
     assert ready(world)[2].startswith(message)
     digest = sha256_text(inline_text(cases)) if state == "True" else None
@@ -140,8 +140,8 @@ def test_inline_safety_cases_are_read_from_the_spec(cases, state, message):
 
 
 def test_inline_safety_cases_can_be_pinned_by_digest():
-    safety = {"source": {"inline": RULES}, "sha256": "0" * 64}
-    world = world_with(make_gate().with_spec(safety=safety).obj())
+    gate = make_gate().with_safety(source={"inline": RULES}, sha256="0" * 64)
+    world = world_with(gate.obj())
     assert ready(world)[:2] == ("False", GateReason.DIGEST_MISMATCH)
 
 
@@ -171,7 +171,7 @@ def test_job_records_the_digest_of_the_safety_set_and_mounts_it():
     [({"uri": "pvc://sets/safety.jsonl"}, HOUSE_RULES), ({"inline": RULES}, inline_text(RULES))],
 )
 def test_job_records_the_digest_of_a_set_without_a_config_map(source, text):
-    gate = make_gate().with_spec(safety={"source": source, "sha256": sha256_text(text)}).obj()
+    gate = make_gate().with_safety(source=source, sha256=sha256_text(text)).obj()
     world = world_with(gate, make_config_map("rows", train__jsonl="{}"), make_job().obj())
     record = world.cluster.as_user.get(Key("ConfigMap", "default", str(world.status().request)))
     assert record is not None
@@ -246,7 +246,7 @@ def test_deeply_nested_inline_cases_get_a_status(depth):
         "expect": [{"type": "json_schema", "schema": nested_schema(depth)}],
     }
     cases = [*(json.loads(line) for line in golden_text().splitlines()[1:]), case]
-    world = world_with(make_gate().with_spec(golden={"source": {"inline": cases}}).obj())
+    world = world_with(make_gate().with_spec(sets=[{"name": "golden", "source": {"inline": cases}}]).obj())
     assert ready(world)[1] == GateReason.GOLDEN_READ
     rules = [*RULES, {"id": "nested", "extra": nested_schema(depth)}]
     world = world_with(gate_with({"inline": rules}, inline_text(rules)))

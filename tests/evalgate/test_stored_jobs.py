@@ -167,7 +167,7 @@ def test_jobs_of_an_earlier_gate_with_the_same_name_are_read_once(world):
         world.cluster.as_user.delete(Key(kind, "default", name), found["metadata"]["uid"])
     text = golden_text().replace("case-", "other-")
     gate = make_gate().obj()
-    gate["spec"]["golden"]["sha256"] = sha256_text(text)
+    gate["spec"]["sets"][0]["sha256"] = sha256_text(text)
     world.apply(make_config_map("cases", golden__jsonl=text), gate)
     decide_all(world)
     reads = reads_of_a_decision(world)

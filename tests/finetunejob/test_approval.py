@@ -1,6 +1,7 @@
 """A person approves, overrides or rejects the final verdict before the model is published."""
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -20,11 +21,15 @@ FAILS = 50
 """How many golden cases a final model passes that does not pass its gate."""
 
 
-def waiting(final: int | str = 94, *, publish: bool = True, **gate: Any) -> World:
+def waiting(
+    final: int | str = 94, *, publish: bool = True, critical: Sequence[str] = (), **gate: Any
+) -> World:
     """Return a world whose job has a final verdict."""
     world = World(Script(final=final))
-    job = make_job()
-    world.apply_all((job.with_publish() if publish else job).obj(), make_gate().with_spec(**gate).obj())
+    job, made = make_job(), make_gate().with_spec(**gate)
+    if critical:
+        made.with_critical(*critical)
+    world.apply_all((job.with_publish() if publish else job).obj(), made.obj())
     world.run()
     return world
 
@@ -205,7 +210,7 @@ def test_verdict_of_unmeasured_cases_cannot_be_overridden():
 
 def test_one_gate_that_allows_no_override_is_enough():
     world = World(Script(final=FAILS))
-    strict = make_gate("strict").with_thresholds(minPassRate="0.1").obj()
+    strict = make_gate("strict").with_limits(minPassRate="10%").obj()
     world.apply(strict)
     job = make_job().with_publish().with_gates("golden", "strict").obj()
     world.apply_all(job, make_gate().with_spec(**OVERRIDABLE).obj())
@@ -282,14 +287,14 @@ def test_annotation_before_the_verdict_waits_for_a_verdict_with_its_digest():
     assert "names verdict" in status.message
 
 
-def test_digest_of_the_verdict_depends_on_outcomes_and_thresholds():
+def test_digest_of_the_verdict_depends_on_outcomes_and_rules():
     digests = [
         digest_of(waiting(final, **gate))
         for final, gate in (
             (94, APPROVED),
             (95, APPROVED),
             (FAILS, OVERRIDABLE),
-            (FAILS, OVERRIDABLE | {"thresholds": {"minPassRate": "0.8", "mustPass": ["case-60"]}}),
+            (FAILS, OVERRIDABLE | {"critical": ["case-60"]}),
         )
     ]
     assert len(set(digests)) == len(digests)

@@ -114,8 +114,7 @@ def test_job_references_each_config_map_that_its_spec_names():
 
 
 def test_gate_references_each_config_map_that_its_spec_names():
-    gate = make_gate().obj()
-    gate["spec"]["safety"] = {"source": {"configMap": "harmful", "key": "cases.jsonl"}}
+    gate = make_gate().with_safety(source={"configMap": "harmful", "key": "cases.jsonl"}).obj()
     gate["spec"]["judge"] = JUDGED
     found = {key.name for key in GATES.references(gate)}
     assert found == set(gate_config_maps(EvalGateSpec.model_validate(gate["spec"])))
@@ -134,7 +133,7 @@ def test_gate_references_each_config_map_that_its_spec_names():
             "model": {"startFrom": [4]},
             "data": {"sources": [5, {"configMap": 6}, {"configMap": [7]}], "quality": {"judge": 8}},
             "taskMetrics": [9, {"schema": 10}],
-            "golden": {"source": 11},
+            "sets": [{"name": "golden", "source": 11}],
         },
     ],
 )

@@ -17,7 +17,7 @@ BOTH = Script(also=("golden-v2",))
 
 def rehearsal(name: str = "golden-v2", **spec: Any) -> Object:
     """A gate in a dry run that no model in these tests passes."""
-    return make_gate(name).with_spec(enforcement="DryRun", **spec).with_thresholds(minPassRate="0.99").obj()
+    return make_gate(name).with_spec(enforcement="DryRun", **spec).with_limits(minPassRate="99%").obj()
 
 
 def run_both(script: Script = BOTH, gates: tuple[str, ...] = ("golden", "golden-v2")) -> World:
@@ -64,9 +64,7 @@ def test_failure_names_only_findings_of_enforced_gates():
 def test_columns_show_the_enforced_gate():
     world = World(Script(also=("a-rehearsal",)))
     advisory = [f"case-{n}" for n in range(94, 100)]
-    world.apply(
-        make_gate("a-rehearsal").with_spec(enforcement="DryRun").with_thresholds(advisory=advisory).obj()
-    )
+    world.apply(make_gate("a-rehearsal").with_spec(enforcement="DryRun").with_golden(advisory=advisory).obj())
     world.apply_all(make_job().with_gates("a-rehearsal", "golden").obj())
     shown = world.run().display
     assert (shown.golden, shown.gate) == ("0.94", "Passed")
@@ -146,7 +144,10 @@ def test_version_that_passed_a_dry_run_is_a_baseline_only_for_a_dry_run():
 
 def test_invalid_gate_in_a_dry_run_is_left_out():
     world = World()
-    world.apply(rehearsal(safety={"source": {"builtin": "refusals-v1"}, "scorer": {"type": "guardrail"}}))
+    gate = rehearsal()
+    safety = {"name": "safety", "kind": "Safety", "source": {"builtin": "refusals-v1"}}
+    gate["spec"]["sets"].append(safety | {"scorer": {"type": "guardrail"}})
+    world.apply(gate)
     world.apply_all(make_job().with_gates("golden", "golden-v2").with_publish().obj())
     status = world.run()
     assert status.phase is Phase.SUCCEEDED
@@ -215,7 +216,7 @@ def world_without_claim(*, dry_run: bool, **spec: Any) -> World:
     """A job whose data pod waits for the claim ``cases``, which another gate names."""
     world = World(BOTH)
     gate = make_gate("golden-v2").with_spec(enforcement="DryRun" if dry_run else "Enforce")
-    gate.spec["golden"]["source"] = {"uri": "pvc://cases/golden.jsonl"}
+    gate.spec["sets"][0]["source"] = {"uri": "pvc://cases/golden.jsonl"}
     world.apply(gate.obj())
     enforced = make_gate().with_spec(compareWith=[{"type": "BaseModel"}])
     world.apply_all(make_job().with_gates("golden", "golden-v2").with_spec(**spec).obj(), enforced.obj())

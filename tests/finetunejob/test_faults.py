@@ -58,8 +58,7 @@ def new_world(
     if final in (APPROVED, OVERRIDDEN):
         gate.with_spec(approval="Always")
     if final == UNMEASURED:
-        thresholds = {"minPassRate": "0.8", "policy": "NonInferior"}
-        gate.with_spec(errorRate={"repeats": 4, "minDetection": "0.8"}, thresholds=thresholds)
+        gate.with_limits(test="NonInferior").with_spec(errorRate={"repeats": 4, "minDetection": "0.8"})
     world.apply_all(job.obj(), gate.obj())
     return world
 

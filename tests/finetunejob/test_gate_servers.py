@@ -40,7 +40,7 @@ SAFETY: dict[str, Any] = {
 def volumes_of(role: str, judge: dict[str, Any]) -> list[dict[str, Any]]:
     """Return the volumes of the pods of a role in a job whose gate has all servers."""
     world = World(Script(safety=("p" * 256, "p" * 256)))
-    gate = make_gate().with_spec(judge=judge, guardrail=GUARDRAIL, safety=SAFETY).obj()
+    gate = make_gate().with_spec(judge=judge, guardrail=GUARDRAIL).with_safety(**SAFETY).obj()
     world.apply(make_config_map("scored", scored__jsonl="{}"))
     world.apply_all(make_job().with_spec(publish=[{"uri": "pvc://models/orders"}]).obj(), gate=gate)
     world.until_job(role)

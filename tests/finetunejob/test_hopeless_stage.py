@@ -7,7 +7,7 @@ from tunegate_api.v1alpha1.finetunejob_status import Phase, Reason
 
 FEW_GROUPS = [case // 10 for case in range(GOLDEN_CASES)]
 """Ten groups, which are too few for the policy NonInferior if the base model passes all cases."""
-NON_INFERIOR = make_gate().with_thresholds(policy="NonInferior")
+NON_INFERIOR = make_gate().with_limits(test="NonInferior")
 
 
 def test_job_ends_before_training_if_no_checkpoint_can_pass():

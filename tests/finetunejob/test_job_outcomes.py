@@ -166,7 +166,7 @@ def test_later_edit_of_a_gate_does_not_change_a_running_job():
     world.apply_all()
     world.settle()
     gate = world.gate()
-    gate["spec"]["thresholds"]["minPassRate"] = "0.99"
+    gate["spec"]["sets"][0]["rules"][0]["minPassRate"] = "99%"
     world.cluster.as_user.replace(gate)
     assert world.run().phase is Phase.SUCCEEDED
 
@@ -382,7 +382,7 @@ def test_request_configmap_is_immutable_and_complete():
     assert config_map is not None
     assert config_map["immutable"] is True
     request = Request.model_validate(json.loads(config_map["data"]["request.json"]))
-    assert request.final_gates[0].golden_sha256 == make_gate().spec["golden"]["sha256"]
+    assert request.final_gates[0].golden_sha256 == make_gate().spec["sets"][0]["sha256"]
 
 
 @pytest.mark.parametrize(

@@ -154,11 +154,11 @@ def test_conditions_and_health_of_a_gate_match_the_docs_table() -> None:
     changed = World()
     changed.apply(make_gate().obj(), make_config_map("cases", golden__jsonl=golden_text(3)))
     changed.settle()
-    row = rows["golden set changed, broken, or too small for the thresholds"]
+    row = rows["golden set changed, broken, or too small for its rules"]
     assert described(changed.gate()) == row
     assert "the golden set was changed" in argo_health(changed.gate())["message"]
     too_small = World()
-    gate = make_gate().with_thresholds(maxDropPoints="0.5").obj()
+    gate = make_gate().with_limits(failAtDrop="0.5%").obj()
     too_small.apply(gate, make_config_map("cases", golden__jsonl=golden_text()))
     too_small.settle()
     assert described(too_small.gate()) == row

@@ -59,7 +59,10 @@ def test_running_job_whose_spec_becomes_large_is_held(role: str) -> None:
 def test_gate_with_a_large_golden_set_is_not_ready() -> None:
     world = World()
     gate = make_gate().obj()
-    gate["spec"]["golden"] = {"source": {"inline": [{"id": "one", "prompt": "x" * 1_200_000}]}}
+    gate["spec"]["sets"][0] = {
+        "name": "golden",
+        "source": {"inline": [{"id": "one", "prompt": "x" * 1_200_000}]},
+    }
     world.apply_all(gate=gate)
     world.settle()
     found = world.cluster.as_user.get(Key("EvalGate", "default", "golden"))

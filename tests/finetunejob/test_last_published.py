@@ -71,7 +71,7 @@ def test_gate_without_a_record_compares_with_published_evidence():
 @pytest.mark.parametrize(
     ("changes", "is_compared"),
     [
-        ({"thresholds": {"minPassRate": "0.70"}}, True),
+        ({"approval": "Always"}, True),
         ({"generation": {"maxNewTokens": 9}}, False),
         ({"guardrail": {"endpoint": {"url": "https://a/v1", "model": "g"}, "protocol": "Webhook"}}, False),
     ],

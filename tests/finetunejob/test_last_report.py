@@ -123,8 +123,8 @@ def restarted_before_the_pod_ended(
     """Return a world whose operator was restarted after it had acknowledged the reports of a pod, and before
     the pod ended with ``outcome``. The new operator has started a report pod, which finds nothing to send.
     With ``after_an_eviction``, another pod of the Job had written a last report before."""
-    thresholds = {"minPassRate": "0.8", "policy": "NonInferior"}
-    gate = make_gate().with_spec(errorRate={"repeats": 4, "minDetection": "0.8"}, thresholds=thresholds)
+    gate = make_gate().with_limits(test="NonInferior")
+    gate.with_spec(errorRate={"repeats": 4, "minDetection": "0.8"})
     world = World(posts=True)
     world.apply_all(gate=gate.obj())
     world.until_job(role)

@@ -33,7 +33,7 @@ def test_hint_ignores_truncated_outputs_of_advisory_cases():
     """They are not among the cases that did not pass."""
     advisory = [f"case-{i}" for i in range(70, GOLDEN_CASES)]
     world = World(Script(checkpoints={50: "p" * 55 + "f" * 15 + "t" * 30}))
-    world.apply_all(gate=make_gate().with_thresholds(advisory=advisory, minPassRate="0.8").obj())
+    world.apply_all(gate=make_gate().with_golden(advisory=advisory).obj())
     failure = world.run().failure
     assert failure is not None
     assert "golden 55/70 = 0.78, required 0.80" in failure.message

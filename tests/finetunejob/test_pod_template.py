@@ -315,8 +315,9 @@ def test_only_the_data_pod_gets_claims_and_secrets_of_case_sets(role: Role, kind
         "on-a-volume": {"uri": "pvc://sets/cases.jsonl"},
         "in-a-bucket": {"uri": "s3://sets/cases.jsonl", "secretName": "set-key"},
     }.items():
-        pinned = {f"spec.{kind}": {"source": source, "sha256": "a" * 64}}
-        gate = EvalGate.model_validate(changed(make_gate(name).obj(), pinned))
+        made, pinned = make_gate(name), {"source": source, "sha256": "a" * 64}
+        (made.with_golden if kind == "golden" else made.with_safety)(**pinned)
+        gate = EvalGate.model_validate(made.obj())
         gates.append(GateRequest(name=name, spec=gate.spec, golden_sha256="a" * 64, safety_sha256="a" * 64))
     template = template_of(role, gates=gates)
     claims = {v.get("persistentVolumeClaim", {}).get("claimName") for v in template["spec"]["volumes"]}

@@ -30,20 +30,21 @@ def unsafe(count: int) -> str:
     return "".join("f" if case.id in bad else "p" for case in CASES)
 
 
+BUILTIN = {"builtin": "refusals-v1"}
+CONFIRM = {"source": BUILTIN, "checkpoints": {"onRegression": "Confirm"}}
+
+
 def world(safety: Mapping[int, str], final: str = GOOD, *, gate: Mapping[str, Any] | None = None) -> World:
-    """Run a job whose checkpoints have these outcomes on the safety set. ``gate`` has fields of the gate."""
+    """Run a job whose checkpoints have these outcomes on the safety set. ``gate`` has fields of the set."""
     outcomes = {0: GOOD} | dict(safety)
     made = World(Script(checkpoints=GOLDEN, safety=(GOOD, final), safety_at_checkpoints=outcomes))
-    spec = {"source": {"builtin": "refusals-v1"}, "evaluateCheckpoints": True}
-    fields = {"safety": spec} | dict(gate or {})
-    made.apply_all(make_job().with_publish().obj(), make_gate().with_spec(**fields).obj())
+    made.apply_all(make_job().with_publish().obj(), make_gate().with_safety(**(gate or CONFIRM)).obj())
     made.run()
     return made
 
 
-def immediate(**limits: Any) -> dict[str, Any]:
-    spec = {"source": {"builtin": "refusals-v1"}, "evaluateCheckpoints": True, "onRegression": "Immediate"}
-    return {"safety": spec | limits}
+def immediate(on_regression: str = "Immediate", **fields: Any) -> dict[str, Any]:
+    return {"source": BUILTIN, "checkpoints": {"onRegression": on_regression}} | fields
 
 
 def decide(stopped: World, annotation: str) -> None:
@@ -145,11 +146,14 @@ def test_immediate_gate_stops_before_a_checkpoint_passes():
 
 def test_increase_up_to_the_limit_does_not_stop_training():
     every = {step: unsafe(2) for step in (10, 20, 30, 40, 50)}
-    assert world(every, unsafe(2), gate=immediate(maxUnsafeIncrease=2)).status().phase is Phase.SUCCEEDED
+    assert (
+        world(every, unsafe(2), gate=immediate(rules=[{"name": "unsafe", "failAtDrop": "3"}])).status().phase
+        is Phase.SUCCEEDED
+    )
 
 
 def test_gate_that_continues_selects_only_safe_checkpoints():
-    status = world(REGRESSING, gate=immediate(onRegression="Continue")).status()
+    status = world(REGRESSING, gate=immediate("Continue")).status()
     assert status.phase is Phase.SUCCEEDED
     assert status.stop is None
     assert status.best_checkpoint is not None
@@ -158,7 +162,7 @@ def test_gate_that_continues_selects_only_safe_checkpoints():
 
 def test_checkpoints_that_a_pod_did_not_evaluate_do_not_pass():
     made = World(Script(safety=(GOOD, GOOD)))  # as a trainer image of an earlier release
-    made.apply_all(gate=make_gate().with_spec(**immediate()).obj())
+    made.apply_all(gate=make_gate().with_safety(**immediate()).obj())
     failure = made.run().failure
     assert failure is not None
     assert failure.reason == Reason.GATE_ERROR
@@ -174,7 +178,7 @@ def test_status_with_many_unsafe_checkpoints_is_below_32_kib():
         safety_at_checkpoints={0: GOOD} | dict.fromkeys(steps, "f" * len(CASES)),
     )
     made = World(script)
-    gate = make_gate().with_spec(**immediate(onRegression="Continue"))
+    gate = make_gate().with_safety(**immediate("Continue"))
     made.apply_all(gate=gate.obj())
     status = made.run()
     assert len(status.checkpoints) == 20

@@ -9,7 +9,7 @@ from tunegate_api.verdict.outcomes import VerdictState
 def test_status_judges_checkpoints_by_open_cases_and_shows_both_parts() -> None:
     world = World()
     gate = make_gate()
-    gate.spec["golden"]["sealed"] = "0.3"
+    gate.spec["sets"][0]["sealed"] = "30%"
     world.apply_all(gate=gate.obj())
     status = world.run()
     assert status.phase is Phase.SUCCEEDED

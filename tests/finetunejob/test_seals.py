@@ -14,10 +14,10 @@ SHOWN = (
 )
 
 
-def sealing(name: str = "golden", share: str | None = "0.3") -> GateBuilder:
+def sealing(name: str = "golden", share: str | None = "30%") -> GateBuilder:
     gate = make_gate(name)
     if share:
-        gate.spec["golden"]["sealed"] = share
+        gate.spec["sets"][0]["sealed"] = share
     return gate
 
 
@@ -38,21 +38,19 @@ def run(*gates: GateBuilder, stage: str | None = None) -> World:
     ("what", "other"),
     [
         ("no sealed cases", sealing("other", None)),
-        ("a smaller share", sealing("other", "0.2")),
-        ("another mustPass, which is never sealed", sealing("other").with_thresholds(mustPass=["case-1"])),
+        ("a smaller share", sealing("other", "20%")),
+        ("another critical case, which is never sealed", sealing("other").with_critical("case-1")),
     ],
 )
 def test_gates_of_one_set_that_seal_other_cases_are_refused(what, other):
     failure = run(sealing(), other).status().failure
     assert failure is not None, what
     assert (failure.reason, failure.message) == (Reason.INVALID_SPEC, SHOWN)
-    assert "the same golden.sealed and thresholds.mustPass" in (failure.hint or "")
+    assert "the same sealed share and critical cases" in (failure.hint or "")
 
 
 def test_gates_of_one_set_that_seal_the_same_cases_are_accepted():
-    assert run(sealing(), sealing("other").with_thresholds(minPassRate="0.9")).status().phase is (
-        Phase.SUCCEEDED
-    )
+    assert run(sealing(), sealing("other").with_limits(minPassRate="90%")).status().phase is (Phase.SUCCEEDED)
 
 
 def test_gate_that_only_judges_final_models_may_seal_no_cases():
@@ -60,7 +58,7 @@ def test_gate_that_only_judges_final_models_may_seal_no_cases():
 
 
 def test_gate_that_only_judges_final_models_may_not_seal_other_cases():
-    failure = run(sealing(), sealing("other", "0.2"), stage="golden").status().failure
+    failure = run(sealing(), sealing("other", "20%"), stage="golden").status().failure
     assert failure is not None
     assert failure.message == SHOWN
 

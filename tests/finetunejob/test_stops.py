@@ -178,7 +178,7 @@ def test_regression_after_continue_stops_training_again():
 
 def test_immediate_policy_stops_at_the_first_drop():
     world = World(Script(checkpoints=REGRESSING))
-    world.apply_all(gate=make_gate().with_thresholds(onRegression="Immediate").obj())
+    world.apply_all(gate=make_gate().with_golden(checkpoints={"onRegression": "Immediate"}).obj())
     status = world.run()
     assert status.stop is not None
     assert status.stop.step == 30
@@ -186,7 +186,7 @@ def test_immediate_policy_stops_at_the_first_drop():
 
 def test_failed_must_pass_case_stops_training_at_once():
     world = World(Script(base=95, checkpoints={10: 93, 20: 99, 50: 99}))
-    world.apply_all(gate=make_gate().with_thresholds(mustPass=["case-94"]).obj())
+    world.apply_all(gate=make_gate().with_critical("case-94").obj())
     status = world.run()
     assert status.stop is not None
     assert (status.stop.reason, status.stop.step) == (Reason.MUST_PASS_FAILED, 10)

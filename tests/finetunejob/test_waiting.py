@@ -100,14 +100,17 @@ def test_local_calibration_rows_of_a_gate_are_refused_on_a_cluster():
 
 @pytest.mark.parametrize("kind", ["golden", "safety"])
 def test_case_set_in_a_local_file_is_refused_on_a_cluster(kind):
-    world, gate = World(), make_gate().obj()
-    gate["spec"][kind] = {"source": {"uri": "file:///sets/cases.jsonl"}, "sha256": "a" * 64}
-    world.apply_all(gate=gate)
+    world, gate = World(), make_gate()
+    pinned = {"source": {"uri": "file:///sets/cases.jsonl"}, "sha256": "a" * 64}
+    (gate.with_golden if kind == "golden" else gate.with_safety)(**pinned)
+    world.apply_all(gate=gate.obj())
     world.settle()
     failure = world.status().failure
     assert failure is not None
     assert failure.reason == Reason.INVALID_SPEC
-    assert failure.message.startswith(f"EvalGate golden: spec.{kind}.source.uri: pods on a cluster cannot")
+    assert failure.message.startswith(
+        f"EvalGate golden: spec.sets[{kind}].source.uri: pods on a cluster cannot"
+    )
     assert world.jobs() == []
 
 

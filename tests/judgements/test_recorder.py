@@ -12,15 +12,15 @@ from support import judgements
 
 RECORDING = Path(judgements.__file__).parent / "recording"
 PROGRAM = """
-from tunegate_api.contract.bar import final_bar
-from tunegate_api.v1alpha1.evalgate import Thresholds
+from fractions import Fraction
+from support.bars import golden_bar
 from tunegate_api.judging.error_rate import error_rates
 from tunegate_api.verdict.outcomes import Baseline, CaseSet
 from tunegate_api.verdict.golden import judge_golden
 from tunegate_api.contract.results import ErrorRateOutcomes
 
 cases = CaseSet(sha256="a" * 64, ids=[f"case-{n}" for n in range(20)])
-rules = final_bar(Thresholds(min_pass_rate="0.9"))
+rules = golden_bar(min_pass_rate=Fraction(9, 10))
 letters = "p" * 19 + "f"
 for _ in range(2):
     judge_golden(cases, letters, rules, {"BaseModel": Baseline(cases.sha256, "p" * 20)})

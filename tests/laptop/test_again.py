@@ -42,7 +42,7 @@ def uid(command: Command, name: str = "orders") -> str:
 
 
 def lower_gate(objects: Objects) -> None:
-    objects["golden"]["spec"]["thresholds"]["minPassRate"] = "0.7"
+    objects["golden"]["spec"]["sets"][0]["rules"][0]["minPassRate"] = "70%"
 
 
 def another_row(objects: Objects) -> None:
@@ -52,7 +52,7 @@ def another_row(objects: Objects) -> None:
 def another_golden_set(objects: Objects) -> None:
     cases = objects["cases"]["data"]["golden.jsonl"].replace('"yes"', '"no"')
     objects["cases"]["data"]["golden.jsonl"] = cases
-    objects["golden"]["spec"]["golden"]["sha256"] = sha256_text(cases)
+    objects["golden"]["spec"]["sets"][0]["sha256"] = sha256_text(cases)
 
 
 def another_name(objects: Objects) -> None:

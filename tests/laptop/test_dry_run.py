@@ -24,9 +24,14 @@ def write(tunegate: Command, model: Path, job: str, *, dry_run: bool, enforced: 
     stricter: dict[str, Any] = gate | {
         "metadata": {"name": "stricter"},
         "spec": {
-            "golden": {"source": {"inline": STRICTER}},
+            "sets": [
+                {
+                    "name": "golden",
+                    "source": {"inline": STRICTER},
+                    "rules": [{"name": "all", "minPassRate": "80%"}],
+                }
+            ],
             "generation": {"maxNewTokens": 6},
-            "thresholds": {"minPassRate": "0.8"},
             "compareWith": [],
             **({"enforcement": "DryRun"} if dry_run else {}),
         },

@@ -10,11 +10,11 @@ from support.command import FEW_CHECKPOINTS, Command, manifests
 pytestmark = pytest.mark.model
 
 
-def write(tunegate: Command, model: Path, **thresholds: object) -> str:
+def write(tunegate: Command, model: Path, *rules: dict[str, object]) -> str:
     """Write manifests whose golden set is on a volume. Returns the name of their folder."""
     rows, cases, gate, job = manifests(model, **FEW_CHECKPOINTS)
-    gate["spec"]["golden"]["source"] = {"uri": "pvc://sets/golden.jsonl"}
-    gate["spec"]["thresholds"] |= thresholds
+    gate["spec"]["sets"][0]["source"] = {"uri": "pvc://sets/golden.jsonl"}
+    gate["spec"]["sets"][0]["rules"] += rules
     folder = tunegate.write_all([rows, gate, job])
     sets = tunegate.folder / folder / "sets"
     sets.mkdir()
@@ -56,6 +56,7 @@ def test_changed_golden_set_on_a_volume_fails_the_job_before_training(
 def test_golden_set_on_a_volume_is_checked_against_the_thresholds(
     tunegate: Command, tiny_model: Path
 ) -> None:
-    result = tunegate("run", write(tunegate, tiny_model, mustPass=["pii-leak"]))
+    critical = {"name": "critical", "cases": ["pii-leak"], "minPassRate": "100%"}
+    result = tunegate("run", write(tunegate, tiny_model, critical))
     assert result.returncode == 1
     assert "pii-leak" in tunegate.status()["failure"]["message"]

@@ -72,7 +72,7 @@ def test_init_of_chats_writes_the_system_prompt_into_each_case(tunegate):
     spec = spec_of(folder)
     assert spec["data"]["sources"][0] == {"name": "letters", "uri": "file://../../chats.jsonl"}
     assert [metric["name"] for metric in spec["taskMetrics"]] == ["rouge_l"]
-    cases = spec_of(folder, "evalgate.yaml")["golden"]["source"]["inline"]
+    cases = spec_of(folder, "evalgate.yaml")["sets"][0]["source"]["inline"]
     assert {case["messages"][0]["content"] for case in cases} == {"Be kind."}
 
 

@@ -30,7 +30,8 @@ def write(command: Command, model: Path, judge: JudgeServerStub) -> str:
     cases = [
         {"id": f"case-{n}", "prompt": f"golden order {n}", "expect": [{"type": "judge"}]} for n in range(20)
     ]
-    gate["spec"]["golden"] = {"source": {"inline": cases}}
+    golden = gate["spec"]["sets"][0]
+    gate["spec"]["sets"] = [{"name": "golden", "source": {"inline": cases}, "rules": golden["rules"]}]
     gate["spec"]["judge"] = {
         "endpoint": judge.endpoint | {"secretName": "judge-key"},
         "rubric": "It confirms the order.",

@@ -39,7 +39,7 @@ def write_labels_that_dpo_swaps(command: Command, model: Any) -> None:
     cases = [json.loads(line) for line in made["cases"]["data"]["golden.jsonl"].splitlines()]
     either = [case | {"expect": [{"type": "regex", "value": "^(yes|no)$"}]} for case in cases]
     golden = config_map(made, "cases", "golden.jsonl", either)
-    made["golden"]["spec"]["golden"]["sha256"] = sha256_text(golden)
+    made["golden"]["spec"]["sets"][0]["sha256"] = sha256_text(golden)
     command.write_all(objects)
 
 

@@ -43,7 +43,7 @@ def by_hand(model: Path) -> list[dict[str, Any]]:
     ]
     train, golden = ("".join(json.dumps(each) + "\n" for each in lines) for lines in (rows, cases))
     gate, job = manifests(model)[2:]
-    gate["spec"]["golden"]["sha256"] = sha256_text(golden)
+    gate["spec"]["sets"][0]["sha256"] = sha256_text(golden)
     gate["spec"]["generation"] = {"maxNewTokens": 8}
     job["spec"]["stages"][0]["training"] = TRAINING
     job["spec"]["evaluation"] = {"every": "50%"}
@@ -98,7 +98,7 @@ def fill_in(project: Path) -> None:
     """Fill in the golden cases of a project, and set what a tiny model on a CPU needs."""
     gate = yaml.safe_load((project / "evalgate.yaml").read_text(encoding="utf-8"))
     assert gate["spec"]["generation"] == {"maxNewTokens": 16}
-    for i, case in enumerate(gate["spec"]["golden"]["source"]["inline"]):
+    for i, case in enumerate(gate["spec"]["sets"][0]["source"]["inline"]):
         del case["todo"]
         case |= {"prompt": prompt(1000 + i), "expect": [{"type": "label", "value": label(1000 + i)}]}
     (project / "evalgate.yaml").write_text(yaml.safe_dump(gate), encoding="utf-8")

@@ -54,9 +54,13 @@ def write(
     rows["data"]["train.jsonl"] = "".join(
         json.dumps({"prompt": prompt, "completion": answer}) + "\n" for prompt, answer in pairs
     )
-    safety = {"source": {"configMap": "requests"}, "sha256": sha256_text(TEXT)} | safety
-    gate["spec"] |= {"safety": safety, "compareWith": [], "generation": {"maxNewTokens": 12}}
-    gate["spec"]["golden"] = {"source": {"inline": [golden_case(n) for n in range(20)]}}
+    requests = {"source": {"configMap": "requests"}, "sha256": sha256_text(TEXT)}
+    golden = {"name": "golden", "source": {"inline": [golden_case(n) for n in range(20)]}}
+    gate["spec"] |= {
+        "sets": [golden, {"name": "safety", "kind": "Safety"} | requests | safety],
+        "compareWith": [],
+        "generation": {"maxNewTokens": 12},
+    }
     job["spec"]["data"]["checks"] = [{"name": "Refusals", "policy": "Off"}]
     job["spec"] |= {"taskMetrics": [{"name": "rouge_l", "min": "0"}], "evaluation": {"every": 15}}
     return tunegate.write_all([rows, make_config_map("requests", safety__jsonl=TEXT), gate, job, *others])
@@ -117,7 +121,7 @@ def test_model_that_refuses_harmless_requests_fails(tunegate: Command, refusing_
         "buy-2, buy-3, buy-4 and 15 more"
     )
     report = (tunegate.runs / "orders" / "report.html").read_text()
-    assert "cases in the spec: at most 0 more unsafe answers" in text_of(report)
+    assert "cases in the spec: unsafe: failAtDrop 1; over-refusal: failAtDrop 5%" in text_of(report)
 
 
 @pytest.mark.slow
@@ -158,7 +162,7 @@ def test_run_is_stopped_at_the_first_unsafe_checkpoint_and_discarded(
 
     secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "store"}}
     secret |= {"stringData": {"token": "the-token"}}
-    stops = {"evaluateCheckpoints": True, "onRegression": "Immediate"}
+    stops = {"checkpoints": {"onRegression": "Immediate"}}
     with WebServer(serve) as server:
         source = {"uri": f"http://127.0.0.1:{server.port}/safety.jsonl", "secretName": "store"}
         folder = write(
@@ -205,7 +209,7 @@ def test_invalid_safety_set_is_reported_before_the_run(tunegate: Command, refusi
     def without_harmless(documents: dict[str, dict[str, Any]]) -> None:
         text = json.dumps(REQUESTS[0]) + "\n"
         documents["requests"]["data"]["safety.jsonl"] = text
-        documents["golden"]["spec"]["safety"]["sha256"] = sha256_text(text)
+        documents["golden"]["spec"]["sets"][1]["sha256"] = sha256_text(text)
 
     tunegate.edit(without_harmless, folder)
     result = tunegate("validate", folder)

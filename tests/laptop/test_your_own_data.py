@@ -50,7 +50,7 @@ def fill_in_cases(path: Path) -> None:
     text = path.read_text()
     assert text.count(placeholder) == 1
     gate = yaml.safe_load(text.replace(placeholder, filled))
-    for i, case in enumerate(gate["spec"]["golden"]["source"]["inline"]):
+    for i, case in enumerate(gate["spec"]["sets"][0]["source"]["inline"]):
         if case.pop("todo", None):
             expected = case["expect"][0]
             expected["value"] = expected["value"] or list(WORDS)[i % 2]

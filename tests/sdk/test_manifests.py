@@ -17,12 +17,15 @@ def test_yaml_has_only_the_fields_that_were_set() -> None:
         "kind": "EvalGate",
         "metadata": {"name": "golden"},
         "spec": {
-            "golden": {
-                "source": {"configMap": "cases"},
-                "sha256": tg.sha256(cases()["data"]["golden.jsonl"]),
-            },
+            "sets": [
+                {
+                    "name": "golden",
+                    "source": {"configMap": "cases"},
+                    "sha256": tg.sha256(cases()["data"]["golden.jsonl"]),
+                    "rules": [{"name": "all", "minPassRate": "80%"}],
+                }
+            ],
             "generation": {"maxNewTokens": 6},
-            "thresholds": {"minPassRate": "0.8"},
         },
     }
 
@@ -50,21 +53,19 @@ def test_value_that_json_lacks_is_reported_with_its_row(value: object) -> None:
 
 
 def test_mistakes_are_reported_together_with_their_fields() -> None:
-    wrong = gate().model_copy(
-        update={"spec": gate().spec.model_copy(update={"thresholds": tg.Thresholds(min_pass_rate="8")})}
-    )
+    wrong = gate()
+    wrong.spec.sets[0] = wrong.spec.sets[0].model_copy(update={"sealed": "0%"})
     with pytest.raises(tg.InvalidError) as raised:
         tg.to_yaml(wrong, {"kind": "EvalGate", "metadata": {"name": "other"}, "spec": {}})
     assert raised.value.problems[0] == (
-        'EvalGate golden: spec.thresholds.minPassRate: is "8": must be at least 0 and at most 1, as a number '
-        "in quotes"
+        'EvalGate golden: spec.sets[0].sealed: is "0%": must be more than 0% and less than 100%'
     )
-    assert any(problem.startswith("EvalGate other: spec.golden") for problem in raised.value.problems)
+    assert any(problem.startswith("EvalGate other: spec.sets") for problem in raised.value.problems)
 
 
 def test_number_instead_of_a_decimal_string_is_explained() -> None:
     with pytest.raises(ValueError, match=r'must be a quoted string.*write "0.8"'):
-        tg.Thresholds(min_pass_rate=0.8)
+        tg.TaskMetric(name="exact_match", min=0.8)
 
 
 def test_unknown_field_is_refused() -> None:

@@ -60,8 +60,25 @@ class JobBuilder(_Builder):
 
 
 class GateBuilder(_Builder):
-    def with_thresholds(self, **fields: Any) -> "GateBuilder":
-        self.spec["thresholds"].update(fields)
+    def with_golden(self, **fields: Any) -> "GateBuilder":
+        """Set fields of the golden set."""
+        self.spec["sets"][0].update(fields)
+        return self
+
+    def with_limits(self, **limits: str) -> "GateBuilder":
+        """Set limits for all cases that count."""
+        self.spec["sets"][0]["rules"][0].update(limits)
+        return self
+
+    def with_critical(self, *cases: str) -> "GateBuilder":
+        """Add a rule that these cases must always pass."""
+        rule = {"name": "critical", "cases": [*cases], "minPassRate": "100%"}
+        self.spec["sets"][0]["rules"].append(rule)
+        return self
+
+    def with_safety(self, **fields: Any) -> "GateBuilder":
+        """Add a safety set."""
+        self.spec["sets"].append({"name": "safety", "kind": "Safety", **fields})
         return self
 
 
@@ -98,8 +115,14 @@ def make_gate(name: str = "golden", config_map: str = "cases") -> GateBuilder:
             "kind": "EvalGate",
             "metadata": {"name": name, "namespace": "default"},
             "spec": {
-                "golden": {"source": {"configMap": config_map}, "sha256": sha256_text(golden_text())},
-                "thresholds": {"minPassRate": "0.8"},
+                "sets": [
+                    {
+                        "name": "golden",
+                        "source": {"configMap": config_map},
+                        "sha256": sha256_text(golden_text()),
+                        "rules": [{"name": "all", "minPassRate": "80%"}],
+                    }
+                ],
             },
         }
     )

@@ -47,8 +47,8 @@ def checked_files(
     gates = []
     if _GOLDEN in files:
         cases = [json.loads(line) for line in files[_GOLDEN].splitlines()]
-        golden = {"source": {"inline": cases}}
-        gates = [{"kind": "EvalGate", "metadata": {"name": "golden"}, "spec": {"golden": golden}}]
+        sets = [{"name": "golden", "source": {"inline": cases}}]
+        gates = [{"kind": "EvalGate", "metadata": {"name": "golden"}, "spec": {"sets": sets}}]
     (root / "gates.json").write_text(json.dumps(gates))
     (root / "workspace").mkdir()
     found = check(root, any_model=True)

@@ -207,9 +207,15 @@ def manifests(model: Path, /, name: str = "orders", **changes: Any) -> list[dict
         "kind": "EvalGate",
         "metadata": {"name": "golden"},
         "spec": {
-            "golden": {"source": {"configMap": "cases"}, "sha256": sha256_text(golden)},
+            "sets": [
+                {
+                    "name": "golden",
+                    "source": {"configMap": "cases"},
+                    "sha256": sha256_text(golden),
+                    "rules": [{"name": "all", "minPassRate": "80%"}],
+                }
+            ],
             "generation": {"maxNewTokens": 6},
-            "thresholds": {"minPassRate": "0.8"},
         },
     }
     job = {

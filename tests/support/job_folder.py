@@ -121,11 +121,11 @@ class JobFolder:
         }
         inline = {"source": {"inline": cases}}
         from_file = {"source": {"configMap": "golden"}, "sha256": self.golden_sha256}
-        gate = {
-            "golden": inline if len(cases) <= MAX_INLINE else from_file,
-            "thresholds": {"minPassRate": "0.9"},
-            **self.gate_spec,
-        }
+        given = dict(self.gate_spec)
+        default = {"name": "golden", "rules": [{"name": "all", "minPassRate": "90%"}]}
+        golden = default | (inline if len(cases) <= MAX_INLINE else from_file) | given.pop("golden", {})
+        safety = [{"name": "safety", "kind": "Safety", **given.pop("safety")}] if "safety" in given else []
+        gate = {"sets": [golden, *safety], **given}
         gate_request = {
             "name": GATE,
             "spec": EvalGateSpec.model_validate(gate),

@@ -93,18 +93,19 @@ def evalgate(name: str = "orders-golden") -> dict[str, Any]:
         "kind": "EvalGate",
         "metadata": {"name": name},
         "spec": {
-            "golden": {
-                "source": {"configMap": "orders-golden-v1", "key": "golden.jsonl"},
-                "sha256": sha256_text(GOLDEN_TEXT),
-            },
+            "sets": [
+                {
+                    "name": "golden",
+                    "source": {"configMap": "orders-golden-v1", "key": "golden.jsonl"},
+                    "sha256": sha256_text(GOLDEN_TEXT),
+                    "rules": [
+                        {"name": "all", "minPassRate": "90%", "failAtDrop": "5%"},
+                        {"name": "critical", "cases": ["edge"], "minPassRate": "100%"},
+                    ],
+                    "checkpoints": {"failAtDrop": "7.5%", "onRegression": "Immediate"},
+                }
+            ],
             "generation": {"maxNewTokens": 64},
-            "thresholds": {
-                "minPassRate": "0.90",
-                "maxDropPoints": "5",
-                "maxDropBetweenCheckpoints": "7.5",
-                "onRegression": "Immediate",
-                "mustPass": ["edge"],
-            },
             "compareWith": [{"type": "BaseModel"}, {"type": "LastPublished"}],
         },
     }

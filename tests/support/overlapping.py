@@ -26,8 +26,8 @@ def good_and_worse(model: str, **changes: Any) -> tuple[Objects, Objects]:
     worse["spec"]["stages"][0]["training"]["maxSteps"] = WORSE_STEPS
     worse["spec"]["data"]["sources"][0]["configMap"] = "worse-rows"
     worse_rows = rows["data"]["train.jsonl"].replace('"yes"', '"yes sir"')
-    gate["spec"]["golden"]["sha256"] = sha256_text(golden)
-    gate["spec"]["thresholds"] = {"minPassRate": "0.5"}
+    gate["spec"]["sets"][0]["sha256"] = sha256_text(golden)
+    gate["spec"]["sets"][0]["rules"] = [{"name": "all", "minPassRate": "50%"}]
     # The base model is no baseline here: its answers do not end, so their pass rate is arbitrary.
     gate["spec"]["compareWith"] = [{"type": "LastPublished"}]
     inputs = [
@@ -44,7 +44,11 @@ def with_grown_set(good: Objects, worse: Objects) -> Objects:
     *_, gate, job = copy.deepcopy([*good[:-1], *worse])
     golden = _golden(25)
     gate["metadata"]["name"] = "golden-v2"
-    gate["spec"]["golden"] = {"source": {"configMap": "cases-v2"}, "sha256": sha256_text(golden)}
+    gate["spec"]["sets"][0] = {
+        "name": "golden",
+        "source": {"configMap": "cases-v2"},
+        "sha256": sha256_text(golden),
+    }
     job["spec"]["gates"] = [{"name": "golden-v2"}]
     job["spec"]["stages"][0]["training"]["maxSteps"] = good[-1]["spec"]["stages"][0]["training"]["maxSteps"]
     return [make_config_map("cases-v2", golden__jsonl=golden), gate, job]
@@ -68,8 +72,8 @@ def with_other_failures(good: Objects, worse: Objects) -> tuple[Objects, Objects
     )
     cases["data"] = {"golden.jsonl": golden}
     worse_rows["data"] = {"train.jsonl": rows["data"]["train.jsonl"].replace('"yes"', '"no"')}
-    gate["spec"]["golden"]["sha256"] = sha256_text(golden)
-    gate["spec"]["thresholds"] = {"minPassRate": "0.4"}
+    gate["spec"]["sets"][0]["sha256"] = sha256_text(golden)
+    gate["spec"]["sets"][0]["rules"] = [{"name": "all", "minPassRate": "40%"}]
     job["spec"]["stages"][0]["training"]["maxSteps"] = first["spec"]["stages"][0]["training"]["maxSteps"]
     return good, [job]
 

@@ -99,7 +99,7 @@ def with_watched_job(folder: Path) -> Path:
         each["metadata"]["name"] = WATCHED
     job, gate = added
     job["spec"] |= {"gates": [{"name": WATCHED}], "publish": [{"uri": f"pvc://models/{WATCHED}"}]}
-    gate["spec"]["safety"] |= {"evaluateCheckpoints": True, "onRegression": "Immediate"}
+    gate["spec"]["sets"][1]["checkpoints"] = {"onRegression": "Immediate"}
     # JSON, because a YAML writer leaves out the quotes of "5e-4", which is then a number
     (folder / "watched.yaml").write_text("\n---\n".join(map(json.dumps, added)), encoding="utf-8")
     return folder

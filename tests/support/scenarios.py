@@ -268,7 +268,7 @@ def bad(role: str, code: int, message: str = "") -> Script:
     return Script(exits={role: [(code, message)] * 4})
 
 
-MUST_PASS = make_gate().with_thresholds(mustPass=["case-94"]).obj()
+MUST_PASS = make_gate().with_critical("case-94").obj()
 
 
 def loses_a_must_pass_case(world: World) -> None:

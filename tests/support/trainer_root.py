@@ -24,9 +24,9 @@ from tunegate_api.contract.request import GateRequest, Request
 from tunegate_api.contract.results import Evaluation
 from tunegate_api.contract.workspace import PAIRS_PREFIX, Workspace
 from tunegate_api.messages import Message
-from tunegate_api.v1alpha1.evalgate import EvalGateSpec, Golden
+from tunegate_api.v1alpha1.evalgate import EvalGateSpec
 from tunegate_api.v1alpha1.finetunejob import FineTuneJobSpec
-from tunegate_api.v1alpha1.safety import Safety
+from tunegate_api.v1alpha1.sets import GateSet
 from tunegate_trainer.process.context import Context, Options
 from tunegate_trainer.process.files import seal, sha256_file, write_model
 from tunegate_trainer.process.interruption import Interruption
@@ -248,7 +248,7 @@ class TrainerRoot:
             safety_sha256=self._set_sha256(spec.safety) if spec.safety else None,
         )
 
-    def _set_sha256(self, part: Golden | Safety) -> str | None:
+    def _set_sha256(self, part: GateSet) -> str | None:
         source, text = part.source, written_text(part.source)
         if source.uri is not None:
             return part.sha256
@@ -358,12 +358,29 @@ def dpo_plan(name: str = "dpo", checkpoint_steps: Sequence[int] = (3, 6), **chan
     return stage_plan(name, checkpoint_steps, **(settings | changes))
 
 
-def gate_spec(cases: Cases | None = None, **changes: Any) -> dict[str, Any]:
+def safety_set(**fields: Any) -> dict[str, Any]:
+    """Return a safety set."""
+    return {"name": "safety", "kind": "Safety"} | fields
+
+
+def gate_spec(
+    cases: Cases | None = None,
+    *,
+    limits: Mapping[str, str] | None = None,
+    critical: Sequence[str] = (),
+    golden: Mapping[str, Any] | None = None,
+    safety: Mapping[str, Any] | None = None,
+    **changes: Any,
+) -> dict[str, Any]:
     """Return an EvalGateSpec with an inline golden set and short outputs. A model can pass it with two golden
-    cases or more."""
+    cases or more. ``limits`` are those of all cases, and ``critical`` cases must always pass. ``golden`` are
+    other fields of the golden set, and ``safety`` is a safety set."""
+    rules: list[dict[str, Any]] = [{"name": "all", **(limits or {"failAtDrop": "50%"})}]
+    if critical:
+        rules.append({"name": "critical", "cases": [*critical], "minPassRate": "100%"})
+    default = {"name": "golden", "source": {"inline": cases or golden_cases()}, "rules": rules}
     return {
-        "golden": {"source": {"inline": cases or golden_cases()}},
+        "sets": [default | dict(golden or {}), *([safety_set(**safety)] if safety else [])],
         "generation": {"maxNewTokens": 6},
-        "thresholds": {"maxDropPoints": "50"},
         **changes,
     }

@@ -22,13 +22,17 @@ def cases() -> dict[str, dict[str, str]]:
 
 
 def gate() -> tg.EvalGate:
-    source = tg.GoldenSource(config_map="cases")
+    golden = tg.GateSet(
+        name="golden",
+        source=tg.CaseSource(config_map="cases"),
+        sha256=tg.sha256(cases()["data"]["golden.jsonl"]),
+        rules=[tg.SetRule(name="all", min_pass_rate="80%")],
+    )
     return tg.EvalGate(
         metadata=tg.ObjectMeta(name="golden"),
         spec=tg.EvalGateSpec(
-            golden=tg.Golden(source=source, sha256=tg.sha256(cases()["data"]["golden.jsonl"])),
+            sets=[golden],
             generation=tg.Generation(max_new_tokens=6),
-            thresholds=tg.Thresholds(min_pass_rate="0.8"),
         ),
     )
 

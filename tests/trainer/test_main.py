@@ -123,7 +123,9 @@ def test_writable_home_is_kept(start, monkeypatch, tmp_path):
 def test_error_names_the_broken_line_of_a_golden_file(start):
     text = inline_text([{"id": "a", "prompt": "hi", "expect": [{"type": "equals", "value": "ho"}]}])
     spec = gate_spec() | {
-        "golden": {"source": {"configMap": "golden", "key": "cases.jsonl"}, "sha256": "0" * 64}
+        "sets": [
+            {"name": "golden", "source": {"configMap": "golden", "key": "cases.jsonl"}, "sha256": "0" * 64}
+        ]
     }
     root = start(gates={"orders": spec}, inputs={"golden/cases.jsonl": text + '{"id": "b", "prompt": 3}\n'})
     assert main(["train", "--stage", STAGE]) == ExitCode.BAD_DATA
@@ -135,7 +137,9 @@ def test_error_names_the_broken_line_of_a_golden_file(start):
 def test_changed_golden_file_is_refused(start):
     text = inline_text([{"id": "a", "prompt": "hi", "expect": [{"type": "equals", "value": "ho"}]}])
     spec = gate_spec() | {
-        "golden": {"source": {"configMap": "golden", "key": "cases.jsonl"}, "sha256": "0" * 64}
+        "sets": [
+            {"name": "golden", "source": {"configMap": "golden", "key": "cases.jsonl"}, "sha256": "0" * 64}
+        ]
     }
     root = start(gates={"orders": spec}, inputs={"golden/cases.jsonl": text})
     (root.path / "inputs" / "golden" / "cases.jsonl").write_text(text.replace("ho", "ha"))

@@ -4,7 +4,7 @@ from support.builders import make_gate, make_job
 from support.job_statuses import DIGEST, judging, record
 from support.places import Place
 from support.report_page import text_of
-from tunegate_api.judging.gate_error_rate import thresholds_digest
+from tunegate_api.judging.gate_error_rate import rules_digest
 from tunegate_api.v1alpha1 import EvalGate
 from tunegate_client.ui.pages import Pages
 from tunegate_operator.engine.objects import uid_of
@@ -32,21 +32,21 @@ def test_versions_judged_in_a_dry_run_are_marked(place: Place, pages: Pages) -> 
     assert "dry run" in text_of(pages.overview())
 
 
-def test_page_shows_golden_set_thresholds_and_jobs(place: Place, pages: Pages) -> None:
-    thresholds = {"mustPass": ["case-1"], "maxDropPoints": "2.5", "requiredTags": ["pii", "style"]}
-    gate = make_gate("golden").with_thresholds(**thresholds).obj()
-    place.set_status(place.create(gate), **judging())
+def test_page_shows_golden_set_rules_and_jobs(place: Place, pages: Pages) -> None:
+    gate = make_gate("golden").with_limits(failAtDrop="2.5%").with_critical("case-1")
+    gate.spec["sets"][0]["rules"].append({"name": "needed", "cases": ["pii", "style"]})
+    place.set_status(place.create(gate.obj()), **judging())
     place.create(make_job("orders").obj())
     place.create(make_job("others").with_gates("another").obj())
     text = text_of(pages.gate("golden"))
     for part in (
         "Golden set 20 cases",
         "ConfigMap cases",
-        "Pass rate at least 0.8",
-        "less than 2.5 points compared with BaseModel, LastPublished",
+        "Pass rate at least 80%",
+        "less than 2.5% compared with BaseModel, LastPublished",
         "New failures at most 3 of 20 cases, more if some are in one group",
-        "Must always pass case-1",
-        "Required tags pii , style",
+        "Rule critical case-1 minPassRate 100%",
+        "Rule needed pii , style required",
         "No final model has been judged yet.",
         "Jobs with this gate orders Pending",
     ):
@@ -55,7 +55,7 @@ def test_page_shows_golden_set_thresholds_and_jobs(place: Place, pages: Pages) -
 
 
 def test_page_shows_advisory_cases(place: Place, pages: Pages) -> None:
-    gate = place.create(make_gate("golden").with_thresholds(advisory=["style"]).obj())
+    gate = place.create(make_gate("golden").with_golden(advisory=["style"]).obj())
     place.set_status(gate, **judging())
     text = text_of(pages.gate("golden"))
     assert "Advisory, does not count style" in text
@@ -64,22 +64,22 @@ def test_page_shows_advisory_cases(place: Place, pages: Pages) -> None:
 
 def test_page_shows_sealed_cases_and_how_often_the_set_was_looked_at(place: Place, pages: Pages) -> None:
     built = make_gate("golden")
-    built.spec["golden"]["sealed"] = "0.3"
+    built.spec["sets"][0]["sealed"] = "30%"
     gate = place.create(built.obj())
     message = "best of 7 final models 94/100: if all are equally good, optimistic by up to 3.9 points"
     counts = {"jobs": 8, "checkpoints": 40, "finals": 7, "since": "2026-01-01T00:00:00Z", "message": message}
     place.set_status(gate, **judging(), looks={"goldenSha256": "a" * 64, **counts})
     text = text_of(pages.gate("golden"))
     assert f"Evaluated on it 7 final models, 40 checkpoints of 8 jobs; {message}" in text
-    assert "Sealed cases a share of 0.3 only the final gate evaluates them" in text
+    assert "Sealed cases 30% only the final gate evaluates them" in text
 
 
 def test_page_shows_how_a_drop_is_compared(place: Place, pages: Pages) -> None:
-    gate = make_gate("golden").with_thresholds(policy="NonInferior", maxRelativeDrop="0.5")
+    gate = make_gate("golden").with_limits(test="NonInferior", maxRelativeDrop="50%")
     place.create(gate.obj())
     text = text_of(pages.gate("golden"))
-    assert "less than 5 points, by the upper 95 % bound" in text
-    assert "Relative drop at most 0.5 of the cases that a baseline passes" in text
+    assert "less than 5%, by the upper 95 % bound" in text
+    assert "Relative drop at most 50% of the cases that a baseline passes" in text
 
 
 def test_page_shows_where_safety_cases_come_from(place: Place, pages: Pages) -> None:
@@ -87,15 +87,15 @@ def test_page_shows_where_safety_cases_come_from(place: Place, pages: Pages) -> 
         ("volume", {"uri": "pvc://sets/safety.jsonl"}),
         ("inline", {"inline": [{"id": "a"}]}),
     ):
-        safety = {"source": source, "maxUnsafeIncrease": 2}
-        place.set_status(place.create(make_gate(name).with_spec(safety=safety).obj()), **judging())
-    limits = "at most 2 more unsafe answers, over-refusal up by less than 5 points"
+        gate = make_gate(name).with_safety(source=source, rules=[{"name": "unsafe", "failAtDrop": "3"}])
+        place.set_status(place.create(gate.obj()), **judging())
+    limits = "unsafe answers increase by less than 3, over-refusal by less than 5%"
     assert f"Safety pvc://sets/safety.jsonl: {limits}" in text_of(pages.gate("volume"))
     assert f"Safety cases in the spec: {limits}" in text_of(pages.gate("inline"))
 
 
 def test_gate_that_is_not_ready_shows_why(place: Place, pages: Pages) -> None:
-    gate = place.create(make_gate("golden").with_thresholds(maxNewFailures="0").obj())
+    gate = place.create(make_gate("golden").with_limits(maxNewFailures="0").obj())
     ready = {"type": "Ready", "status": "False", "reason": "BadGolden", "message": "line 2: no id"}
     place.set_status(gate, conditions=[ready | {"lastTransitionTime": "2026-01-01T00:00:00Z"}])
     text = text_of(pages.gate("golden"))
@@ -109,14 +109,14 @@ def test_version_judged_on_an_earlier_golden_set_is_marked(place: Place, pages: 
     assert "judged on an earlier golden set" in text_of(pages.gate("golden"))
 
 
-def test_page_shows_the_error_rate_with_current_thresholds(place: Place, pages: Pages) -> None:
+def test_page_shows_the_error_rate_with_current_rules(place: Place, pages: Pages) -> None:
     gate = make_gate("golden").with_spec(errorRate={}).obj()
     spec = EvalGate.model_validate(gate).spec
     rate = {
         "baseDigest": "b" * 64,
         "goldenSha256": DIGEST,
         "scoring": spec.scoring,
-        "thresholds": thresholds_digest(spec.thresholds),
+        "rules": rules_digest(spec.golden),
         "falseAlarm": {"share": "0.012", "high": "0.031"},
         "detection": [{"points": "5", "share": "0.931", "low": "0.900", "high": "0.950"}],
         "flaky": 21,
@@ -124,7 +124,7 @@ def test_page_shows_the_error_rate_with_current_thresholds(place: Place, pages: 
         "job": "version-1",
         "time": "2026-01-01T00:00:00Z",
     }
-    earlier = rate | {"thresholds": "other", "job": "version-0"}
+    earlier = rate | {"rules": "other", "job": "version-0"}
     text = "false alarm 1.2 % (at most 3.1 %), finds a 5-point drop in 93 %"
     place.set_status(place.create(gate), **judging(error_rates=[rate, earlier], errorRate=text))
     shown = text_of(pages.gate("golden"))

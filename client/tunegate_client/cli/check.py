@@ -113,13 +113,14 @@ def _gate(name: str, path: Path) -> list[dict[str, Any]]:
     """Return the manifests of a gate and of the ConfigMap with its golden set."""
     content = path.read_bytes()
     golden = {
+        "name": "golden",
         "source": {"configMap": name, "key": "golden.jsonl"},
         "sha256": hashlib.sha256(content).hexdigest(),
     }
     gate = {"apiVersion": API_VERSION, "kind": "EvalGate", "metadata": {"name": name}}
     config_map = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}}
     return [
-        {**gate, "spec": {"golden": golden}},
+        {**gate, "spec": {"sets": [golden]}},
         {**config_map, "binaryData": {"golden.jsonl": base64.b64encode(content).decode()}},
     ]
 

@@ -8,7 +8,8 @@ from rich.text import Text
 
 from tunegate_api.cases.golden_findings import LintedGolden
 from tunegate_api.contract.bar import final_bar
-from tunegate_api.v1alpha1.evalgate import Thresholds
+from tunegate_api.v1alpha1.case_source import CaseSource
+from tunegate_api.v1alpha1.sets import GateSet
 from tunegate_api.verdict.power import power_text
 from tunegate_client.cli import exit_codes
 from tunegate_client.cli.golden import GOLDEN, read_golden
@@ -50,6 +51,6 @@ def lint_view(found: LintedGolden) -> RenderableType:
     if found.untried:
         message = f"{len(found.untried)} cases with tool calls or a scorer of your own were not tried."
         lines.append(Text(message, style="dim"))
-    power = power_text(found.cases, final_bar(Thresholds()), found.groups)
+    power = power_text(found.cases, final_bar(GateSet(name="golden", source=CaseSource())), found.groups)
     lines.append(Text(f"{found.cases} cases; by default, {power}."))
     return Group(*lines)

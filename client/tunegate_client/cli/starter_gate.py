@@ -7,7 +7,7 @@ from tunegate_api.contract.forecast import AnswerKind, DescribedData
 from tunegate_client.cli.starter import Starter, comment, scalar
 
 CASES = 40
-"""The number of cases. With 20 cases or more, the default of maxDropPoints can be measured."""
+"""The number of cases. With 20 cases or more, the default of failAtDrop can be measured."""
 _LEAST_TOKENS, _MOST_TOKENS = 16, 32_768
 _SHOWN_TEMPLATE = 300
 """Maximum length of a template in a comment, in characters."""
@@ -74,19 +74,20 @@ def gate_text(starter: Starter) -> str:
         f"  name: {scalar(starter.name)}",
         "spec:",
         comment(
-            "Share of the cases that must pass. A model whose pass rate is 5 points or more below that of "
-            "the base model or of the last published version fails too, and so does one that fails many "
-            "cases that one of them passes.",
-            2,
-        ),
-        '  thresholds: {minPassRate: "0.80"}',
-        comment(
             "Longer outputs are truncated and do not pass. The longest answer in the data has "
             f"{described.longest_answer:,} bytes.",
             2,
         ),
         f"  generation: {{maxNewTokens: {_max_tokens(described)}}}",
-        "  golden:",
+        "  sets:",
+        "  - name: golden",
+        comment(
+            "Share of the cases that must pass. A model whose pass rate is 5 points or more below that of "
+            "the base model or of the last published version fails too, and so does one that fails many "
+            "cases that one of them passes.",
+            4,
+        ),
+        "    rules: [{name: all, minPassRate: 80%}]",
         "    source:",
         *_instructions(described),
         "      inline:",

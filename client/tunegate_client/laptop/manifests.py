@@ -125,8 +125,14 @@ def changes_immutable_content(existing: Object, obj: Object) -> bool:
     """Return whether ``obj`` would change immutable content of the EvalGate or ConfigMap ``existing``, so
     that a cluster would refuse the change."""
     if obj["kind"] == "EvalGate":
-        return bool(existing["spec"].get("golden") != obj["spec"].get("golden"))
+        return _golden_set(existing) != _golden_set(obj)
     return bool(existing.get("immutable")) and content(existing) != content(obj)
+
+
+def _golden_set(gate: Object) -> list[Object]:
+    """Return what decides the cases of the golden set of an EvalGate."""
+    golden = [each for each in gate["spec"]["sets"] if each.get("kind", "Golden") == "Golden"]
+    return [{name: each.get(name) for name in ("source", "sha256", "sealed")} for each in golden]
 
 
 def refuse_immutable_change(obj: Object, users: Iterable[str], *, again: bool) -> None:

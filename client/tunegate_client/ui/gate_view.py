@@ -11,8 +11,8 @@ from tunegate_api.judging.gate_error_rate import of_settings
 from tunegate_api.meta import find_condition
 from tunegate_api.v1alpha1 import EvalGateSpec
 from tunegate_api.v1alpha1.error_rate_status import RecordedErrorRate
-from tunegate_api.v1alpha1.evalgate import Thresholds
 from tunegate_api.v1alpha1.evalgate_status import GateReason, JudgedModel
+from tunegate_api.v1alpha1.sets import GateSet
 from tunegate_api.verdict.allowed_failures import allowed
 from tunegate_api.verdict.outcomes import points_text, rate, rate_text
 from tunegate_client.ui.charts import Chart, GoldenResult, rate_chart
@@ -57,7 +57,7 @@ class GateView:
     chart: Chart | None
     records: tuple[RecordRow, ...]
     error_rates: tuple[RecordedErrorRate, ...]
-    """The measured error rates with the current golden set, settings and thresholds, newest first."""
+    """The measured error rates with the current golden set, settings and rules, newest first."""
     jobs: tuple[Job, ...]
     """The jobs whose stages or final models this gate judges."""
 
@@ -68,16 +68,16 @@ def gate_view(gate: Gate, jobs: Sequence[Job]) -> GateView:
     records = list(enumerate(reversed(gate.status.records), start=1))
     uids = {job.uid for job in jobs}
     tone, title, message = _state(gate)
-    thresholds = final_bar(spec.thresholds) if spec else None
+    bar = final_bar(spec.golden) if spec else None
     return GateView(
         tone=tone,
         title=title,
         message=message,
         spec=spec,
-        new_failures=_new_failures(gate, spec.thresholds) if spec else "",
+        new_failures=_new_failures(gate, spec.golden) if spec else "",
         chart=rate_chart(
             [_measured(number, record) for number, record in records if record.total],
-            thresholds.min_pass_rate if thresholds else None,
+            bar.min_pass_rate if bar else None,
         ),
         records=tuple(_row(number, record, gate, uids) for number, record in reversed(records)),
         error_rates=tuple(of_settings(gate.status.error_rates, spec, gate.status.digest) if spec else ()),
@@ -85,13 +85,13 @@ def gate_view(gate: Gate, jobs: Sequence[Job]) -> GateView:
     )
 
 
-def _new_failures(gate: Gate, thresholds: Thresholds) -> str:
+def _new_failures(gate: Gate, golden: GateSet) -> str:
     cases = gate.status.cases
-    if cases and not thresholds.advisory:
-        limit = final_bar(thresholds).new_failures.most
+    if cases and not golden.advisory:
+        limit = final_bar(golden).new_failures.most
         more = ", more if some are in one group" if limit is None else ""
         return f"{allowed(limit, cases)} of {cases} cases{more}"
-    return thresholds.max_new_failures or "a number that depends on the number of golden cases"
+    return golden.overall.max_new_failures or "a number that depends on the number of golden cases"
 
 
 def _spec(gate: Gate) -> EvalGateSpec | None:

@@ -10,7 +10,6 @@ from tunegate_api.cases.golden import GoldenCase
 from tunegate_api.meta import shorten, summarize
 from tunegate_api.safety_sets import builtin_text
 from tunegate_api.v1alpha1.case_source import CaseSource
-from tunegate_api.v1alpha1.safety import SafetySource
 from tunegate_api.verdict.outcomes import MAX_CASES
 
 _SHOWN_NAME = 80
@@ -35,7 +34,7 @@ def inline_text(cases: Sequence[dict[str, Any]]) -> str:
 def written_text(source: CaseSource) -> str | None:
     """Return the text of cases that are in the spec, or are included in Tunegate. Returns None if the cases
     are in a file."""
-    if isinstance(source, SafetySource) and source.builtin is not None:
+    if source.builtin is not None:
         return builtin_text(source.builtin)
     return None if source.inline is None else inline_text(source.inline)
 

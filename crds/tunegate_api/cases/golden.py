@@ -1,19 +1,22 @@
 """The cases of golden sets, which pass or fail. There are no ratings."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Annotated, Any, ClassVar
 
 from pydantic import AfterValidator, Field, model_validator
 
 from tunegate_api.cases.expectations import Expectation, judgeable, leaves
+from tunegate_api.contract.bar import checkpoint_bar, final_bar
 from tunegate_api.messages import Message, Tools
 from tunegate_api.meta import ApiModel, summarize
 from tunegate_api.v1alpha1.case_source import SetName
-from tunegate_api.v1alpha1.evalgate import CaseId
-from tunegate_api.validation.partial import Problem
+from tunegate_api.v1alpha1.evalgate import EvalGateSpec
+from tunegate_api.v1alpha1.sets import CaseId, GateSet
+from tunegate_api.validation.partial import Path, Problem
 from tunegate_api.verdict.bar import Bar
 from tunegate_api.verdict.outcomes import CaseSet, DropPolicy, group_numbers
+from tunegate_api.verdict.rules.drop import Drop
 from tunegate_api.verdict.sealed import sealed_positions
 from tunegate_api.verdict.tiers import counted_cases
 
@@ -27,7 +30,7 @@ class GoldenCase(ApiModel):
     id: CaseId
     """Id of the case in status and reports. It must be unique in its set."""
     tags: list[CaseId] = []
-    """Tags that group cases. Thresholds can refer to them."""
+    """Tags that group cases. Rules can refer to them."""
     group: CaseId | None = None
     """The group of cases that are similar, such as variants of one prompt, or questions about one document.
     Cases of a group are not counted as independent of each other, see `policy: NonInferior` and
@@ -76,25 +79,25 @@ def counting(bar: Bar, cases: Sequence[GoldenCase]) -> list[GoldenCase]:
     return [cases[i] for i in counted.positions]
 
 
-def unreachable(bar: Bar, cases: Sequence[GoldenCase], compared: Sequence[str], sha256: str) -> list[Problem]:
-    """Return the reasons why no model could meet the ``bar`` of checkpoints: a ``mustPass`` name or a
-    required tag without a case, or too few cases to detect a drop. Each reason has the path of a field from
-    the root of the EvalGate.
+def unreachable(spec: EvalGateSpec, cases: Sequence[GoldenCase], sha256: str) -> list[Problem]:
+    """Return the reasons why no model could meet the rules of the golden set at checkpoints: a rule names
+    cases that do not exist or do not count, or has too few cases to detect a drop. Each reason has the path
+    of a field from the root of the EvalGate.
 
-    ``compared`` are the types in :attr:`EvalGateSpec.compare_with`. With the policy NonInferior, a model
-    that fixes enough cases can pass with any number of cases. LastPublished cannot make a threshold
-    unreachable, because it is skipped if no version was published. If cases of the set with the digest
-    ``sha256`` are sealed, the open cases must be enough for checkpoints.
+    With the test NonInferior, a model that fixes enough cases can pass with any number of cases.
+    LastPublished cannot make a rule unreachable, because it is skipped if no version was published. If cases
+    of the set with the digest ``sha256`` are sealed, the open cases must be enough for checkpoints.
     """
-    problems, share = _unreachable(bar, cases, compared), bar.sealed
+    bar = checkpoint_bar(spec.golden)
+    problems, share = _unreachable(spec, cases), bar.sealed
     if problems or share is None:
         return problems
-    path = ("spec", "golden", "sealed")
+    path = (*spec.path_of(spec.golden), "sealed")
     positions = sealed_positions(case_set(cases, sha256), share, bar.must_pass)
     if not positions:
         message = (
             f"no golden case can be sealed: {float(share):g} of {len(cases)} is less than one case, or less "
-            "than the smallest group of cases that are not in mustPass. Add cases, or raise the share"
+            "than the smallest group of cases without a rule of 100%. Add cases, or raise the share"
         )
         return [Problem(path, message)]
     opened = [case for i, case in enumerate(cases) if i not in positions]
@@ -104,36 +107,49 @@ def unreachable(bar: Bar, cases: Sequence[GoldenCase], compared: Sequence[str], 
             f"checkpoints are evaluated on the {len(opened)} cases that are not sealed, and {each.message}. "
             "Lower the share, or add cases",
         )
-        for each in _unreachable(bar, opened, compared)
+        for each in _unreachable(spec, opened)
     ]
 
 
-def _unreachable(bar: Bar, cases: Sequence[GoldenCase], compared: Sequence[str]) -> list[Problem]:
-    path = ("spec", "thresholds")
-    names = {case.id for case in cases} | {tag for case in cases for tag in case.tags}
-    problems = [
-        Problem((*path, "mustPass", i), f"no golden case has the id or the tag {name}")
-        for i, name in enumerate(bar.must_pass)
-        if name not in names
-    ]
-    counted = counting(bar, cases)
-    total, present = len(counted), {tag for case in counted for tag in case.tags}
+_ALL_ADVISORY = "every golden case is advisory, so no case counts"
+
+
+def _unreachable(spec: EvalGateSpec, cases: Sequence[GoldenCase]) -> list[Problem]:
+    golden = spec.golden
+    path = spec.path_of(golden)
+    counted = counting(final_bar(golden), cases)
+    problems = [] if counted else [Problem((*path, "advisory"), _ALL_ADVISORY)]
     problems += [
-        Problem((*path, "requiredTags", i), f"no golden case that counts has the tag {tag}")
-        for i, tag in enumerate(bar.required_tags)
-        if tag not in present
+        Problem((*path, "rules", i, "cases", j), f"no golden case that counts has the id or the tag {name}")
+        for i, rule in enumerate(golden.rules)
+        for j, name in enumerate(rule.cases)
+        if not _named([name], counted)
     ]
-    if not total:
-        problems.append(Problem((*path, "advisory"), "every golden case is advisory, so no case counts"))
-    limit, is_compared = bar.drop.limit, bool({*compared} - {"LastPublished"})
-    if bar.drop.policy is DropPolicy.POINTS and is_compared and 0 < total * limit < 100:
-        needed = -int(-100 // limit)
-        message = (
-            f"{total} golden cases are too few to detect a drop of {float(limit):g} points, "
-            f"so no model can pass: have at least {needed} cases, or raise maxDropPoints"
-        )
-        problems.append(Problem((*path, "maxDropPoints"), message))
+    if {*spec.compared_types} - {"LastPublished"}:
+        problems += _too_few(golden, counted, path)
     return problems
+
+
+def _named(names: Sequence[str], cases: Sequence[GoldenCase]) -> list[GoldenCase]:
+    """Return the cases with one of these ids or tags. No names: all cases."""
+    return [case for case in cases if not names or {case.id, *case.tags} & set(names)]
+
+
+def _too_few(golden: GateSet, counted: Sequence[GoldenCase], path: Path) -> Iterator[Problem]:
+    """Yield a problem for each rule whose cases are too few to measure a drop that is smaller than its
+    limit."""
+    for drop in final_bar(golden).rules:
+        total = len(_named(drop.cases, counted))
+        if not isinstance(drop, Drop) or drop.policy is not DropPolicy.POINTS or not total:
+            continue
+        if not drop.is_of_cases and total * drop.limit < 100:
+            needed = -int(-100 // drop.limit)
+            message = (
+                f"{total} golden cases are too few to detect a drop of {float(drop.limit):g} points, "
+                f"so no model can pass: have at least {needed} cases, or raise failAtDrop"
+            )
+            at = [i for i, rule in enumerate(golden.rules) if tuple(rule.cases) == drop.cases]
+            yield Problem((*path, "rules", *at[:1], "failAtDrop") if at else (*path, "rules"), message)
 
 
 def with_expectation(type_: str, cases: Sequence[GoldenCase]) -> list[GoldenCase]:

@@ -9,7 +9,7 @@ from tunegate_api.cases.expectations import Expectation, RefusalExpectation
 from tunegate_api.cases.golden import GoldenCase
 from tunegate_api.meta import ApiModel
 from tunegate_api.v1alpha1.case_source import SetName
-from tunegate_api.v1alpha1.evalgate import CaseId
+from tunegate_api.v1alpha1.sets import CaseId
 from tunegate_api.verdict.bar import SafetyBar
 from tunegate_api.verdict.safety import SafetyKind, needed_harmless
 
@@ -74,7 +74,7 @@ def too_few(cases: Sequence[SafetyCase], bar: SafetyBar) -> str:
     if most >= unsafe:
         return (
             f"{unsafe} cases of the kind {SafetyKind.UNSAFE} cannot exceed an increase of "
-            f"{most}: add cases, or set safety.maxUnsafeIncrease to less than {unsafe}"
+            f"{most}: add cases, or set failAtDrop of the rule unsafe to at most {unsafe}"
         )
     limit = bar.over_refusal.limit
     if harmless >= needed_harmless(limit):
@@ -82,5 +82,5 @@ def too_few(cases: Sequence[SafetyCase], bar: SafetyBar) -> str:
     return (
         f"{harmless} cases of the kind {SafetyKind.HARMLESS} are too few to detect an increase of "
         f"{float(limit):g} points: have at least {needed_harmless(limit)}, or raise "
-        "safety.maxOverRefusalIncreasePoints"
+        "failAtDrop of the rule over-refusal"
     )

@@ -39,17 +39,17 @@ class GateRequest(StatusModel):
     @property
     def bar(self) -> Bar:
         """The bar of the artifact on the golden set."""
-        return final_bar(self.spec.thresholds)
+        return final_bar(self.spec.golden)
 
     @property
     def checkpoint_bar(self) -> Bar:
         """The bar of starting models and checkpoints on the golden set."""
-        return checkpoint_bar(self.spec.thresholds, self.spec.golden)
+        return checkpoint_bar(self.spec.golden)
 
     @property
     def safety_at_checkpoints(self) -> bool:
         """Whether starting models and checkpoints are evaluated on the safety set."""
-        return self.spec.safety is not None and self.spec.safety.evaluate_checkpoints
+        return self.spec.safety is not None and self.spec.safety.evaluates_checkpoints
 
 
 class StartRequest(StatusModel):

@@ -20,7 +20,8 @@ from tunegate_api.v1alpha1.error_rate_status import (
     FalseAlarmStatus,
     RecordedErrorRate,
 )
-from tunegate_api.v1alpha1.evalgate import EvalGateSpec, Thresholds
+from tunegate_api.v1alpha1.evalgate import EvalGateSpec
+from tunegate_api.v1alpha1.sets import GateSet
 from tunegate_api.verdict.bar import Bar
 from tunegate_api.verdict.groups import independent_cases
 from tunegate_api.verdict.outcomes import CaseSet, RuleFinding, VerdictState, threshold_text
@@ -31,8 +32,6 @@ ERROR_RATE = "errorRate"
 """The name of the rule that states the error rate of a gate without `minDetection`. It always passes."""
 _COMPUTATION = 3
 """Version of the computation of error rates. Increase it when a change makes earlier rates wrong."""
-_UNRELATED = {"maxDropBetweenCheckpoints", "onRegression", "requiredTags"}
-"""Thresholds on which the error rate does not depend."""
 
 
 @dataclass(frozen=True)
@@ -44,11 +43,11 @@ class JudgedErrorRate:
     """The error rate for status. None if it was not measured."""
 
 
-def thresholds_digest(thresholds: Thresholds) -> str:
-    """Return the first 12 characters of the digest of the thresholds that the error rate depends on, and of
-    the version of its computation."""
-    wire = {name: value for name, value in thresholds.to_wire().items() if name not in _UNRELATED}
-    wire["computation"] = _COMPUTATION
+def rules_digest(golden: GateSet) -> str:
+    """Return the first 12 characters of the digest of the rules that the error rate depends on, and of the
+    version of its computation."""
+    rules = [rule.to_wire() for rule in golden.rules if rule.limits]
+    wire = {"rules": rules, "advisory": golden.advisory, "computation": _COMPUTATION}
     return sha256_text(json.dumps(wire, sort_keys=True))[:12]
 
 
@@ -118,7 +117,7 @@ def _error_rate(spec: EvalGateSpec, measured: ErrorRateOutcomes, rates: ErrorRat
         base_digest=measured.base_digest,
         golden_sha256=measured.golden_sha256,
         scoring=measured.scoring,
-        thresholds=thresholds_digest(spec.thresholds),
+        rules=rules_digest(spec.golden),
         false_alarm=FalseAlarmStatus(
             share=_share(rates.false_alarm.share), high=_share(max(0.001, rates.false_alarm.high), up=True)
         ),
@@ -184,13 +183,13 @@ def advice(bar: Bar, cases: int, minimum: Fraction) -> str:
         return "have more golden cases, or lower errorRate.minDetection to at most 0.95"
     needed = cases_to_find(bar, float(minimum))
     if needed is not None and needed > cases:
-        return f"have at least {needed} independent golden cases, or set thresholds.policy: NonInferior"
-    return "set thresholds.policy: NonInferior, or a lower thresholds.maxNewFailures"
+        return f"have at least {needed} independent golden cases, or set test: NonInferior for the rule"
+    return "set test: NonInferior for the rule, or a lower maxNewFailures"
 
 
 def current(gate: EvalGate) -> list[RecordedErrorRate]:
     """Return the error rates in the status of a gate that were measured with its golden set, its settings and
-    its thresholds, from newest to oldest."""
+    its rules, from newest to oldest."""
     spec, status = gate.spec, gate.status
     return of_settings(status.error_rates, spec, status.digest)
 
@@ -198,16 +197,16 @@ def current(gate: EvalGate) -> list[RecordedErrorRate]:
 def of_settings(
     rates: Iterable[RecordedErrorRate], spec: EvalGateSpec, digest: Sha256 | None
 ) -> list[RecordedErrorRate]:
-    """Return the error rates with this golden set, and the settings and thresholds of ``spec``."""
-    wanted = (digest, spec.scoring, thresholds_digest(spec.thresholds))
-    return [one for one in rates if (one.golden_sha256, one.scoring, one.thresholds) == wanted]
+    """Return the error rates with this golden set, and the settings and rules of ``spec``."""
+    wanted = (digest, spec.scoring, rules_digest(spec.golden))
+    return [one for one in rates if (one.golden_sha256, one.scoring, one.rules) == wanted]
 
 
 def low_detection(rate: ErrorRate, spec: EvalGateSpec, cases: int | None) -> str:
     """Return why the error rate is below `minDetection`, and what to do; empty if it is not, or if the
     detection rate at the limit is unknown."""
     minimum = spec.error_rate.min_detection if spec.error_rate else None
-    bar = final_bar(spec.thresholds)
+    bar = final_bar(spec.golden)
     found = detection_at(rate, bar.drop.limit)
     if minimum is None or found is None or exact(found.low) >= exact(minimum):
         return ""
@@ -220,7 +219,7 @@ def measured_bases(gate: EvalGate) -> list[Sha256] | None:
     none. With `minDetection`, the detection rate at the limit must be known, and not be smaller."""
     if gate.spec.error_rate is None:
         return None
-    limit, is_required = final_bar(gate.spec.thresholds).drop.limit, gate.spec.error_rate.min_detection
+    limit, is_required = final_bar(gate.spec.golden).drop.limit, gate.spec.error_rate.min_detection
     known = [
         one
         for one in current(gate)

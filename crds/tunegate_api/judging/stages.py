@@ -126,9 +126,7 @@ def _assess_safety(gate: GateRequest, results: Results, history: Sequence[Evalua
     if safety is None or not safety.can_stop or not cases.ids:
         return None
     outcomes = _outcomes(safety_set(gate.name), history)
-    return assess_safety(
-        cases, bar_of_safety_set(safety), outcomes, confirm=safety.on_regression != "Immediate"
-    )
+    return assess_safety(cases, bar_of_safety_set(safety), outcomes, confirm=safety.confirms)
 
 
 def _limited(request: Request, results: Results) -> list[tuple[TaskMetric, Drop]]:

@@ -42,7 +42,7 @@ def crds() -> dict[str, dict[str, Any]]:
             FineTuneJobStatus,
             plural="finetunejobs",
             short="ftj",
-            spec_rules=_immutable_spec(),
+            immutable={"FineTuneJobSpec": _immutable_spec()},
             # Not the stages: CEL ignores the order of keyed lists, so the order would not be immutable.
             list_keys={
                 ("spec", "taskMetrics"): "name",
@@ -88,16 +88,12 @@ def crds() -> dict[str, dict[str, Any]]:
             EvalGateStatus,
             plural="evalgates",
             short="eg",
-            spec_rules=[
-                {
-                    "rule": "self.golden == oldSelf.golden",
-                    "message": "golden is immutable, so that pass rates stay comparable across versions: "
-                    "to change the golden set, create another EvalGate with another name",
-                    "fieldPath": ".golden",
-                    "reason": "FieldValueForbidden",
-                }
-            ],
-            list_keys={("spec", "compareWith"): "type", ("status", "conditions"): "type"},
+            immutable=_immutable_golden_set(),
+            list_keys={
+                ("spec", "sets"): "name",
+                ("spec", "compareWith"): "type",
+                ("status", "conditions"): "type",
+            },
             columns=[
                 _column(
                     "Ready",
@@ -145,6 +141,40 @@ def _column(name: str, path: str, description: str = "", type: str = "string", p
     )
 
 
+def _immutable_golden_set() -> dict[str, list[dict[str, str]]]:
+    """Return the CEL rules that the golden set keeps its name, and with it its cases and which of them are
+    sealed. Entries of a list map are compared with the earlier entry of their name."""
+    same = (
+        f"has(self.{name}) == has(oldSelf.{name}) && (!has(self.{name}) || self.{name} == oldSelf.{name})"
+        for name in ("sha256", "sealed")
+    )
+    cases = " && ".join(
+        ["(!has(oldSelf.kind) || oldSelf.kind == 'Golden')", "self.source == oldSelf.source", *same]
+    )
+    message = (
+        "a golden set is immutable in its name, source, sha256 and sealed share, so that pass rates stay "
+        "comparable across versions: to change it, create another EvalGate with another name"
+    )
+    return {
+        "GateSet": [
+            {
+                "rule": f"has(self.kind) && self.kind != 'Golden' || {cases}",
+                "message": message,
+                "reason": "FieldValueForbidden",
+            }
+        ],
+        "EvalGateSpec": [
+            {
+                "rule": "self.sets.all(a, has(a.kind) && a.kind != 'Golden' || "
+                "oldSelf.sets.exists(b, a.name == b.name))",
+                "message": message,
+                "fieldPath": ".sets",
+                "reason": "FieldValueForbidden",
+            }
+        ],
+    }
+
+
 def _immutable_spec() -> list[dict[str, str]]:
     """Return one CEL rule for each immutable field of a FineTuneJob's spec.
 
@@ -176,13 +206,14 @@ def _crd(
     *,
     plural: str,
     short: str,
-    spec_rules: Sequence[dict[str, str]],
+    immutable: Mapping[str, Sequence[dict[str, str]]],
     list_keys: Mapping[tuple[str, ...], str],
     columns: Sequence[Column],
 ) -> dict[str, Any]:
     kind = model.__name__
     rules = {part.__name__: [rule.cel for rule in rules] for part, rules in RULES.items()}
-    rules[f"{kind}Spec"] += spec_rules
+    for part, added in immutable.items():
+        rules[part] += added
     schema = structural_schema(model, rules, PATTERN_DESCRIPTIONS)
     schema["properties"] |= {
         "apiVersion": {"type": "string", "description": API_VERSION_TEXT},

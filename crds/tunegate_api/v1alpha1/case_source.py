@@ -9,7 +9,7 @@ from tunegate_api.v1alpha1.data import DataUri
 from tunegate_api.v1alpha1.fields import Key
 
 SetName = Literal["golden", "safety"]
-"""The name of a kind of sets of cases, and of its field in the spec of a gate."""
+"""The name of a kind of sets of cases in results and on the volume."""
 
 
 class CaseSource(ApiModel):
@@ -26,5 +26,13 @@ class CaseSource(ApiModel):
     secret_name: Annotated[ObjectName | None, Field(examples=["bucket-credentials"])] = None
     """Name of the Secret with the credentials for `uri`, with the keys of `data.sources.secretName`. It is
     mounted only into the pod of the data Job."""
+    builtin: Literal["refusals-v1"] | None = None
+    """Name of a safety set that is included in Tunegate."""
     inline: Annotated[list[dict[str, Any]] | None, Field(min_length=1, max_length=100)] = None
     """The cases themselves, at most 100. The whole spec must not exceed 256 KiB as JSON."""
+
+    @property
+    def label(self) -> str:
+        """The source in a few words, for reports and pages. A signed URL is without its signature."""
+        address = self.uri.partition("?")[0] if self.uri else None
+        return self.builtin or self.config_map or address or "cases in the spec"

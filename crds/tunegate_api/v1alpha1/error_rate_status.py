@@ -35,7 +35,7 @@ class DetectionStatus(StatusModel):
 
 
 class ErrorRate(StatusModel):
-    """Measured error rate of a gate, with the thresholds of the job that measured it."""
+    """Measured error rate of a gate, with the rules of the job that measured it."""
 
     base_digest: Sha256
     """Digest of the base model from which the measured model was trained."""
@@ -44,14 +44,14 @@ class ErrorRate(StatusModel):
     scoring: Annotated[str, Field(max_length=64)]
     """Start of the digest of the settings of the generation, the judge and the guardrail with which the cases
     were scored. An error rate with other settings is not used."""
-    thresholds: Annotated[str, Field(max_length=64)]
-    """Start of the digest of the thresholds that the error rate depends on. After a change of them, the next
+    rules: Annotated[str, Field(max_length=64)]
+    """Start of the digest of the rules that the error rate depends on. After a change of them, the next
     job measures it again."""
     false_alarm: FalseAlarmStatus
     """How often a model that is as good as its baseline does not pass."""
     detection: Annotated[list[DetectionStatus], Field(max_length=MAX_SIZES)] = []
     """How often a model that is worse does not pass, by the size of the drop: 0.5, 1, 1.5, 2 and 3 times
-    `thresholds.maxDropPoints`, and 5 points. Drops larger than that of the worst planted regression are left
+    `failAtDrop`, and 5 points. Drops larger than that of the worst planted regression are left
     out."""
     flaky: int = 0
     """Number of golden cases whose outcome changed between evaluations of the same model."""

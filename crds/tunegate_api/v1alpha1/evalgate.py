@@ -1,5 +1,5 @@
-"""The types of an EvalGate's spec: a golden set pinned by digest, thresholds, what a model is compared
-with, and generation."""
+"""The types of an EvalGate's spec: sets of cases with rules, what a model is compared with, and
+generation."""
 
 import hashlib
 import json
@@ -7,45 +7,16 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from tunegate_api.meta import ApiModel, Decimal, ObjectMeta, Sha256
-from tunegate_api.v1alpha1.case_source import CaseSource, SetName
+from tunegate_api.meta import ApiModel, Decimal, ObjectMeta
+from tunegate_api.v1alpha1.case_source import SetName
 from tunegate_api.v1alpha1.compared import ComparedSubject, ComparedType, PinnedVersion
 from tunegate_api.v1alpha1.data import Judge
 from tunegate_api.v1alpha1.endpoint import Endpoint
 from tunegate_api.v1alpha1.evalgate_status import EvalGateStatus
-from tunegate_api.v1alpha1.fields import Points, Share
+from tunegate_api.v1alpha1.fields import Share
 from tunegate_api.v1alpha1.guardrail import Guardrail
-from tunegate_api.v1alpha1.safety import Safety
+from tunegate_api.v1alpha1.sets import GateSet
 from tunegate_api.v1alpha1.values import Between
-
-CASE_ID_PATTERN = r"^[A-Za-z0-9][-._A-Za-z0-9]*$"
-
-CASES_OR_SHARE_PATTERN = r"^([0-9]{1,4}|([0-9]{1,2}(\.[0-9]{1,3})?|100)%)$"
-
-CaseId = Annotated[str, Field(pattern=CASE_ID_PATTERN, max_length=63)]
-
-
-class GoldenSource(CaseSource):
-    """Source of the golden cases, in JSON Lines format: {id, tags, prompt or messages, expect: [{type,
-    …}]}."""
-
-
-class Golden(ApiModel):
-    """A fixed set of prompts with known expected behavior. It is immutable, so that pass rates of different
-    model versions can be compared."""
-
-    source: GoldenSource
-    """Source of the cases. Exactly one of `configMap`, `uri` and `inline` must be set."""
-    sha256: Annotated[
-        Sha256 | None, Field(examples=["9c1f0e2d3c4b5a69788796a5b4c3d2e1f00f1e2d3c4b5a69788796a5b4c3d2e1"])
-    ] = None
-    """SHA-256 digest of the file, as `sha256sum` prints it. Required unless the cases are inline."""
-    sealed: Annotated[Annotated[Decimal, Between(above=0, below=1)] | None, Field(examples=["0.3"])] = None
-    """Share of the cases that only the final gate evaluates, more than 0 and less than 1. Starting models and
-    checkpoints are evaluated on the other cases, so the selection of the best checkpoint does not make the
-    rate of the sealed cases too high. A hash of the golden set and the case id decides which cases are
-    sealed. Cases with the same `group` are sealed together, cases in `thresholds.mustPass` never. If omitted,
-    every case is evaluated at each checkpoint."""
 
 
 class Samples(ApiModel):
@@ -79,54 +50,6 @@ class Generation(ApiModel):
     safety cases have always one."""
 
 
-class Thresholds(ApiModel):
-    """The conditions that a model must meet to pass. Rates are compared as exact fractions, without
-    rounding."""
-
-    min_pass_rate: Annotated[Share | None, Field(examples=["0.90"])] = None
-    """Minimum share of golden cases that must pass, 0 to 1. If omitted, any share passes."""
-    policy: Literal["Points", "NonInferior"] = "Points"
-    """How the drop of the pass rate below a baseline is compared with `maxDropPoints`. Points: the measured
-    drop must be smaller. NonInferior: the upper 95 % bound of the drop must be smaller, so that a model that
-    is worse by `maxDropPoints` or more passes at most 5 of 100 comparisons. If the lower 95 % bound is at or
-    above `maxDropPoints`, the model fails; otherwise the result is Inconclusive. With a limit of 5 points, a
-    model with the outcomes of its baseline passes from 59 cases."""
-    max_drop_points: Annotated[Points, Field(examples=["2.5"])] = "5"
-    """Limit for the drop of the pass rate below a baseline, in percentage points. A drop of this size or more
-    fails. More than 0 and at most 100."""
-    max_relative_drop: Annotated[
-        Annotated[Decimal, Between(above=0, most=1)] | None, Field(examples=["0.5"])
-    ] = None
-    """Maximum drop below a baseline, as a share of the cases that the baseline passes. A larger drop fails,
-    even if it is below `maxDropPoints`. It is for a baseline with a low pass rate: of 16 passed cases of 200,
-    a drop below 5 points can lose more than half. More than 0 and at most 1. If omitted, any share may be
-    lost."""
-    max_new_failures: Annotated[
-        str | None, Field(pattern=CASES_OR_SHARE_PATTERN, max_length=8, examples=["3"])
-    ] = None
-    """Maximum number of cases that a baseline passes and the model fails, as a number of cases ("3") or as a
-    share of all cases ("5%"). More of them fail, even if as many other cases were fixed. If omitted, as many
-    as equally good models exceed in one of 100 comparisons, if 8 % of the cases change their outcome by
-    chance: 3 of 20 cases, 6 of 50, 9 of 100, 15 of 200, 31 of 500. Cases of a `group` count as if they change
-    together, so the number is larger: 12 of 100 cases in 50 groups of two."""
-    max_drop_between_checkpoints: Annotated[Points, Field(examples=["10"])] = "5"
-    """Limit for the drop of the pass rate below the best result of the stage so far, in percentage points. A
-    drop of this size or more is a regression. More than 0 and at most 100."""
-    on_regression: Literal["Confirm", "Immediate"] = "Confirm"
-    """When a regression stops training. Confirm: the next checkpoint is evaluated early, and training stops
-    if it regresses too. Immediate: training stops at the first regression."""
-    must_pass: Annotated[list[CaseId], Field(max_length=64, examples=[["pii-leak"]])] = []
-    """Tags or ids of critical cases: they must always pass, even if the pass rate is high enough. Training
-    stops at once if such a case fails at a checkpoint, and passed on the starting model or at an earlier
-    checkpoint."""
-    advisory: Annotated[list[CaseId], Field(max_length=64, examples=[["style"]])] = []
-    """Tags or ids of advisory cases: they are evaluated and reported, but they count in no rate and no
-    comparison, and never block. A case that is also in `mustPass` is not advisory."""
-    required_tags: Annotated[list[CaseId], Field(max_length=64, examples=[["adversarial"]])] = []
-    """Tags that the golden set must have. The gate is not Ready if no case that counts has one of them, for
-    example after the cases were renamed."""
-
-
 class ErrorRateMeasurement(ApiModel):
     """Measurement of the gate's own error rate. The final gate of the first job with a base model evaluates
     the final model again, and evaluates models that are made worse on purpose."""
@@ -135,7 +58,7 @@ class ErrorRateMeasurement(ApiModel):
     """Number of times that the final model is evaluated again, with other batches, to find cases that change
     their outcome by chance. Each takes as long as the golden set does."""
     min_detection: Annotated[Share | None, Field(examples=["0.8"])] = None
-    """Minimum share, 0 to 1, of models that are worse by `thresholds.maxDropPoints` that the gate must find.
+    """Minimum share, 0 to 1, of models that are worse by `failAtDrop` that the gate must find.
     The lower 95 % bound of the measured share counts. If it is smaller, a model that would pass is
     Inconclusive, and the gate is not Ready for later jobs. If omitted, the error rate is only reported."""
 
@@ -144,17 +67,16 @@ class EvalGateSpec(ApiModel):
     """Specification of an EvalGate. A running job uses the spec that it read when it started; later changes
     do not affect it."""
 
-    golden: Golden
-    """The golden set."""
+    sets: Annotated[list[GateSet], Field(min_length=1, max_length=4)]
+    """The sets of cases that models are evaluated on, with their rules: one of the kind Golden, and at most
+    one of the kind Safety."""
     generation: Generation = Generation()
     """How outputs are generated."""
-    thresholds: Thresholds = Thresholds()
-    """The conditions that a model must meet to pass."""
     compare_with: Annotated[list[ComparedSubject], Field(max_length=4)] = [
         ComparedSubject(type="BaseModel"),
         ComparedSubject(type="LastPublished"),
     ]
-    """What the model is compared with, by the same thresholds, at most one entry of each type. An empty list
+    """What the model is compared with, by the same rules, at most one entry of each type. An empty list
     compares with nothing. If omitted, BaseModel and LastPublished."""
     judge: Judge | None = None
     """Judge model that scores the outputs of golden cases with the expectation judge. It is calibrated before
@@ -162,10 +84,8 @@ class EvalGateSpec(ApiModel):
     these cases are errors instead."""
     guardrail: Guardrail | None = None
     """Guardrail that rates the outputs of golden cases with the expectation guardrail, and answers to safety
-    cases if `safety.scorer.type` is guardrail. If it rates its probes wrongly before a job trains, the job
-    fails; later, or if only advisory cases need the guardrail, these cases are errors instead."""
-    safety: Safety | None = None
-    """Safety comparison with the base model. If omitted, there is none."""
+    cases if `scorer.type` of the safety set is guardrail. If it rates its probes wrongly before a job trains,
+    the job fails; later, or if only advisory cases need the guardrail, these cases are errors instead."""
     error_rate: ErrorRateMeasurement | None = None
     """Measurement of the gate's error rate, once per base model. If omitted, it is not measured."""
     enforcement: Literal["Enforce", "DryRun"] = "Enforce"
@@ -188,8 +108,22 @@ class EvalGateSpec(ApiModel):
         return self.enforcement == "DryRun"
 
     @property
-    def case_sets(self) -> dict[SetName, Golden | Safety]:
-        """The golden set, and the safety set if the gate has one."""
+    def golden(self) -> GateSet:
+        """The set of the kind Golden."""
+        return next(each for each in self.sets if each.kind == "Golden")
+
+    @property
+    def safety(self) -> GateSet | None:
+        """The set of the kind Safety."""
+        return next((each for each in self.sets if each.kind == "Safety"), None)
+
+    def path_of(self, part: GateSet) -> tuple[str | int, ...]:
+        """The path of a set from the root of the EvalGate."""
+        return ("spec", "sets", self.sets.index(part))
+
+    @property
+    def case_sets(self) -> dict[SetName, GateSet]:
+        """The sets by what results call them."""
         return {"golden": self.golden, **({"safety": self.safety} if self.safety else {})}
 
     @property

@@ -37,23 +37,23 @@ class GateReason(StrEnum):
     GOLDEN_READ = "GoldenRead"
     """Ready: the golden set was read, and matches the digest in the spec."""
     GOLDEN_PINNED = "GoldenPinned"
-    """Ready: the golden set is at `golden.source.uri`, which the operator does not read, and is pinned by
-    `golden.sha256`. The data Job of each FineTuneJob checks its digest, its cases and the thresholds."""
+    """Ready: the golden set is at a `uri`, which the operator does not read, and is pinned by its `sha256`.
+    The data Job of each FineTuneJob checks its digest, its cases and its rules."""
     READING_RECORDS = "ReadingRecords"
     """Not ready yet: the operator reads which models of ended jobs this gate judged, a hundred jobs at a
     time. Without them, a job could be compared with an old published version."""
     CONFIG_MAP_NOT_FOUND = "ConfigMapNotFound"
-    """The ConfigMap with the golden set or the safety set does not exist yet, or lacks the key in
-    `source.key`. Or that field is omitted, and the ConfigMap does not have exactly one key."""
+    """The ConfigMap with a set of cases does not exist yet, or lacks the key in `source.key`. Or that field
+    is omitted, and the ConfigMap does not have exactly one key."""
     DIGEST_MISMATCH = "DigestMismatch"
-    """The digest of the golden set differs from `golden.sha256`, or that of the safety set from
-    `safety.sha256`. For a changed golden set, create another EvalGate."""
+    """The digest of a set of cases differs from its `sha256`. For a changed golden set, create another
+    EvalGate."""
     BAD_GOLDEN = "BadGolden"
     """The golden set has invalid cases. The message names each invalid line."""
     BAD_SAFETY = "BadSafety"
     """The safety set has invalid cases, or too few for its limits. The message names each invalid line."""
-    UNREACHABLE_THRESHOLDS = "UnreachableThresholds"
-    """No model could pass: `thresholds` name cases that do not exist, or the set has too few cases for
+    UNREACHABLE_RULES = "UnreachableRules"
+    """No model could pass: rules name cases that do not exist, or the set has too few cases for
     them."""
     LOW_DETECTION = "LowDetection"
     """The newest measured error rate of the gate is below `errorRate.minDetection`. The message shows the
@@ -208,9 +208,9 @@ class EvalGateStatus(StatusModel):
 
     error_rates: Annotated[list[RecordedErrorRate], Field(max_length=MAX_ERROR_RATES)] = []
     """Error rates that jobs with this gate measured, starting with the newest job. There is one for each base
-    model, golden set, scoring and thresholds, at most 3."""
+    model, golden set, scoring and rules, at most 3."""
     error_rate: Annotated[str, Field(max_length=256)] | None = None
-    """The newest error rate with the current golden set, scoring and thresholds, in words. Absent if it was
+    """The newest error rate with the current golden set, scoring and rules, in words. Absent if it was
     not measured."""
 
     def to_wire(self) -> dict[str, Any]:

@@ -15,6 +15,8 @@ from tunegate_api.meta import (
 from tunegate_api.v1alpha1.values import Between, Form
 
 URI_PATTERN = r"^[a-z][a-z0-9+.-]*://\S+$"
+PERCENT_PATTERN = r"^([0-9]{1,2}(\.[0-9]{1,9})?|100)%$"
+CASES_OR_PERCENT_PATTERN = r"^([0-9]{1,4}|([0-9]{1,2}(\.[0-9]{1,9})?|100)%)$"
 KEY_PATTERN = r"^[-._a-zA-Z0-9]+$"
 
 Uri = Annotated[
@@ -42,5 +44,7 @@ Uri = Annotated[
 ]
 Share = Annotated[Decimal, Between(least=0, most=1)]
 Points = Annotated[Decimal, Between(above=0, most=100)]
+Percent = Annotated[str, Field(pattern=PERCENT_PATTERN, max_length=13)]
+CasesOrPercent = Annotated[str, Field(pattern=CASES_OR_PERCENT_PATTERN, max_length=13)]
 ShortName = Annotated[str, Field(pattern=NAME_PATTERN, min_length=1, max_length=20)]
 Key = Annotated[str, Field(pattern=KEY_PATTERN, min_length=1, max_length=253)]

@@ -46,16 +46,17 @@ class ValueRule(ABC):
 
 @dataclass(frozen=True)
 class Between(ValueRule):
-    """The rule that a string is a decimal within bounds. In CEL, decimals are compared as doubles; in Python,
-    exactly."""
+    """The rule that a string is a decimal within bounds, or a percentage with ``percent``. In CEL, numbers
+    are compared as doubles; in Python, exactly."""
 
     above: Number | None = None
     least: Number | None = None
     below: Number | None = None
     most: Number | None = None
+    percent: bool = False
 
     def allows(self, text: str) -> bool:
-        value = exact(text)
+        value = exact(text.removesuffix("%"))
         return (
             (self.above is None or value > self.above)
             and (self.least is None or value >= self.least)
@@ -66,8 +67,9 @@ class Between(ValueRule):
     @property
     def cel(self) -> str:
         bounds = ((">", self.above), (">=", self.least), ("<", self.below), ("<=", self.most))
-        tests = [f"double(self) {sign} {float(bound)}" for sign, bound in bounds if bound is not None]
-        return f"self.matches(r'{DECIMAL_PATTERN}') && {' && '.join(tests)}"
+        number = "self.replace('%', '')" if self.percent else "self"
+        tests = [f"double({number}) {sign} {float(bound)}" for sign, bound in bounds if bound is not None]
+        return f"{number}.matches(r'{DECIMAL_PATTERN}') && {' && '.join(tests)}"
 
     @property
     def message(self) -> str:
@@ -77,8 +79,11 @@ class Between(ValueRule):
             ("less than", self.below),
             ("at most", self.most),
         )
-        limits = " and ".join(f"{words} {float(bound):g}" for words, bound in bounds if bound is not None)
-        return f"must be {limits}, as a number in quotes"
+        unit = "%" if self.percent else ""
+        limits = " and ".join(
+            f"{words} {float(bound):g}{unit}" for words, bound in bounds if bound is not None
+        )
+        return f"must be {limits}" + ("" if self.percent else ", as a number in quotes")
 
 
 @dataclass(frozen=True)

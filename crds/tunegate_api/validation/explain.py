@@ -18,21 +18,22 @@ from tunegate_api.meta import (
     SHA256_PATTERN,
 )
 from tunegate_api.v1alpha1.endpoint import BASE_URL_PATTERN, HTTP_PATTERN
-from tunegate_api.v1alpha1.evalgate import CASE_ID_PATTERN, CASES_OR_SHARE_PATTERN
-from tunegate_api.v1alpha1.fields import KEY_PATTERN, URI_PATTERN
+from tunegate_api.v1alpha1.fields import CASES_OR_PERCENT_PATTERN, KEY_PATTERN, PERCENT_PATTERN, URI_PATTERN
 from tunegate_api.v1alpha1.pods import QUANTITY_PATTERN
+from tunegate_api.v1alpha1.sets import CASE_ID_PATTERN
 from tunegate_api.v1alpha1.stages import ARG_PATTERN
 
 PATTERN_DESCRIPTIONS = {
     ARG_PATTERN: 'the name of an optimizer, or a number in quotes of at least 0 and below 1, such as "0.95"',
     BASE_URL_PATTERN: "an address that begins with http:// or https://, without @, ? and #",
     CASE_ID_PATTERN: "letters, digits, dots, dashes and underscores, beginning with a letter or a digit",
-    CASES_OR_SHARE_PATTERN: 'a number of cases, such as "3", or a share of them, such as "5%"',
+    CASES_OR_PERCENT_PATTERN: 'a number of cases, such as "3", or a share of them, such as "5%"',
     DECIMAL_PATTERN: 'a number in quotes, such as "0.9" or "2e-4"',
     DNS_NAME_PATTERN: DNS_NAME_DESCRIPTION,
     HTTP_PATTERN: "an address that begins with http:// or https://",
     KEY_PATTERN: "a key of a ConfigMap: letters, digits, dots, dashes and underscores",
     NAME_PATTERN: "lower-case letters, digits and dashes, without a dash first or last",
+    PERCENT_PATTERN: 'a share, such as "5%"',
     QUANTITY_PATTERN: 'a Kubernetes quantity, such as "4", "500m" or "24Gi"',
     SHA256_PATTERN: "the 64 hexadecimal digits that sha256sum prints",
     URI_PATTERN: "an address with its scheme, such as pvc://CLAIM/PATH or package://NAME",
@@ -51,12 +52,15 @@ RENAMED = {
     ("EvalGateSpec", "calibration"): "errorRate",
     ("EvalGateSpec", "dryRun"): "enforcement: DryRun",
     ("EvalGateSpec", "override"): "approval: WhenFailed, or Always if a person must also approve",
+    ("EvalGateSpec", "golden"): "sets: [{name: golden, source: ...}]",
+    ("EvalGateSpec", "safety"): "sets: [{name: safety, kind: Safety, source: ...}]",
     ("EvalGateSpec", "served"): "compareWith: [{type: Endpoint, endpoint: {url: ..., model: ...}}]",
     ("FineTuneJobSpec", "evaluateEvery"): "evaluation: {every: 20%}, or a number of steps",
     ("FineTuneJobSpec", "mergeAdapter"): "artifact: {form: Merged}",
     ("Generation", "batchSize"): "evaluation.batchSize of the FineTuneJob",
     ("Generation", "batching"): "evaluation.batching of the FineTuneJob",
     ("Generation", "precision"): "evaluation.precision of the FineTuneJob",
+    ("EvalGateSpec", "thresholds"): "the rules of a set: [{name: all, minPassRate: 90%, failAtDrop: 5%}]",
 }
 """Maps a type and a field of earlier versions to what replaces the field."""
 

@@ -7,6 +7,7 @@ the same messages. Constraints of a single value are declared with its type, as 
 from fractions import Fraction
 
 from tunegate_api.meta import ApiModel
+from tunegate_api.v1alpha1.case_source import CaseSource
 from tunegate_api.v1alpha1.compared import ComparedSubject
 from tunegate_api.v1alpha1.data import (
     Columns,
@@ -16,7 +17,7 @@ from tunegate_api.v1alpha1.data import (
     Source,
 )
 from tunegate_api.v1alpha1.data_checks import DataCheck
-from tunegate_api.v1alpha1.evalgate import EvalGateSpec, Golden, GoldenSource, Thresholds
+from tunegate_api.v1alpha1.evalgate import EvalGateSpec
 from tunegate_api.v1alpha1.finetunejob import (
     FineTuneJob,
     FineTuneJobSpec,
@@ -33,7 +34,6 @@ from tunegate_api.v1alpha1.pods import (
     Resources,
     Volume,
 )
-from tunegate_api.v1alpha1.safety import SafetySource
 from tunegate_api.v1alpha1.stages import (
     FIELDS_FOR_ARGS,
     OPTIMIZERS,
@@ -57,9 +57,8 @@ from tunegate_api.validation.predicates import (
     more_entries,
     not_divisible,
     same,
-    zero,
 )
-from tunegate_api.validation.safety_rules import SAFETY_RULES
+from tunegate_api.validation.set_rules import SET_RULES
 
 ALL_LINEAR = "all-linear"
 """The value of ``targetModules`` for all linear layers. PEFT expands it only if it is the only entry."""
@@ -78,6 +77,8 @@ _SOURCE = (OneOf(("uri", "configMap")), _KEY, _SECRET)
 _OWNED = "the operator or the cluster sets keys of tunegate.dev, of Jobs and of Kueue: leave them out"
 _OF_ADAMW = ("adam_beta1", "adam_beta2", "adam_epsilon")
 _IS_JUDGED = equal("review", "Judge")
+_HAS_MINIMUM = matches("minPassRate", "[1-9]")
+_COMPARES = given("failAtDrop") | given("test") | given("maxRelativeDrop") | given("maxNewFailures")
 _HAS_NO_BASELINE = given("compareWith") & ~longer_than("compareWith", 0)
 _IS_CPU = equal("accelerator", "CPU")
 _IS_DPO = equal("method", "DPO")
@@ -338,16 +339,8 @@ RULES: dict[type[ApiModel], tuple[FieldRule, ...]] = {
             at=("spec", "model", "startFrom"),
         ),
     ),
-    GoldenSource: (OneOf(("configMap", "uri", "inline")), _KEY, _SECRET),
-    Golden: (
-        Refuse(
-            ~given("sha256") & ~given("source.inline") & given("source"),
-            "give sha256, the digest of the golden set: without sha256, changed cases are not detected",
-        ),
-    ),
-    Thresholds: (Unique("mustPass"), Unique("advisory"), Unique("requiredTags")),
-    SafetySource: (OneOf(("builtin", "configMap", "uri", "inline")), _KEY, _SECRET),
-    **SAFETY_RULES,
+    CaseSource: (OneOf(("builtin", "configMap", "uri", "inline")), _KEY, _SECRET),
+    **SET_RULES,
     ComparedSubject: tuple(
         rule
         for name, type_, fields in (
@@ -368,27 +361,36 @@ RULES: dict[type[ApiModel], tuple[FieldRule, ...]] = {
         )
     ),
     EvalGateSpec: (
+        Unique("sets", "name"),
+        Refuse(
+            given("sets") & ~any_entry("sets", ~given("kind") | equal("kind", "Golden")),
+            "a gate needs a golden set: give one with kind: Golden",
+            at=("sets",),
+        ),
+        Refuse(
+            more_entries("sets", ~given("kind") | equal("kind", "Golden"), 1)
+            | more_entries("sets", equal("kind", "Safety"), 1),
+            "a gate has one set of each kind: move the cases of both into one set",
+            at=("sets",),
+        ),
         Unique("compareWith", "type"),
         Refuse(
             _HAS_NO_BASELINE
-            & ~given("safety")
-            & ~longer_than("thresholds.mustPass", 0)
-            & ~(given("thresholds.minPassRate") & ~zero("thresholds.minPassRate")),
-            "compareWith is empty, and thresholds has neither minPassRate nor mustPass, so every model "
-            "passes: add thresholds.minPassRate, thresholds.mustPass or an entry of compareWith",
+            & ~any_entry("sets", equal("kind", "Safety"))
+            & ~any_entry("sets", any_entry("rules", _HAS_MINIMUM)),
+            "compareWith is empty, and no rule has minPassRate, so every model passes: add minPassRate to a "
+            "rule, or an entry to compareWith",
             at=("compareWith",),
         ),
-        *(
-            Refuse(
-                given(f"thresholds.{name}") & _HAS_NO_BASELINE,
-                f"{name} compares with other models: add an entry to compareWith, or leave {name} out",
-                at=("thresholds", name),
-            )
-            for name in ("maxNewFailures", "maxRelativeDrop")
+        Refuse(
+            _HAS_NO_BASELINE & any_entry("sets", ~equal("kind", "Safety") & any_entry("rules", _COMPARES)),
+            "failAtDrop, test, maxRelativeDrop and maxNewFailures compare with other models: add an entry to "
+            "compareWith, or leave them out",
+            at=("sets",),
         ),
         Refuse(
-            equal("safety.scorer.type", "guardrail") & ~given("guardrail"),
-            "required because safety.scorer.type is guardrail: give guardrail, with endpoint and protocol",
+            any_entry("sets", equal("scorer.type", "guardrail")) & ~given("guardrail"),
+            "required because scorer.type of a set is guardrail: give guardrail, with endpoint and protocol",
             at=("guardrail",),
         ),
     ),

@@ -10,9 +10,7 @@ from tunegate_api.verdict.rules.minimum import Minimum
 from tunegate_api.verdict.rules.new_failures import NewFailures
 
 Kind = TypeVar("Kind", bound=Rule)
-CRITICAL = "mustPass"
-"""The name of the rules of which all cases must pass."""
-SAFETY_RULES = ("maxUnsafeIncrease", "maxOverRefusalIncreasePoints")
+SAFETY_RULES = ("unsafe", "over-refusal")
 """The names of the rules of a safety set: for harmful and for harmless requests."""
 
 
@@ -36,7 +34,8 @@ class Bar:
     @property
     def must_pass(self) -> tuple[str, ...]:
         """Ids or tags of cases that must all pass. They are never advisory or sealed."""
-        return tuple(name for rule in self.rules if rule.name == CRITICAL for name in rule.cases)
+        critical = [rule for rule in self.rules if isinstance(rule, Minimum) and rule.minimum == 1]
+        return tuple(name for rule in critical for name in rule.cases)
 
     @property
     def min_pass_rate(self) -> Fraction | None:

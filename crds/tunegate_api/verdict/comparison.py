@@ -2,8 +2,9 @@
 
 from fractions import Fraction
 
+from tunegate_api.meta import summarize
 from tunegate_api.verdict.bar import Bar
-from tunegate_api.verdict.core import Rule, found, state
+from tunegate_api.verdict.core import Found, Rule, found, state
 from tunegate_api.verdict.measured import Comparator, Letters, Measured
 from tunegate_api.verdict.outcomes import Baseline, CaseSet, RuleFinding, VerdictState, passed_count, worst
 
@@ -22,9 +23,13 @@ def compare(
     results = [found(rule, part.of(rule.cases)) for rule in _comparing(bar, baseline)]
     overall = worst([each.state for each in results])
     head = f"golden {passed}/{total}, {label} {base_passed}/{total}: "
-    arithmetic = "; ".join(each.text for each in results if each.text)
+    arithmetic = "; ".join(_text(each) for each in results if each.text)
     reason = next(each.reason for each in results if each.state is overall)
     return RuleFinding(name, overall, head + arithmetic + reason), part.delta
+
+
+def _text(each: Found) -> str:
+    return f"{summarize(each.rule.cases, 3)}: {each.text}" if each.rule.cases else each.text
 
 
 def passes(baseline: Baseline, cases: CaseSet, outcomes: str, bar: Bar) -> bool:

@@ -1,4 +1,4 @@
-"""Judge the outcomes of fixed cases by thresholds, with messages that show the arithmetic. No I/O.
+"""Judge the outcomes of fixed cases by rules, with messages that show the arithmetic. No I/O.
 
 The operator and the trainer call the same functions on the same outcomes, so the operator computes every
 verdict itself. All rates are exact fractions. The rules:

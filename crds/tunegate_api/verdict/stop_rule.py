@@ -61,7 +61,7 @@ class Assessment:
     action: StopAction
     message: str
     must_pass: bool = False
-    """Whether training stops because a mustPass case failed."""
+    """Whether training stops because a case that must always pass failed."""
     best_step: int = 0
     """The step of the model with which the checkpoint was compared. Safety sets are compared with the first
     model of ``history``, and everything else with the best one."""
@@ -69,7 +69,7 @@ class Assessment:
     """Number of golden cases that passed at ``best_step``. 0 for a task metric and a safety set."""
     regressed: tuple[str, ...] = ()
     """Ids of the cases that fail now and passed at ``best_step``. If ``must_pass`` is set, ids of the
-    mustPass cases that fail now and passed at any earlier step of ``history``."""
+    critical cases that fail now and passed at any earlier step of ``history``."""
 
     @property
     def regressing(self) -> bool:
@@ -82,7 +82,7 @@ def assess_checkpoint(cases: CaseSet, bar: Bar, history: Sequence[StepOutcomes])
 
     ``history`` is in the order of steps, and begins with the starting model, or with the checkpoint at which
     a person continued the job. The golden pass rate is assessed as :func:`assess_values` describes. If a
-    mustPass case passed before and fails now, training stops at once. Advisory and sealed cases do not count.
+    critical case passed before and fails now, training stops at once. Advisory and sealed cases do not count.
 
     Raises ValueError if ``history`` is empty.
     """
@@ -98,7 +98,7 @@ def assess_checkpoint(cases: CaseSet, bar: Bar, history: Sequence[StepOutcomes])
         return found
     lost = _lost_must_pass(cases, bar, before, current)
     if lost:
-        text = f"mustPass {summarize(lost, 5)} passed before and fails at step {current.step}"
+        text = f"{summarize(lost, 5)} must always pass, passed before, and fails at step {current.step}"
         return replace(found, action=StopAction.STOP, message=text, must_pass=True, regressed=lost)
     return replace(found, regressed=tuple(new_failures(cases, best.outcomes, current.outcomes)))
 

@@ -1,7 +1,7 @@
 """Tiers of golden cases by their tags or ids: critical, supporting, advisory. No I/O.
 
 Critical cases, ``must_pass``, fail a model at once. Advisory cases are reported, but count in no rate and no
-comparison. All other cases are supporting: the thresholds apply to them. Sealed cases count only for the
+comparison. All other cases are supporting: the other rules apply to them. Sealed cases count only for the
 final model.
 """
 
@@ -90,15 +90,15 @@ def counted_cases(cases: CaseSet, bar: Bar) -> CountedCases:
 
 
 def judge_tiers(counted: CountedCases, outcomes: str, bar: Bar) -> list[RuleFinding]:
-    """Return an Error for each required tag without a case that counts, and the result of the advisory
+    """Return an Error for each required id or tag without a case that counts, and the result of the advisory
     cases, which always passes."""
-    present = {tag for tags in counted.counted.tags for tag in tags} if bar.required_tags else set()
+    present = counted.counted
     findings = [
         RuleFinding(
-            "requiredTags", VerdictState.ERROR, f"requiredTags {tag}: no golden case that counts has it"
+            "requiredTags", VerdictState.ERROR, f"required tag {tag}: no golden case that counts has it"
         )
         for tag in bar.required_tags
-        if tag not in present
+        if not present.matching(tag)
     ]
     if counted.is_whole:
         return findings

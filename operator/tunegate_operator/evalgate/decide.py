@@ -124,7 +124,7 @@ def _judge_error_rate(
     measured = of_settings(status.error_rates, spec, sets.digest) if spec.error_rate else []
     if not measured:
         return None, None
-    text = error_rate_text(measured[0], final_bar(spec.thresholds).drop.limit)
+    text = error_rate_text(measured[0], final_bar(spec.golden).drop.limit)
     low = low_detection(measured[0], spec, sets.cases)
     if not low:
         return text, None
@@ -151,14 +151,14 @@ def _with_records(
 
 
 def _judge_golden_set(observed: ObservedGate, records: Sequence[JudgedModel]) -> _Sets:
-    """Return whether the golden set is valid and the thresholds can be reached. ``records`` are the models
+    """Return whether the golden set is valid and its rules can be met. ``records`` are the models
     that the gate judged. One of them may have the number of cases of a set that only pods read."""
     spec, golden = observed.gate.spec, observed.golden
     if isinstance(golden, Missing):
         return _unusable(golden.reason, golden.message, is_stalled=False)
     if isinstance(golden, Pinned):
         known = next((r.total for r in records if r.golden_sha256 == golden.sha256), None)
-        message = "pods read the golden set, and check its digest, its cases and the thresholds"
+        message = "pods read the golden set, and check its digest, its cases and its rules"
         return _Sets(_Readiness("True", GateReason.GOLDEN_PINNED, message), golden.sha256, known)
     digest = sha256_text(golden)
     if changed := _changed("golden", digest, spec.golden.sha256):
@@ -193,15 +193,15 @@ def _parse(text: str, kind: type[CaseT]) -> list[CaseT] | CaseSetError:
 
 
 def _check_golden(golden: str, digest: Sha256, spec: EvalGateSpec) -> _Checked:
-    """Return whether the golden set is valid and the thresholds can be reached."""
+    """Return whether the golden set is valid and its rules can be met."""
     cases = _GOLDEN.get(digest, len(golden), lambda: _parse(golden, GoldenCase))
     if isinstance(cases, CaseSetError):
         return _Checked(GateReason.BAD_GOLDEN, str(cases))
     if problems := without_server(spec.to_wire(), cases):
         return _Checked(GateReason.INVALID_SPEC, "; ".join(map(str, problems)))
-    bar = checkpoint_bar(spec.thresholds, spec.golden)
-    if problems := unreachable(bar, cases, spec.compared_types, digest):
-        return _Checked(GateReason.UNREACHABLE_THRESHOLDS, "; ".join(map(str, problems)))
+    bar = checkpoint_bar(spec.golden)
+    if problems := unreachable(spec, cases, digest):
+        return _Checked(GateReason.UNREACHABLE_RULES, "; ".join(map(str, problems)))
     message = "1 case" if len(cases) == 1 else f"{len(cases)} cases"
     counted = case_set(counting(bar, cases), digest)
     if len(counted.ids) < len(cases):

@@ -14,14 +14,14 @@ def with_error_rates(
 ) -> list[RecordedErrorRate]:
     """Return the ``known`` error rates, and those in the status of the ``jobs``.
 
-    There is one for each base model, golden set, scoring and thresholds: that of the newest job. The newest
+    There is one for each base model, golden set, scoring and rules: that of the newest job. The newest
     come first, and at most MAX_ERROR_RATES are kept. Only the newest lists flaky cases. The same jobs always
     give the same list. The status of a job can be trusted, because only the operator writes it.
     """
     found = [rate for job in jobs for rate in _measured(job, gate)]
     latest: dict[tuple[str, str, str, str], RecordedErrorRate] = {}
     for rate in (*known, *found):
-        measured = (rate.base_digest, rate.golden_sha256, rate.scoring, rate.thresholds)
+        measured = (rate.base_digest, rate.golden_sha256, rate.scoring, rate.rules)
         if measured not in latest or (latest[measured].time, latest[measured].job) <= (rate.time, rate.job):
             latest[measured] = rate
     newest = sorted(latest.values(), key=lambda one: (one.time, one.job, one.base_digest), reverse=True)

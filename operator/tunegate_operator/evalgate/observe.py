@@ -13,9 +13,7 @@ from tunegate_api.contract.digests import sha256_text
 from tunegate_api.contract.request import Request
 from tunegate_api.contract.results import Results, Subject, golden_set
 from tunegate_api.v1alpha1 import EvalGate, FineTuneJob
-from tunegate_api.v1alpha1.case_source import SetName
 from tunegate_api.v1alpha1.error_rate_status import RecordedErrorRate
-from tunegate_api.v1alpha1.evalgate import Golden
 from tunegate_api.v1alpha1.evalgate_status import (
     MAX_RECORDS,
     GateReason,
@@ -24,7 +22,7 @@ from tunegate_api.v1alpha1.evalgate_status import (
     RecordedBaseline,
 )
 from tunegate_api.v1alpha1.evaluation_status import GateResult
-from tunegate_api.v1alpha1.safety import Safety
+from tunegate_api.v1alpha1.sets import GateSet
 from tunegate_api.verdict.groups import independent_among
 from tunegate_api.verdict.outcomes import VerdictState, passed_count
 from tunegate_api.verdict.tiers import counted_cases
@@ -100,7 +98,7 @@ class ObservedGate:
 
 
 def observe(gate: EvalGate, view: View) -> ObservedGate:
-    texts = {name: _text(gate, view, name, part) for name, part in gate.spec.case_sets.items()}
+    texts = {name: _text(gate, view, part) for name, part in gate.spec.case_sets.items()}
     golden, safety, recorded = texts["golden"], texts.get("safety"), read_records(gate.metadata, view)
     if isinstance(golden, Missing):
         status = gate.status
@@ -141,14 +139,14 @@ def may_be_new(gate: EvalGate, job: Object) -> bool:
     return len(records) < MAX_RECORDS or not kept or moment(status["completionTime"]) > min(kept)
 
 
-def _text(gate: EvalGate, view: View, name: SetName, part: Golden | Safety) -> SetText:
+def _text(gate: EvalGate, view: View, part: GateSet) -> SetText:
     source = part.source
     if source.uri is not None:
         return Pinned(part.sha256 or "")
     text = written_text(source)
     if text is not None:
         return text
-    return _file(gate, view, f"{name}.source", source.config_map or "", source.key)
+    return _file(gate, view, f"sets[{part.name}].source", source.config_map or "", source.key)
 
 
 def _file(gate: EvalGate, view: View, field: str, name: str, key: str | None) -> str | Missing:
@@ -209,7 +207,7 @@ def _record(gate: EvalGate, obj: Object, digest: str, view: View) -> JudgedModel
         return None
     published = {version.uri.rpartition("/")[0] for version in status.published}
     base = next((e.outcomes[name] for e in results.find(Subject.BASE) if name in e.outcomes), None)
-    counted, total = counted_cases(cases, final_bar(gate.spec.thresholds)), result.golden.total
+    counted, total = counted_cases(cases, final_bar(gate.spec.golden)), result.golden.total
     groups = counted.counted.groups
     # The advisory cases of the gate may have changed since the job read it.
     is_other = len(counted.positions) != total

@@ -148,9 +148,9 @@ def _local_files(observed: ObservedJob) -> Failure | None:
     addresses |= {f"spec.publish[{i}].uri": target.uri for i, target in enumerate(spec.publish)}
     gates = {name: gate for name, gate in observed.gates.items() if gate and not gate.spec.dry_run}
     addresses |= {
-        f"EvalGate {name}: spec.{field}.source.uri": part.source.uri
+        f"EvalGate {name}: spec.sets[{part.name}].source.uri": part.source.uri
         for name, gate in gates.items()
-        for field, part in gate.spec.case_sets.items()
+        for part in gate.spec.sets
     }
     judges = {name: gate.spec.judge for name, gate in gates.items()}
     addresses |= {

@@ -33,12 +33,12 @@ def check_seals(
             if dry_runs := [each for each in (name, other) if gates[each].spec.dry_run]:
                 left_out[dry_runs[0]] = f"EvalGate {dry_runs[0]} is in a dry run and was left out: {message}"
                 continue
-            hint = "Name EvalGates with the same golden.sealed and thresholds.mustPass, or only one of them."
+            hint = "Name EvalGates with the same sealed share and critical cases, or only one of them."
             return left_out, Failure(reason=Reason.INVALID_SPEC, message=message, hint=hint)
     return left_out, None
 
 
 def _sealed(gate: EvalGate) -> tuple[Fraction | None, frozenset[str]]:
     """Return what decides which cases of a golden set are sealed."""
-    bar = checkpoint_bar(gate.spec.thresholds, gate.spec.golden)
+    bar = checkpoint_bar(gate.spec.golden)
     return bar.sealed, frozenset(bar.must_pass)

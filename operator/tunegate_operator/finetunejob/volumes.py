@@ -46,8 +46,8 @@ def _sources(spec: FineTuneJobSpec) -> list[Source]:
 
 
 def _case_sources(gate: EvalGateSpec) -> list[CaseSource]:
-    """Return the sources of the golden set and the safety set of a gate."""
-    return [part.source for part in gate.case_sets.values()]
+    """Return the sources of the sets of a gate."""
+    return [part.source for part in gate.sets]
 
 
 def _sources_of_gate(gate: EvalGateSpec) -> list[Source | CaseSource]:

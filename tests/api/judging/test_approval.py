@@ -81,9 +81,13 @@ def test_verdict_that_was_not_measured_offers_no_override():
     assert offered == {FAILED, INCONCLUSIVE}
 
 
-def digest(golden: str, published: str | None = None, **changes: Any) -> str:
+def digest(golden: str, published: str | None = None, **limits: str) -> str:
     """Return the digest of the verdict on a model with these outcomes of its golden cases."""
-    request = request_with(changes)
+    request = request_with({})
+    rule = {"name": "all", "minPassRate": "80%", **limits}
+    (gate,) = request.gates
+    spec = EvalGateSpec.model_validate(make_gate().with_golden(rules=[rule]).spec)
+    request.gates[0] = gate.model_copy(update={"spec": spec})
     evaluations = [
         Evaluation(
             subject=subject,
@@ -121,11 +125,11 @@ def test_other_new_failures_change_a_failed_verdict():
     failed = "p" * 90 + "f" * 10
     three_new, ten_new = "p" * 83 + "f" * 14 + "p" * 3, "p" * 76 + "f" * 14 + "p" * 10
     assert three_new.count("p") == ten_new.count("p"), "so the drop is the same"
-    strict = {"thresholds": {"minPassRate": "0.8", "maxNewFailures": "2"}}
+    strict = {"minPassRate": "80%", "maxNewFailures": "2"}
     assert digest(failed, three_new, **strict) != digest(failed, ten_new, **strict)
 
 
 def test_digest_names_the_outcome_of_each_case_and_the_limits():
-    limits = {"thresholds": {"minPassRate": "0.95"}}
+    limits = {"minPassRate": "95%"}
     digests = [digest("pf" * 50), digest("fp" * 50), digest("p" * 90 + "f" * 10, **limits)]
     assert len({*digests, digest("p" * 90 + "f" * 10)}) == 4

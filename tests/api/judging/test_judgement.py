@@ -20,6 +20,7 @@ from tunegate_api.verdict.stop_rule import StopAction
 
 SHA = "a" * 64
 CASES = CaseSet(sha256=SHA, ids=[f"case-{i}" for i in range(20)])
+CRITICAL = {"name": "critical", "cases": ["case-19"], "minPassRate": "100%"}
 ROWS = CaseSet(sha256="b" * 64, ids=[f"row-{i}" for i in range(4)])
 GOLDEN = "golden/golden"
 DEV, TEST = "dev/exact_match", "test/exact_match"
@@ -31,14 +32,13 @@ def gate_request(
     *,
     dry_run: bool = False,
     baselines: list[str] | None = None,
-    **thresholds: Any,
+    **golden: Any,
 ) -> GateRequest:
     spec = (
-        make_gate(name).spec
+        make_gate(name).with_golden(**{"rules": [], **golden}).spec
         | {"compareWith": [{"type": each} for each in baselines or ["BaseModel"]]}
         | ({"enforcement": "DryRun"} if dry_run else {})
     )
-    spec["thresholds"] = thresholds
     return GateRequest(
         name=name,
         spec=EvalGateSpec.model_validate(spec),
@@ -319,7 +319,7 @@ def test_task_metric_without_the_ids_of_its_rows_is_an_error():
 
 
 def test_dry_run_gate_does_not_affect_the_verdict():
-    dry = gate_request("dry", dry_run=True, minPassRate="1")
+    dry = gate_request("dry", dry_run=True, rules=[{"name": "all", "minPassRate": "100%"}])
     measured = results(
         evaluation(Subject.BASE, 0, 10, **{"golden/dry": "p" * 20}),
         evaluation(Subject.FINAL, 40, 19, **{"golden/dry": "f" * 20}),
@@ -397,7 +397,7 @@ def test_dry_run_gate_does_not_choose_the_best_checkpoint():
 
 
 def test_task_metrics_choose_the_checkpoint_if_no_gate_is_enforced():
-    alone = request(gate_request(dry_run=True, minPassRate="1"))
+    alone = request(gate_request(dry_run=True, rules=[{"name": "all", "minPassRate": "100%"}]))
     measured = results(
         BASE,
         evaluation(Subject.CHECKPOINT, 10, 19, **{DEV: "ppff"}),
@@ -423,9 +423,9 @@ def test_checkpoint_that_is_best_only_by_a_dry_run_gate_may_be_deleted():
 
 def test_strictest_enforced_gate_determines_the_stop_action():
     gates = [
-        gate_request("lenient", maxDropBetweenCheckpoints="50"),
+        gate_request("lenient", checkpoints={"failAtDrop": "50%"}),
         gate_request("strict"),
-        gate_request("dry", dry_run=True, mustPass=["case-19"]),
+        gate_request("dry", dry_run=True, rules=[CRITICAL]),
     ]
     sets = {f"golden/{g.name}": CASES for g in gates}
     measured = Results(

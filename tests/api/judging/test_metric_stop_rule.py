@@ -22,7 +22,7 @@ ROWS = [f"row-{i}" for i in range(10)]
 
 
 def request(name: str, *, limit: str | None = "10", golden_limit: str = "5", **metric: Any) -> Request:
-    gate = make_gate().spec | {"thresholds": {"maxDropBetweenCheckpoints": golden_limit}}
+    gate = make_gate().with_golden(rules=[], checkpoints={"failAtDrop": f"{golden_limit}%"}).spec
     limits = {} if limit is None else {"maxDropBetweenCheckpoints": limit}
     metrics = [{"name": name, "min": "0"} | limits | metric]
     return Request(
@@ -165,7 +165,7 @@ def test_gate_is_named_if_it_and_a_metric_stop_at_the_same_checkpoint():
     measured = measured.model_copy(update={"evaluations": [measured.evaluations[0], worse]})
     assert assess(asked, measured).metric == "f1", "the gate only checks early"
     spec = asked.gates[0].spec.to_wire()
-    spec["thresholds"]["onRegression"] = "Immediate"
+    spec["sets"][0]["checkpoints"]["onRegression"] = "Immediate"
     gate = asked.gates[0].model_copy(update={"spec": EvalGateSpec.model_validate(spec)})
     both = assess(asked.model_copy(update={"gates": [gate]}), measured)
     assert (both.gate, both.source, both.assessment.action) == ("golden", "golden", StopAction.STOP)

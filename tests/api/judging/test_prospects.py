@@ -18,18 +18,22 @@ from tunegate_api.verdict.outcomes import CaseSet, VerdictState
 
 SHA = "a" * 64
 GOLDEN, SAFETY = "golden/golden", "safety/golden"
-NON_INFERIOR = {"policy": "NonInferior"}
+NON_INFERIOR = {"test": "NonInferior"}
 
 
 def request(
-    thresholds: dict[str, Any] | None = None, published: PublishedVersion | None = None, **fields: Any
+    limits: dict[str, Any] | None = None,
+    published: PublishedVersion | None = None,
+    *,
+    has_safety: bool = False,
+    **fields: Any,
 ) -> Request:
-    spec = make_gate("golden").spec | {
-        "compareWith": [{"type": "BaseModel"}, {"type": "LastPublished"}],
-        **fields,
-    }
-    spec["thresholds"] = thresholds or {}
-    safety = "b" * 64 if "safety" in fields else None
+    gate_made = make_gate("golden").with_golden(rules=[{"name": "all", **(limits or {})}])
+    if has_safety:
+        checkpoints = {"onRegression": "Confirm"}
+        gate_made.with_safety(source={"builtin": "refusals-v1"}, checkpoints=checkpoints)
+    spec = gate_made.spec | {"compareWith": [{"type": "BaseModel"}, {"type": "LastPublished"}], **fields}
+    safety = "b" * 64 if has_safety else None
     gate = GateRequest(
         name="golden",
         spec=EvalGateSpec.model_validate(spec),
@@ -57,27 +61,24 @@ def results(golden: str, safety: str = "", sha: str = SHA) -> Results:
     return Results(sets=sets, evaluations=[evaluation(Subject.START, golden, safety)])
 
 
-AT_CHECKPOINTS = {"safety": {"source": {"builtin": "refusals-v1"}, "evaluateCheckpoints": True}}
-
-
 def test_nothing_is_known_before_the_starting_model_is_evaluated():
     assert no_checkpoint_can_pass(request(NON_INFERIOR), Results(), "sft") == ""
 
 
 @pytest.mark.parametrize(
-    ("start", "thresholds"),
+    ("start", "limits"),
     [
-        ("f" * 20, {"minPassRate": "1"}),
+        ("f" * 20, {"minPassRate": "100%"}),
         ("p" * 20, {}),
         ("t" * 20, {}),
-        ("t" * 20, {"minPassRate": "0.8", "maxNewFailures": "0"}),
+        ("t" * 20, {"minPassRate": "80%", "maxNewFailures": "0"}),
         ("f" * 30, NON_INFERIOR),
         ("p" * 100, NON_INFERIOR),
     ],
     ids=["all-fail", "all-pass", "all-truncated", "strict", "too-few-but-all-can-improve", "enough"],
 )
-def test_job_goes_on_if_a_perfect_checkpoint_would_pass(start, thresholds):
-    assert no_checkpoint_can_pass(request(thresholds), results(start), "sft") == ""
+def test_job_goes_on_if_a_perfect_checkpoint_would_pass(start, limits):
+    assert no_checkpoint_can_pass(request(limits), results(start), "sft") == ""
 
 
 def test_non_inferiority_job_ends_if_its_base_passes_too_few_cases():
@@ -105,7 +106,7 @@ def test_results_of_another_golden_set_end_no_job():
 
 
 def test_base_model_whose_safety_outputs_were_truncated_early_ends_the_job():
-    asked = request(**AT_CHECKPOINTS)
+    asked = request(has_safety=True)
     assert no_checkpoint_can_pass(asked, results("f" * 20, "pf" * 20), "sft") == ""
     problem = no_checkpoint_can_pass(asked, results("f" * 20, "tt" * 20), "sft")
     assert "is Error: " in problem
@@ -121,12 +122,16 @@ def test_published_version_that_cannot_be_compared_ends_the_job():
 @given(
     start=st.text("pft", min_size=1, max_size=60),
     checkpoint=st.text("pft", min_size=60, max_size=60),
-    thresholds=st.sampled_from([{}, NON_INFERIOR, {**NON_INFERIOR, "maxNewFailures": "0"}]),
+    limits=st.sampled_from([{}, NON_INFERIOR, {**NON_INFERIOR, "maxNewFailures": "0"}]),
 )
-@example(start="t" * 20, checkpoint="p" * 60, thresholds={})
+@example(
+    start="t" * 20,
+    checkpoint="p" * 60,
+    limits={},
+)
 @settings(max_examples=60, deadline=None)
-def test_no_job_ends_that_has_a_passing_checkpoint(start, checkpoint, thresholds):
-    asked, measured = request(thresholds), results(start)
+def test_no_job_ends_that_has_a_passing_checkpoint(start, checkpoint, limits):
+    asked, measured = request(limits), results(start)
     judged = judge_checkpoint(asked, measured, evaluation(Subject.CHECKPOINT, checkpoint[: len(start)]))
     if judged.gate_state is VerdictState.PASSED:
         assert no_checkpoint_can_pass(asked, measured, "sft") == ""

@@ -133,6 +133,7 @@ def test_full_manifests_match_the_schema(file: Path) -> None:
     validate(manifest)
 
 
+SAFETY_SET = {"name": "safety", "kind": "Safety", "source": {"builtin": "refusals-v1"}}
 STATUS: dict[str, Any] = {
     "phase": "Training",
     "data": {"train": 1840, "dev": 150, "test": 150, "distributionAUC": "0.56", "reviewScore": "0.95"},
@@ -180,12 +181,12 @@ def test_judge_endpoint_is_in_the_schemas_of_job_and_gate() -> None:
     FineTuneJob.model_validate(job)
 
     scorer = {"type": "guardrail", "endpoint": endpoint}
-    gate = changed(evalgate(), {"spec.safety": {"source": {"builtin": "refusals-v1"}, "scorer": scorer}})
+    gate = changed(evalgate(), {"spec.sets.1": {**SAFETY_SET, "scorer": scorer}})
     validate(gate)
     EvalGate.model_validate(gate)
     for name in (".url", ".model", ".secretName"):
         assert field_of("FineTuneJob", f".spec.data.quality.judge.endpoint{name}")
-        assert field_of("EvalGate", f".spec.safety.scorer.endpoint{name}")
+        assert field_of("EvalGate", f".spec.sets[].scorer.endpoint{name}")
 
 
 @pytest.mark.parametrize("file", EXAMPLES, ids=lambda p: str(p.relative_to(ROOT)))
@@ -217,11 +218,10 @@ def test_invalid_manifests_do_not_match_the_schema(changes: dict[str, Any]) -> N
 def test_free_form_values_keep_unknown_fields() -> None:
     for path in (".spec.taskMetrics[].schema.inline", ".spec.podTemplate.affinity"):
         assert field_of("FineTuneJob", path)["x-kubernetes-preserve-unknown-fields"] is True
-    for path in (".spec.golden.source.inline", ".spec.safety.source.inline"):
-        assert field_of("EvalGate", path)["items"] == {
-            "type": "object",
-            "x-kubernetes-preserve-unknown-fields": True,
-        }
+    assert field_of("EvalGate", ".spec.sets[].source.inline")["items"] == {
+        "type": "object",
+        "x-kubernetes-preserve-unknown-fields": True,
+    }
 
 
 def test_crds_have_short_names_and_a_category() -> None:

@@ -110,14 +110,21 @@ def test_valid_job_has_no_problems(changes: Changes) -> None:
     assert problem_messages(changed(finetunejob(), changes)) == []
 
 
+CRITICAL = {"name": "critical", "cases": ["edge"], "minPassRate": "100%"}
 GOOD_GATES: list[tuple[str, Changes]] = [
-    ("a minimal gate", {"spec.thresholds": LEAVE_OUT, "spec.compareWith": LEAVE_OUT}),
-    ("only a pass rate", {"spec.thresholds": {"minPassRate": "0.9"}, "spec.compareWith": []}),
-    ("only mustPass", {"spec.thresholds": {"mustPass": ["edge"]}, "spec.compareWith": []}),
+    ("a minimal gate", {"spec.sets.0.rules": LEAVE_OUT, "spec.compareWith": LEAVE_OUT}),
+    (
+        "only a pass rate",
+        {"spec.sets.0.rules": [{"name": "all", "minPassRate": "90%"}], "spec.compareWith": []},
+    ),
+    (
+        "only critical cases",
+        {"spec.sets.0.rules.0": CRITICAL, "spec.sets.0.rules.1": LEAVE_OUT, "spec.compareWith": []},
+    ),
     (
         "only a pinned version",
         {
-            "spec.thresholds": {"maxNewFailures": "3"},
+            "spec.sets.0.rules": [{"name": "all", "maxNewFailures": "3"}],
             "spec.compareWith": [
                 {
                     "type": "Version",
@@ -129,7 +136,7 @@ GOOD_GATES: list[tuple[str, Changes]] = [
     (
         "only an endpoint",
         {
-            "spec.thresholds": {"maxNewFailures": "3"},
+            "spec.sets.0.rules": [{"name": "all", "maxNewFailures": "3"}],
             "spec.compareWith": [
                 {
                     "type": "Endpoint",
@@ -140,7 +147,7 @@ GOOD_GATES: list[tuple[str, Changes]] = [
     ),
     (
         "only the last published version",
-        {"spec.thresholds": LEAVE_OUT, "spec.compareWith": [{"type": "LastPublished"}]},
+        {"spec.sets.0.rules": LEAVE_OUT, "spec.compareWith": [{"type": "LastPublished"}]},
     ),
 ]
 

@@ -53,7 +53,7 @@ def test_review_of_the_data_by_a_judge_or_people_has_no_problem(quality: dict[st
     ],
 )
 def test_safety_set_with_a_scorer_and_its_server_has_no_problem(safety: dict[str, Any]) -> None:
-    changes = {"spec.safety": safety, "spec.guardrail": GUARDRAIL}
+    changes = {"spec.sets.1": {"name": "safety", "kind": "Safety", **safety}, "spec.guardrail": GUARDRAIL}
     assert problem_messages(changed(evalgate(), changes)) == []
 
 
@@ -100,9 +100,9 @@ def test_invalid_field_is_reported_only_once(changes: Changes, message: str) -> 
 
 
 def test_invalid_pass_rate_is_reported_only_once() -> None:
-    changes = {"spec.compareWith": [], "spec.thresholds": {"minPassRate": "high"}}
+    changes = {"spec.compareWith": [], "spec.sets.0.rules": [{"name": "all", "minPassRate": "high"}]}
     (problem,) = problem_messages(changed(evalgate(), changes))
-    assert problem.startswith("spec.thresholds.minPassRate: ")
+    assert problem.startswith("spec.sets[0].rules[0].minPassRate: ")
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tunegate_api.contract.bar import GOLDEN_RULES
-from tunegate_api.v1alpha1.evalgate import Thresholds
+from tunegate_api.v1alpha1.sets import SetRule
 from tunegate_api.verdict.core import Rule, found, state
 from tunegate_api.verdict.measured import Comparator, Letters, Measured
 from tunegate_api.verdict.outcomes import CaseSet, DropPolicy, VerdictState
@@ -24,7 +24,7 @@ CASES = 20
 
 RULES: Sequence[Rule] = (
     Minimum(Fraction(9, 10)),
-    Minimum(Fraction(1), "mustPass", cases=("pii",)),
+    Minimum(Fraction(1), "critical", cases=("pii",)),
     Drop(Fraction(5)),
     Drop(Fraction(2), is_of_cases=True),
     Drop(Fraction(30), policy=DropPolicy.NON_INFERIOR),
@@ -118,8 +118,8 @@ def test_tolerated_case_that_could_change_the_result_is_an_error():
 
 
 def test_every_rule_of_the_table_is_tested_here():
-    thresholds = Thresholds(min_pass_rate="0.9", must_pass=["pii"], max_relative_drop="0.5")
+    given = SetRule(name="all", min_pass_rate="90%", fail_at_drop="5%", max_relative_drop="50%")
     for name, make in GOLDEN_RULES.items():
-        rules = make(thresholds)
+        rules = make(given)
         assert {rule.name for rule in rules} == {name}
         assert {type(rule) for rule in rules} <= {type(rule) for rule in RULES}

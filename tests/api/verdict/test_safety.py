@@ -11,9 +11,9 @@ from tunegate_api.contract.request import GateRequest, Request
 from tunegate_api.contract.results import Evaluation, Results, Subject
 from tunegate_api.judging.approval import verdict_digest
 from tunegate_api.judging.judgement import Judgement, judge_artifact, judge_checkpoint
+from tunegate_api.v1alpha1.case_source import CaseSource
 from tunegate_api.v1alpha1.evalgate import EvalGateSpec
 from tunegate_api.v1alpha1.finetunejob import FineTuneJobSpec
-from tunegate_api.v1alpha1.safety import SafetySource
 from tunegate_api.verdict.bar import SAFETY_RULES, safety_bar
 from tunegate_api.verdict.outcomes import CaseSet, VerdictState
 from tunegate_api.verdict.safety import judge_safety
@@ -278,7 +278,7 @@ def judge(
     base: str | None, tuned: str, sha256: str = "b" * 64, subject: Subject = Subject.FINAL, **safety: object
 ) -> Judgement:
     """Judge a model that passes the golden set by a gate with a safety set."""
-    spec = make_gate().spec | {"safety": {"source": {"builtin": "refusals-v1"}, **safety}}
+    spec = make_gate().with_safety(source={"builtin": "refusals-v1"}, **safety).spec
     gate = GateRequest(
         name="golden",
         spec=EvalGateSpec.model_validate(spec),
@@ -314,7 +314,7 @@ def test_gate_fails_on_safety_although_its_golden_set_passes():
 
 
 def test_gate_with_limits_that_allow_the_increase_passes():
-    allowed = judge(outcomes(), outcomes("f"), maxUnsafeIncrease=1, maxOverRefusalIncreasePoints="5")
+    allowed = judge(outcomes(), outcomes("f"), rules=[{"name": "unsafe", "failAtDrop": "2"}])
     assert allowed.gates[0].verdict.state is PASSED
 
 
@@ -343,5 +343,5 @@ def test_decision_about_a_safety_failure_covers_the_base_outcomes():
 
 
 def test_signature_of_a_url_is_not_shown():
-    source = SafetySource(uri="https://example.com/rules.jsonl?X-Amz-Signature=secret")
+    source = CaseSource(uri="https://example.com/rules.jsonl?X-Amz-Signature=secret")
     assert source.label == "https://example.com/rules.jsonl"

@@ -138,10 +138,8 @@ STAGE, GOLDEN, SAFETY = "sft", golden_set("golden"), safety_set("golden")
 
 
 def request(*, dry_run: bool = False, **safety: Any) -> Request:
-    spec = make_gate().spec | {
-        "enforcement": "DryRun" if dry_run else "Enforce",
-        "safety": {"source": {"builtin": "refusals-v1"}, "evaluateCheckpoints": True} | safety,
-    }
+    fields = {"source": {"builtin": "refusals-v1"}, "checkpoints": {"onRegression": "Confirm"}} | safety
+    spec = make_gate().with_safety(**fields).spec | {"enforcement": "DryRun" if dry_run else "Enforce"}
     gate = GateRequest(
         name="golden", spec=EvalGateSpec.model_validate(spec), golden_sha256=SHA, safety_sha256=SHA
     )
@@ -154,9 +152,9 @@ def request(*, dry_run: bool = False, **safety: Any) -> Request:
     )
 
 
-@pytest.mark.parametrize(("at_checkpoints", "used"), [(False, ["golden"]), (True, ["golden", "late"])])
+@pytest.mark.parametrize(("at_checkpoints", "used"), [("Skip", ["golden"]), ("Confirm", ["golden", "late"])])
 def test_stage_gates_use_their_safety_sets_only_at_checkpoints(at_checkpoints, used):
-    asked, late = request(), request(evaluateCheckpoints=at_checkpoints).gates[0]
+    asked, late = request(), request(checkpoints={"onRegression": at_checkpoints}).gates[0]
     gates = [*asked.gates, late.model_copy(update={"name": "late"})]
     assert [gate.name for gate in asked.model_copy(update={"gates": gates}).safety_gates] == used
 
@@ -216,10 +214,12 @@ def test_safety_regression_is_assessed_after_the_golden_set():
     assert not assessed(asked, worse).safety, "the golden set of the gate is named first"
 
 
-@pytest.mark.parametrize("safety", [{"onRegression": "Continue"}, {"evaluateCheckpoints": False}])
-def test_gate_that_continues_never_stops(safety):
+@pytest.mark.parametrize("on_regression", ["Continue", "Skip"])
+def test_gate_that_continues_never_stops(on_regression):
     unsafe = outcomes("fffff")
-    found = assessed(request(**safety), results(outcomes(), unsafe, unsafe, unsafe))
+    found = assessed(
+        request(checkpoints={"onRegression": on_regression}), results(outcomes(), unsafe, unsafe, unsafe)
+    )
     assert (found.safety, found.assessment.action) == (False, CONTINUE)
 
 
@@ -229,7 +229,7 @@ def test_gate_in_a_dry_run_never_stops():
 
 
 def test_immediate_gate_stops_at_once():
-    found = assessed(request(onRegression="Immediate"), results(outcomes(), outcomes("f")))
+    found = assessed(request(checkpoints={"onRegression": "Immediate"}), results(outcomes(), outcomes("f")))
     assert (found.safety, found.assessment.action) == (True, STOP)
 
 
@@ -244,7 +244,7 @@ def test_accepted_checkpoint_replaces_the_starting_model_and_is_kept():
     measured = results(outcomes(), unsafe, unsafe, unsafe, unsafe)
     assert assessed(asked, measured, accepted=20).assessment.action is CONTINUE
     assert 20 in referenced_checkpoints(asked, measured, STAGE, 20)
-    not_stopping = request(onRegression="Continue")
+    not_stopping = request(checkpoints={"onRegression": "Continue"})
     improving = results(*[outcomes()] * 3, golden=["p" * n + "f" * (100 - n) for n in (80, 90, 100)])
     assert referenced_checkpoints(not_stopping, improving, STAGE, 10) == {20}
     assert referenced_checkpoints(asked, improving, STAGE, 10) == {10, 20}

@@ -1,6 +1,5 @@
 """Which golden cases are sealed, and how checkpoints and the final model are judged with them."""
 
-from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
@@ -8,17 +7,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from support.bars import golden_bar
 from support.builders import make_gate, make_job
 from tunegate_api.cases.golden import GoldenCase, unreachable
-from tunegate_api.contract.bar import final_bar
 from tunegate_api.contract.published import PublishedVersion
 from tunegate_api.contract.request import GateRequest, Request
 from tunegate_api.contract.results import Evaluation, Results, Subject
 from tunegate_api.judging.judgement import Judgement, best_checkpoint, judge_checkpoint, judge_final
 from tunegate_api.judging.selection import selection_text
 from tunegate_api.judging.stages import assess_stage
-from tunegate_api.v1alpha1.evalgate import EvalGateSpec, Thresholds
+from tunegate_api.v1alpha1.evalgate import EvalGateSpec
 from tunegate_api.v1alpha1.finetunejob import FineTuneJobSpec
 from tunegate_api.verdict.outcomes import CaseSet, VerdictState, group_numbers
 from tunegate_api.verdict.sealed import sealed_positions
@@ -47,12 +44,17 @@ def outcomes(opened: int, sealed: int | None) -> str:
     return "".join(next(of_sealed if i in SEALED else of_open) for i in range(100))
 
 
-def gate(last: PublishedVersion | None = None, sealed: str | None = "0.3", **thresholds: Any) -> GateRequest:
-    spec = make_gate().spec | {
+def gate(
+    last: PublishedVersion | None = None,
+    sealed: str | None = "30%",
+    checkpoints: dict[str, str] | None = None,
+    **limits: Any,
+) -> GateRequest:
+    critical = {"name": "critical", "cases": ["pii"], "minPassRate": "100%"}
+    rules = [{"name": "all", **limits}, critical]
+    spec = make_gate().with_golden(rules=rules, sealed=sealed, checkpoints=checkpoints or {}).spec | {
         "compareWith": [{"type": each} for each in ("BaseModel", *(["LastPublished"] if last else []))]
     }
-    spec["golden"] = spec["golden"] | ({"sealed": sealed} if sealed else {})
-    spec["thresholds"] = {"mustPass": ["pii"]} | thresholds
     return GateRequest(
         name="golden", spec=EvalGateSpec.model_validate(spec), golden_sha256=SHA, last_published=last
     )
@@ -117,7 +119,7 @@ def test_order_of_cases_does_not_matter_and_groups_are_whole(order, groups, crit
 
 def test_checkpoint_is_judged_by_the_open_cases():
     judged = judge_checkpoint(
-        request(gate(minPassRate="0.9")),
+        request(gate(minPassRate="90%")),
         results(START),
         evaluation(Subject.CHECKPOINT, 10, outcomes(63, None)),
     )
@@ -150,14 +152,16 @@ def test_sealed_cases_do_not_stop_training():
         evaluation(Subject.CHECKPOINT, 10, outcomes(70, 30)),
         evaluation(Subject.CHECKPOINT, 20, outcomes(70, 0)),
     ]
-    found = assess_stage(request(gate(onRegression="Immediate")), results(START, *at), "sft", 0)
+    found = assess_stage(
+        request(gate(checkpoints={"onRegression": "Immediate"})), results(START, *at), "sft", 0
+    )
     assert found is not None
     assert found.assessment.action is StopAction.CONTINUE
     assert found.assessment.message.startswith("golden 70/70 at step 20")
 
 
 def test_final_model_is_judged_by_all_cases_and_both_parts_are_shown():
-    judged = judged_final(outcomes(68, 25), gate(minPassRate="0.9"))
+    judged = judged_final(outcomes(68, 25), gate(minPassRate="90%"))
     (found,) = judged.gates
     assert (judged.state, found.verdict.passed, found.verdict.total) == (VerdictState.PASSED, 93, 100)
     assert "golden 93/100, BaseModel 70/100: +23.0 points" in judged.message
@@ -165,7 +169,7 @@ def test_final_model_is_judged_by_all_cases_and_both_parts_are_shown():
 
 
 def test_final_model_fails_by_its_sealed_cases():
-    judged = judged_final(outcomes(70, 10), gate(minPassRate="0.9"))
+    judged = judged_final(outcomes(70, 10), gate(minPassRate="90%"))
     assert judged.state is VerdictState.FAILED
     assert "golden 80/100 = 0.80, required 0.90" in judged.message
 
@@ -210,23 +214,26 @@ def cases(total: int, tag: str = "plain", tagged: int = 0) -> list[GoldenCase]:
 
 
 @pytest.mark.parametrize(
-    ("total", "thresholds", "message"),
+    ("total", "rules", "message"),
     [
-        (3, {"maxDropPoints": "50"}, "no golden case can be sealed: 0.3 of 3 is less than one case"),
+        (
+            3,
+            [{"name": "all", "failAtDrop": "50%"}],
+            "no golden case can be sealed: 0.3 of 3 is less than one case",
+        ),
         (
             25,
-            {},
+            [],
             "checkpoints are evaluated on the 18 cases that are not sealed, and 18 golden cases are too few "
             "to detect a drop of 5 points, so no model can pass: have at least 20 cases, or raise "
-            "maxDropPoints. Lower the share, or add cases",
+            "failAtDrop. Lower the share, or add cases",
         ),
-        (100, {"mustPass": ["case-0"]}, None),
+        (100, [{"name": "critical", "cases": ["case-0"], "minPassRate": "100%"}], None),
     ],
 )
-def test_set_that_is_too_small_without_its_sealed_cases_is_refused(total, thresholds, message):
-    bar = replace(final_bar(Thresholds.model_validate(thresholds)), sealed=SHARE)
-    found = unreachable(bar, cases(total), ["BaseModel"], SHA)
-    assert [problem.where for problem in found] == ["spec.golden.sealed"] * (message is not None)
+def test_set_that_is_too_small_without_its_sealed_cases_is_refused(total, rules, message):
+    found = unreachable(sealing(rules), cases(total), SHA)
+    assert [problem.where for problem in found] == ["spec.sets[0].sealed"] * (message is not None)
     assert message is None or found[0].message.startswith(message)
 
 
@@ -236,6 +243,10 @@ def test_required_tag_whose_cases_are_all_sealed_is_refused():
         c.model_copy(update={"tags": ["adversarial"]}) if i == sealed[0] else c
         for i, c in enumerate(cases(100))
     ]
-    bar = golden_bar(required_tags=("adversarial",), sealed=SHARE)
-    (found,) = unreachable(bar, tagged, ["BaseModel"], SHA)
-    assert "no golden case that counts has the tag adversarial" in found.message
+    (found,) = unreachable(sealing([{"name": "needed", "cases": ["adversarial"]}]), tagged, SHA)
+    assert "no golden case that counts has the id or the tag adversarial" in found.message
+
+
+def sealing(rules: list[dict[str, Any]]) -> EvalGateSpec:
+    """Return a gate with these rules that seals a share of its cases."""
+    return EvalGateSpec.model_validate(make_gate().with_golden(rules=rules, sealed="30%").spec)

@@ -64,7 +64,7 @@ def test_critical_case_is_never_advisory():
     rules = golden_bar(advisory=("style", "pii"), must_pass=("pii",))
     verdict = judge("f" + "p" * 99, rules)
     assert (verdict.state, verdict.total) == (FAILED, 90)
-    assert verdict.message == "mustPass pii: case-0 failed"
+    assert verdict.message == "critical pii: case-0 failed"
 
 
 def test_set_with_only_advisory_cases_is_an_error():
@@ -77,7 +77,7 @@ def test_set_with_only_advisory_cases_is_an_error():
 def test_required_tag_without_a_case_that_counts_is_an_error(tag):
     verdict = judge("p" * 100, golden_bar(advisory=STYLE, required_tags=("pii", tag)))
     assert verdict.state is ERROR
-    assert verdict.message == f"requiredTags {tag}: no golden case that counts has it"
+    assert verdict.message == f"required tag {tag}: no golden case that counts has it"
 
 
 def test_count_of_a_baseline_with_other_advisory_cases_is_an_error():

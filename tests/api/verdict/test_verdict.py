@@ -252,28 +252,28 @@ def base(outcomes: str | None, sha256: str = "golden") -> dict[str, Baseline]:
             "failures unknown, because only the number of cases that LastPublished passes is recorded",
         ),
         (
-            "a failed mustPass case fails at any rate",
+            "a failed critical case fails at any rate",
             "f" + "p" * 99,
             golden_bar(must_pass=("case-0",)),
             {},
             FAILED,
-            "mustPass case-0: case-0 failed",
+            "critical case-0: case-0 failed",
         ),
         (
-            "a mustPass case that was not measured is an error",
+            "a critical case that was not measured is an error",
             "e" + "p" * 99,
             golden_bar(must_pass=("case-0",)),
             {},
             ERROR,
-            "1 of 100 golden cases could not be measured; mustPass case-0: 0 passed, 1 not measured",
+            "1 of 100 golden cases could not be measured; critical case-0: 0 passed, 1 not measured",
         ),
         (
-            "a mustPass that names no case is an error",
+            "a critical rule that names no case is an error",
             "p" * 100,
             golden_bar(must_pass=("no-such",)),
             {},
             ERROR,
-            "mustPass no-such: no golden case has this id or tag",
+            "critical no-such: no golden case has this id or tag",
         ),
     ],
 )
@@ -308,7 +308,7 @@ def test_must_pass_tag_applies_to_all_cases_with_the_tag():
     tagged = cases(25, {3: "pii", 7: "pii"})
     outcomes = "".join("f" if i in (3, 7) else "p" for i in range(25))
     verdict = judge_golden(tagged, outcomes, golden_bar(must_pass=("pii",)), {})
-    assert verdict.message == "mustPass pii: case-3, case-7 failed"
+    assert verdict.message == "critical pii: case-3, case-7 failed"
 
 
 def test_difference_to_each_baseline_is_exact():
@@ -419,7 +419,7 @@ def test_must_pass_case_that_fails_after_passing_stops_training():
     ]
     stop = assess_checkpoint(cases(100), rules, measured)
     assert (stop.action, stop.must_pass, stop.regressed) == (StopAction.STOP, True, ("case-1",))
-    assert stop.message == "mustPass case-1 passed before and fails at step 20"
+    assert stop.message == "case-1 must always pass, passed before, and fails at step 20"
 
 
 def test_must_pass_case_that_never_passed_does_not_stop_training():
@@ -620,7 +620,7 @@ def test_non_inferior_is_inconclusive_if_cases_cannot_be_paired():
     assert verdict.message == (
         "golden 100/100, LastPublished 90/100: drop -10.0 points, limit 5.0; new failures unknown, because "
         "only the number of cases that LastPublished passes is recorded: publish another version, which "
-        "records them, or set policy: Points"
+        "records them, or leave test out"
     )
 
 

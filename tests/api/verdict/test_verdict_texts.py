@@ -79,21 +79,21 @@ def verdicts() -> dict[str, Verdict | RuleFinding]:
         "too few cases for a limit with digits": golden(
             "p" * 20, golden_bar(max_drop_points=Fraction(35, 10)), BaseModel="p" * 20
         ),
-        "mustPass tag passed": golden(with_fails(0, 1), PII),
-        "mustPass tag failed once": golden(with_fails(5), PII),
-        "mustPass tag truncated": golden(with_fails(5, letter="t"), PII),
-        "mustPass tag failed seven times": golden(with_fails(3, 5, 8, 13, 14, 15, 16), PII),
-        "mustPass tag failed six times": golden(with_fails(3, 5, 8, 13, 14, 15), PII),
-        "mustPass tag failed five times": golden(with_fails(3, 5, 8, 13, 14), PII),
-        "mustPass tag not measured": golden(with_fails(5, letter="e"), PII),
-        "mustPass tag failed and not measured": golden("pppfpe" + "p" * 14, PII),
-        "mustPass tag without outcomes": golden("p" * 17, PII),
-        "mustPass id passed": golden(with_fails(6), golden_bar(must_pass=("case-7",))),
-        "mustPass id failed": golden(with_fails(7), golden_bar(must_pass=("case-7",))),
-        "mustPass id of a set without tags": golden(
+        "critical tag passed": golden(with_fails(0, 1), PII),
+        "critical tag failed once": golden(with_fails(5), PII),
+        "critical tag truncated": golden(with_fails(5, letter="t"), PII),
+        "critical tag failed seven times": golden(with_fails(3, 5, 8, 13, 14, 15, 16), PII),
+        "critical tag failed six times": golden(with_fails(3, 5, 8, 13, 14, 15), PII),
+        "critical tag failed five times": golden(with_fails(3, 5, 8, 13, 14), PII),
+        "critical tag not measured": golden(with_fails(5, letter="e"), PII),
+        "critical tag failed and not measured": golden("pppfpe" + "p" * 14, PII),
+        "critical tag without outcomes": golden("p" * 17, PII),
+        "critical id passed": golden(with_fails(6), golden_bar(must_pass=("case-7",))),
+        "critical id failed": golden(with_fails(7), golden_bar(must_pass=("case-7",))),
+        "critical id of a set without tags": golden(
             with_fails(7), golden_bar(must_pass=("case-7", "case-6")), UNTAGGED
         ),
-        "mustPass that names nothing": golden("p" * 20, golden_bar(must_pass=("no-such",))),
+        "critical that names nothing": golden("p" * 20, golden_bar(must_pass=("no-such",))),
         "task metric passed": task("pppf"),
         "task metric failed": task("ppff"),
         "task metric truncated": task("pppttt"),
@@ -134,15 +134,15 @@ def stops() -> dict[str, Assessment]:
         "truncated outputs": stop_rule(ALL, with_fails(4, 9, letter="t")),
         "outcomes that could not be measured": stop_rule(ALL, with_fails(4, 9, letter="e")),
         "a failed and an unmeasured case": stop_rule(ALL, "f" + "p" * 18 + "e"),
-        "a mustPass case that was lost": stop_rule(TWO_DOWN, ALL, with_fails(5), rules=PII),
-        "a mustPass case lost to truncation": stop_rule(ALL, with_fails(5, letter="t"), rules=PII),
-        "a mustPass case that could not be measured": stop_rule(ALL, with_fails(5, letter="e"), rules=PII),
-        "a mustPass case that passed long ago": stop_rule(ALL, with_fails(5), with_fails(5), rules=PII),
-        "a mustPass case that never passed": stop_rule(with_fails(5), with_fails(5), rules=PII),
-        "mustPass by two names of one case": stop_rule(
+        "a critical case that was lost": stop_rule(TWO_DOWN, ALL, with_fails(5), rules=PII),
+        "a critical case lost to truncation": stop_rule(ALL, with_fails(5, letter="t"), rules=PII),
+        "a critical case that could not be measured": stop_rule(ALL, with_fails(5, letter="e"), rules=PII),
+        "a critical case that passed long ago": stop_rule(ALL, with_fails(5), with_fails(5), rules=PII),
+        "a critical case that never passed": stop_rule(with_fails(5), with_fails(5), rules=PII),
+        "critical by two names of one case": stop_rule(
             ALL, with_fails(5), rules=golden_bar(must_pass=("pii", "case-5"))
         ),
-        "six mustPass cases that were lost": stop_rule(ALL, with_fails(3, 5, 8, 13, 14, 15), rules=PII),
+        "six critical cases that were lost": stop_rule(ALL, with_fails(3, 5, 8, 13, 14, 15), rules=PII),
     }  # fmt: skip
 
 
@@ -175,7 +175,7 @@ def _verdict_lines(name: str, judged: Verdict | RuleFinding) -> Iterator[str]:
 
 
 def _stop_lines(name: str, assessment: Assessment) -> Iterator[str]:
-    yield f"{name}: {assessment.action}{', mustPass' if assessment.must_pass else ''}"
+    yield f"{name}: {assessment.action}{', critical' if assessment.must_pass else ''}"
     yield f"  message: {assessment.message}"
     regressed = ", ".join(assessment.regressed) or "none"
     yield f"  best: {assessment.best_passed} at step {assessment.best_step}; regressed: {regressed}"

@@ -6,6 +6,7 @@ of the product change, change these functions, never the records.
 
 import json
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from fractions import Fraction
 from functools import lru_cache
 from typing import Any
@@ -133,10 +134,10 @@ _APPROVAL = {
 @lru_cache(maxsize=512)
 def _gate_spec(text: str) -> EvalGateSpec:
     spec = json.loads(text)
-    golden = {"source": {"configMap": "cases"}}
-    if "sealed" in spec:
-        golden["sealed"] = spec["sealed"]
-    wire: dict[str, Any] = {"golden": golden, "thresholds": spec["thresholds"]}
+    sets = [_golden(spec)]
+    if "safety" in spec:
+        sets.append(_safety(spec["safety"]))
+    wire: dict[str, Any] = {"sets": sets}
     wire["enforcement"] = "DryRun" if spec["dryRun"] else "Enforce"
     wire["approval"] = _APPROVAL[spec["approval"], spec["override"]]
     compared: list[dict[str, Any]] = [{"type": name} for name in spec["baselines"]]
@@ -146,11 +147,64 @@ def _gate_spec(text: str) -> EvalGateSpec:
     if "served" in spec:
         compared.append({"type": "Endpoint", "endpoint": {**SERVER, "model": spec["served"]}})
     wire["compareWith"] = compared
-    if "safety" in spec:
-        wire["safety"] = {"source": {"builtin": "refusals-v1"}, **spec["safety"]}
     if "calibration" in spec:
         wire["errorRate"] = spec["calibration"]
     return EvalGateSpec.model_validate(wire)
+
+
+def _golden(spec: Record) -> dict[str, Any]:
+    """Return the golden set of a gate, whose limits a record has in the form of earlier releases."""
+    limits: Record = spec["thresholds"]
+    overall = {
+        "minPassRate": _percent(limits.get("minPassRate")),
+        "failAtDrop": _points(limits.get("maxDropPoints")),
+        "test": "NonInferior" if limits.get("policy") == "NonInferior" else None,
+        "maxRelativeDrop": _percent(limits.get("maxRelativeDrop")),
+        "maxNewFailures": limits.get("maxNewFailures"),
+    }
+    critical, needed = limits.get("mustPass", []), limits.get("requiredTags", [])
+    rules = [
+        {"name": "all", **overall},
+        *(
+            {"name": f"critical-{i}", "cases": [each], "minPassRate": "100%"}
+            for i, each in enumerate(critical)
+        ),
+        *([{"name": "needed", "cases": needed}] if needed else []),
+    ]
+    return {
+        "name": "golden",
+        "source": {"configMap": "cases"},
+        "sealed": _percent(spec.get("sealed")),
+        "advisory": limits.get("advisory", []),
+        "rules": rules,
+        "checkpoints": {
+            "onRegression": limits.get("onRegression"),
+            "failAtDrop": _points(limits.get("maxDropBetweenCheckpoints")),
+        },
+    }
+
+
+def _safety(spec: Record) -> dict[str, Any]:
+    given = (
+        ("unsafe", str(spec.get("maxUnsafeIncrease", 0) + 1)),
+        ("over-refusal", _points(spec.get("maxOverRefusalIncreasePoints"))),
+    )
+    at_checkpoints = spec.get("onRegression", "Confirm") if spec.get("evaluateCheckpoints") else "Skip"
+    return {
+        "name": "safety",
+        "kind": "Safety",
+        "source": {"builtin": "refusals-v1"},
+        "rules": [{"name": name, "failAtDrop": limit} for name, limit in given],
+        "checkpoints": {"onRegression": at_checkpoints},
+    }
+
+
+def _percent(share: str | None) -> str | None:
+    return None if share is None else _points(str(100 * Decimal(share)))
+
+
+def _points(points: str | None) -> str | None:
+    return None if points is None else f"{Decimal(points).normalize():f}%"
 
 
 def request(record: Record) -> Request:

@@ -23,7 +23,7 @@ class Words(str):
 
 
 def recorded(name: str) -> str:
-    return RECORDED.get(name, name)
+    return "mustPass" if name.startswith("critical") else RECORDED.get(name, name)
 
 
 def text(value: Fraction | None) -> str | None:

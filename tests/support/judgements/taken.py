@@ -6,17 +6,24 @@ Each Python process imports this module while it starts, so it must not import t
 from __future__ import annotations
 
 from collections.abc import Mapping
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tunegate_api.contract.published import PublishedVersion
     from tunegate_api.contract.request import GateRequest, Request
     from tunegate_api.contract.results import ErrorRateOutcomes, Evaluation, Results
+    from tunegate_api.v1alpha1.sets import GateSet
     from tunegate_api.verdict.bar import Bar, SafetyBar
     from tunegate_api.verdict.outcomes import Baseline, CaseSet
 
 
-RECORDED = {"Version": "Anchor", "Endpoint": "Served"}
+RECORDED = {
+    "Version": "Anchor",
+    "Endpoint": "Served",
+    "unsafe": "maxUnsafeIncrease",
+    "over-refusal": "maxOverRefusalIncreasePoints",
+}
 """The names of baselines in records, where they differ from those of today."""
 
 
@@ -124,14 +131,14 @@ def _spec(gate: GateRequest) -> dict[str, Any]:
     spec = gate.spec
     safety = spec.safety and _given(
         sha256=spec.safety.sha256,
-        maxUnsafeIncrease=spec.safety.max_unsafe_increase,
-        maxOverRefusalIncreasePoints=spec.safety.max_over_refusal_increase_points,
-        evaluateCheckpoints=spec.safety.evaluate_checkpoints,
-        onRegression=spec.safety.on_regression,
+        maxUnsafeIncrease=int(spec.safety.rule("unsafe").fail_at_drop) - 1,
+        maxOverRefusalIncreasePoints=spec.safety.rule("over-refusal").fail_at_drop[:-1],
+        evaluateCheckpoints=spec.safety.evaluates_checkpoints,
+        onRegression=spec.safety.checkpoints.on_regression if spec.safety.evaluates_checkpoints else None,
     )
     return _given(
-        thresholds=spec.thresholds.to_wire(),
-        sealed=spec.golden.sealed,
+        thresholds=_thresholds(spec.golden),
+        sealed=spec.golden.sealed and _share(spec.golden.sealed),
         baselines=[each for each in spec.compared_types if each in ("BaseModel", "LastPublished")],
         anchor=spec.pinned_version and spec.pinned_version.uri.rstrip("/").rpartition("/")[2],
         served=spec.endpoint and spec.endpoint.model,
@@ -141,6 +148,27 @@ def _spec(gate: GateRequest) -> dict[str, Any]:
         override="Allowed" if spec.approval in ("WhenFailed", "Always") else "NotAllowed",
         dryRun=spec.dry_run,
     )
+
+
+def _thresholds(golden: GateSet) -> dict[str, Any]:
+    """Return the limits of a golden set as earlier releases wrote them."""
+    overall, some = golden.overall, golden.about_some
+    return _given(
+        minPassRate=overall.min_pass_rate and _share(overall.min_pass_rate),
+        policy="NonInferior" if overall.test == "NonInferior" else "Points",
+        maxDropPoints=overall.fail_at_drop[:-1],
+        maxRelativeDrop=overall.max_relative_drop and _share(overall.max_relative_drop),
+        maxNewFailures=overall.max_new_failures,
+        maxDropBetweenCheckpoints=(golden.checkpoints.fail_at_drop or "5%")[:-1],
+        onRegression=golden.checkpoints.on_regression or "Confirm",
+        mustPass=[case for rule in some if rule.min_pass_rate == "100%" for case in rule.cases],
+        advisory=[*golden.advisory],
+        requiredTags=[case for rule in some if not rule.limits for case in rule.cases],
+    )
+
+
+def _share(percent: str) -> str:
+    return f"{(Decimal(percent[:-1]) / 100).normalize():f}"
 
 
 def job(

@@ -100,24 +100,25 @@ def test_message_names_the_gate_the_setting_and_the_cases(found):
 
 
 @pytest.mark.parametrize(
-    "thresholds",
-    [{"minPassRate": "0.8", "maxDropPoints": "50"}, {"mustPass": ["c1"], "maxDropPoints": "50"}],
+    "limits",
+    [{"minPassRate": "80%"}, {"cases": ["c1"], "minPassRate": "100%"}],
 )
-def test_gate_that_no_model_can_pass_is_refused(found, thresholds):
-    (finding,) = found(equals("yes"), equals(LONG), equals("no"), thresholds=thresholds)
+def test_gate_that_no_model_can_pass_is_refused(found, limits):
+    rules = [{"name": "limit", **limits}]
+    (finding,) = found(equals("yes"), equals(LONG), equals("no"), golden={"rules": rules})
     assert finding.severity is Severity.ERROR
     assert "no model can pass the gate: " in finding.message
     assert finding.remedy == "raise generation.maxNewTokens in a new EvalGate"
 
 
 def test_advisory_case_that_cannot_pass_is_a_warning(found):
-    thresholds = {"minPassRate": "1", "advisory": ["c1"], "maxDropPoints": "50"}
-    (finding,) = found(equals("yes"), equals(LONG), thresholds=thresholds)
+    golden = {"rules": [{"name": "all", "minPassRate": "100%"}], "advisory": ["c1"]}
+    (finding,) = found(equals("yes"), equals(LONG), golden=golden)
     assert finding.severity is Severity.WARNING
 
 
 def test_dry_run_gate_that_no_model_can_pass_is_a_warning(sound, context_of):
-    context = context_of(equals(LONG), enforcement="DryRun", thresholds={"minPassRate": "0.8"})
+    context = context_of(equals(LONG), enforcement="DryRun", limits={"minPassRate": "80%"})
     runner = CheckRunner(context, lambda _: None)
     runner.run([cut_cases], sound.split)
     assert (runner.errors, len(runner.warnings)) == ([], 1)

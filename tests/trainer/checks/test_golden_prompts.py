@@ -179,8 +179,11 @@ def test_safety_set_of_a_required_gate_must_not_be_trained_on(run_data, leakage)
     asked = cases[0].prompt
     rows = [*orders(0), {"prompt": asked, "completion": "No."}]
     run = partial(run_data, rows, gates={"policy": [case("a", prompt="a")]}, leakage=leakage)
-    code, root = run(required=("policy",), safety={"source": {"builtin": "refusals-v1"}})
+    code, root = run(
+        required=("policy",),
+        safety={"name": "safety", "kind": "Safety", "source": {"builtin": "refusals-v1"}},
+    )
     assert code == ExitCode.BAD_DATA
     assert f"line 101 is safety case {cases[0].id} of EvalGate policy" in failure(root)
-    code, _ = run(safety={"source": {"builtin": "refusals-v1"}})
+    code, _ = run(safety={"name": "safety", "kind": "Safety", "source": {"builtin": "refusals-v1"}})
     assert code == (ExitCode.OK if leakage else ExitCode.BAD_DATA)

@@ -152,5 +152,7 @@ def test_file_that_is_not_utf8_is_refused(make):
 def test_config_map_with_several_keys_needs_a_key(make):
     root = make()
     (root.path / "inputs" / "rules" / "other.jsonl").write_text("x")
-    with pytest.raises(UserError, match=r"spec\.safety\.source: ConfigMap rules must have exactly one key"):
+    with pytest.raises(
+        UserError, match=r"spec\.sets\[safety\]\.source: ConfigMap rules must have exactly one key"
+    ):
         prepared(root)

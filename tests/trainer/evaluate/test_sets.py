@@ -62,7 +62,7 @@ def test_shown_text_of_a_golden_chat_has_the_role_of_each_turn(make_root, tokeni
 
 
 def test_missing_golden_file_is_named(make_root, tokenizer):
-    spec = gate_spec() | {"golden": {"source": {"configMap": "golden", "key": "a.jsonl"}}}
+    spec = gate_spec() | {"sets": [{"name": "golden", "source": {"configMap": "golden", "key": "a.jsonl"}}]}
     root = make_root(gates={"orders": spec}, inputs={"golden/a.jsonl": "x"})
     shutil.rmtree(root.path / "inputs")
     context = root.context()
@@ -75,7 +75,8 @@ def test_missing_golden_file_is_named(make_root, tokenizer):
 def test_unreadable_golden_file_or_schema_is_named(make_root, tokenizer):
     source = {"configMap": "golden", "key": "a.json"}
     root = make_root(
-        gates={"orders": gate_spec() | {"golden": {"source": source}}}, inputs={"golden/a.json": "{}"}
+        gates={"orders": gate_spec() | {"sets": [{"name": "golden", "source": source}]}},
+        inputs={"golden/a.json": "{}"},
     )
     (root.path / "inputs" / "golden" / "a.json").chmod(0)
     context = root.context()
@@ -94,7 +95,7 @@ def test_unreadable_golden_file_or_schema_is_named(make_root, tokenizer):
 
 
 def test_golden_file_whose_parent_is_a_file_is_not_found(make_root, tokenizer):
-    spec = gate_spec() | {"golden": {"source": {"configMap": "golden", "key": "a.jsonl"}}}
+    spec = gate_spec() | {"sets": [{"name": "golden", "source": {"configMap": "golden", "key": "a.jsonl"}}]}
     root = make_root(gates={"orders": spec}, inputs={"golden/a.jsonl": "x"})
     shutil.rmtree(root.path / "inputs" / "golden")
     (root.path / "inputs" / "golden").write_text("a file")

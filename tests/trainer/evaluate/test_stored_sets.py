@@ -46,7 +46,8 @@ def context_of(root: TrainerRoot, kind: Kind, uri: str, text: str = "", **spec: 
     digest = sha256_text(text or TEXTS[kind])
     source: dict[str, Any] = {"uri": uri, **spec.pop("source", {})}
     pinned = {"source": source, "sha256": digest, **spec.pop("set", {})}
-    gate = EvalGateSpec.model_validate(gate_spec() | {kind: pinned} | spec)
+    changes = {"golden": pinned} if kind == "golden" else {"safety": pinned}
+    gate = EvalGateSpec.model_validate(gate_spec(**changes, **spec))
     context = root.context(Role.DATA)
     inline = sha256_text(inline_text(gate.golden.source.inline or []))
     digests = {"golden_sha256": inline} | {f"{kind}_sha256": digest}
@@ -120,7 +121,7 @@ def test_changed_set_is_refused_with_both_digests(make_root: MakeRoot, kind: Kin
     on_volume(root, TEXTS[kind].replace("yes", "no"))
     with pytest.raises(BadDataError, match=f"EvalGate orders: the {kind} set was changed: ") as raised:
         store_sets(context_of(root, kind, "pvc://sets/cases.jsonl"))
-    assert f"{kind}.sha256 pins {sha256_text(TEXTS[kind])}" in str(raised.value)
+    assert f"spec.sets[{kind}].sha256 pins {sha256_text(TEXTS[kind])}" in str(raised.value)
     assert "\n" not in str(raised.value)
     assert "put changed cases into a new file" in raised.value.hint
     assert ("a new EvalGate" in raised.value.hint) == (kind == "golden")
@@ -132,7 +133,7 @@ def test_missing_set_is_named_with_similar_files(make_root: MakeRoot, kind: Kind
     on_volume(root, TEXTS[kind])
     with pytest.raises(SourceNotFoundError) as raised:
         store_sets(context_of(root, kind, "pvc://sets/case.jsonl"))
-    assert str(raised.value).startswith(f"EvalGate orders: spec.{kind}.source: pvc://sets/case.jsonl")
+    assert str(raised.value).startswith(f"EvalGate orders: spec.sets[{kind}].source: pvc://sets/case.jsonl")
     assert "cases.jsonl" in raised.value.hint
 
 
@@ -169,7 +170,12 @@ def test_invalid_case_is_named_with_its_line(make_root: MakeRoot, kind: Kind) ->
 def test_thresholds_that_no_model_can_reach_are_refused(make_root: MakeRoot) -> None:
     root = make_root()
     on_volume(root, TEXTS["golden"])
-    context = context_of(root, "golden", "pvc://sets/cases.jsonl", thresholds={"mustPass": ["pii-leak"]})
+    context = context_of(
+        root,
+        "golden",
+        "pvc://sets/cases.jsonl",
+        set={"rules": [{"name": "critical", "cases": ["pii-leak"], "minPassRate": "100%"}]},
+    )
     with pytest.raises(UserError, match=r"EvalGate orders: .*pii-leak"):
         store_sets(context)
 
@@ -177,7 +183,9 @@ def test_thresholds_that_no_model_can_reach_are_refused(make_root: MakeRoot) -> 
 def test_too_few_safety_cases_for_the_limits_are_refused(make_root: MakeRoot) -> None:
     root = make_root()
     on_volume(root, TEXTS["safety"])
-    context = context_of(root, "safety", "pvc://sets/cases.jsonl", set={"maxUnsafeIncrease": 1})
+    context = context_of(
+        root, "safety", "pvc://sets/cases.jsonl", set={"rules": [{"name": "unsafe", "failAtDrop": "2"}]}
+    )
     with pytest.raises(BadDataError, match="EvalGate orders: safety set: 1 cases of the kind Unsafe cannot"):
         store_sets(context)
 
@@ -205,7 +213,7 @@ def test_path_of_a_set_that_leaves_its_claim_is_refused(
     root = make_root()
     with pytest.raises(UserError) as raised:
         store_sets(context_of(root, kind, f"pvc://{path}"))
-    assert str(raised.value) == f"EvalGate orders: spec.{kind}.source.uri: pvc://{path}: {problem}"
+    assert str(raised.value) == f"EvalGate orders: spec.sets[{kind}].source.uri: pvc://{path}: {problem}"
 
 
 def test_safety_set_that_the_job_does_not_evaluate_is_not_read(make_root: MakeRoot) -> None:

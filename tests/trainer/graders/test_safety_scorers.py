@@ -273,7 +273,7 @@ def test_wrong_key_of_the_judge_names_the_field(judged, judge):
     judge.key = JUDGE_KEY
     found = judged(UNSAFE, SAFE, UNSAFE, SAFE)
     assert {case.outcomes["safety"] for case in found} == {"e"}
-    assert "EvalGate orders: spec.safety.scorer.endpoint: judge-7b at http" in found[0].explanation
+    assert "EvalGate orders: spec.sets[safety].scorer.endpoint: judge-7b at http" in found[0].explanation
     assert "refuses access" in found[0].explanation
 
 

@@ -47,7 +47,8 @@ class Job(JobFolder):
             name=name,
             uid=f"{sha256_text(name)[:8]}-5d60-4000-8000-00000000abcd",
             spec={"publish": [{"uri": URI}]} | changes.pop("spec", {}),
-            gate_spec={"thresholds": {"minPassRate": "0.1"}} | changes.pop("gate_spec", {}),
+            gate_spec={"golden": {"rules": [{"name": "all", "minPassRate": "10%"}]}}
+            | changes.pop("gate_spec", {}),
             weights=name.encode(),
             **changes,
         )
@@ -405,7 +406,7 @@ def test_best_version_of_several_targets_is_the_baseline(folder: Path) -> None:
 
 
 def test_advisory_cases_do_not_decide_which_target_is_the_baseline(folder: Path) -> None:
-    job = Job(folder, "job", 20, gate_spec={"thresholds": {"advisory": [f"case-{i}" for i in range(5)]}})
+    job = Job(folder, "job", 20, gate_spec={"golden": {"advisory": [f"case-{i}" for i in range(5)]}})
     (gate,) = job.request.final_gates
     better, advisory = (
         PublishedVersion(job=name, golden_sha256=gate.golden_sha256, outcomes=outcomes, by_case=True)

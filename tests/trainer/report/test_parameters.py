@@ -38,17 +38,15 @@ def test_report_shows_every_setting_of_evaluation_and_gates(job: JobFolder) -> N
             "heldOut": {"fraction": "0.15", "groupBy": "customer"},
         },
     }
-    thresholds = {
-        "minPassRate": "0.85",
-        "policy": "NonInferior",
-        "maxDropPoints": "2.5",
-        "maxNewFailures": "5%",
-        "maxDropBetweenCheckpoints": "10",
-        "onRegression": "Immediate",
-        "mustPass": ["case-3", "edge"],
+    golden = {
+        "rules": [
+            {"name": "all", "minPassRate": "85%", "failAtDrop": "2.5%", "test": "NonInferior"},
+            {"name": "critical", "cases": ["case-3", "edge"], "minPassRate": "100%"},
+        ],
         "advisory": ["style"],
+        "checkpoints": {"onRegression": "Immediate", "failAtDrop": "10%"},
     }
-    job.gate_spec = {"thresholds": thresholds, "generation": {"maxNewTokens": 64}}
+    job.gate_spec = {"golden": golden, "generation": {"maxNewTokens": 64}}
     job.write_data()
     text = text_of(page(job))
     assert (
@@ -56,9 +54,9 @@ def test_report_shows_every_setting_of_evaluation_and_gates(job: JobFolder) -> N
         "heldOut.fraction 0.15 heldOut.groupBy customer"
     ) in text
     assert (
-        f"Gate {GATE} minPassRate 0.85 policy NonInferior maxDropPoints 2.5 "
-        "maxRelativeDrop none maxNewFailures 5% maxDropBetweenCheckpoints 10 onRegression Immediate "
-        "mustPass case-3, edge advisory style requiredTags none "
+        f"Gate {GATE} rules all: minPassRate 85%, failAtDrop 2.5%, test NonInferior, "
+        "critical, of case-3, edge: minPassRate 100% advisory style sealed none "
+        "onRegression Immediate failAtDrop of checkpoints 10% "
         "compareWith BaseModel, LastPublished maxNewTokens 64 reasoning Strip "
         "samples 1, greedy enforcement Enforce"
     ) in text
@@ -68,10 +66,10 @@ def test_report_shows_every_setting_of_evaluation_and_gates(job: JobFolder) -> N
 
 
 def test_omitted_settings_are_shown_with_their_defaults(job: JobFolder) -> None:
-    job.gate_spec = {"thresholds": {}}
+    job.gate_spec = {"golden": {"rules": []}}
     text = text_of(page(job.write_data()))
     assert "evaluation.every 20% heldOut.fraction 0.12 heldOut.groupBy the prompt" in text
     assert (
-        "minPassRate none policy Points maxDropPoints 5 maxRelativeDrop none "
-        "maxNewFailures by the number of cases maxDropBetweenCheckpoints 5 onRegression Confirm mustPass none"
+        "rules all: failAtDrop 5%, test Measured advisory none sealed none "
+        "onRegression Confirm failAtDrop of checkpoints 5%"
     ) in text

@@ -167,7 +167,7 @@ def test_report_of_stopped_run_mentions_the_gpu_only_if_the_job_uses_one(
 
 
 def test_must_pass_failure_is_shown_as_stop_reason(job: JobFolder) -> None:
-    job.gate_spec = {"thresholds": {"mustPass": ["case-3"]}}
+    job.gate_spec = {"golden": {"rules": [{"name": "critical", "cases": ["case-3"], "minPassRate": "100%"}]}}
     job.write_data()
     train(job, {0: BASE, 40: GOOD[:3] + "f" + GOOD[4:]}, outcome=Outcome.STOPPED)
     text = text_of(page(job))
@@ -196,7 +196,7 @@ def test_report_of_a_run_that_a_task_metric_stopped_names_it_and_its_rows(job: J
 
 
 def test_continued_run_is_not_shown_as_stopped(job: JobFolder) -> None:
-    job.gate_spec = {"thresholds": {"onRegression": "Immediate"}}
+    job.gate_spec = {"golden": {"checkpoints": {"onRegression": "Immediate"}}}
     job.write_data()
     train(job, {0: BASE, 40: GOOD, 60: "fff" + GOOD[3:], 80: "ff" + GOOD[2:]})
     text = text_of(page(job))
@@ -205,7 +205,7 @@ def test_continued_run_is_not_shown_as_stopped(job: JobFolder) -> None:
 
 
 def test_report_of_second_stop_compares_with_the_accepted_checkpoint(job: JobFolder) -> None:
-    job.gate_spec = {"thresholds": {"onRegression": "Immediate"}}
+    job.gate_spec = {"golden": {"checkpoints": {"onRegression": "Immediate"}}}
     job.write_data()
     stop = "f" * 6 + GOOD[6:]
     train(job, {0: BASE, 40: GOOD, 60: "fff" + GOOD[3:], 80: stop}, outcome=Outcome.STOPPED)
@@ -498,7 +498,7 @@ def test_groups_of_golden_cases_are_read_from_the_results(job: JobFolder) -> Non
 
 
 def test_safety_cases_of_a_checkpoint_are_read_from_the_results(tmp_path: Path) -> None:
-    safety = {"source": {"builtin": "refusals-v1"}, "evaluateCheckpoints": True}
+    safety = {"source": {"builtin": "refusals-v1"}, "checkpoints": {"onRegression": "Confirm"}}
     job = JobFolder(tmp_path, gate_spec={"safety": safety}).write_data()
     job.write_checkpoint("sft", 20, GOOD, "p" * 10)
     path = job.workspace / job.paths.evaluation("sft", 20) / f"safety-{GATE}.jsonl"

@@ -14,7 +14,7 @@ from tunegate_api.verdict.tiers import counted_cases
 def job(tmp_path: Path) -> JobFolder:
     """A job whose gate seals 6 of 20 cases."""
     found = JobFolder(tmp_path)
-    source = {"source": {"inline": golden_cases(found.golden_ids)}, "sealed": "0.3"}
+    source = {"source": {"inline": golden_cases(found.golden_ids)}, "sealed": "30%"}
     found.gate_spec = {"golden": source}
     return found
 

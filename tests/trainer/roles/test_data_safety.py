@@ -104,7 +104,7 @@ def test_changed_set_at_an_address_fails_the_job(make_job):
     assert main(["data"]) == ExitCode.BAD_DATA
     assert failure_of(root).startswith(
         f"{Reason.BAD_DATA}: EvalGate safe: the safety set was changed: {ADDRESS['uri']} has sha256 "
-        f"{digest}, but safety.sha256 pins {sha256_text('another text')} "
+        f"{digest}, but spec.sets[safety].sha256 pins {sha256_text('another text')} "
     )
 
 
@@ -122,7 +122,7 @@ def test_bad_case_of_a_safety_set_fails_the_job_with_its_line(make_job, is_inlin
 def test_missing_set_at_an_address_fails_the_job_with_its_field(make_job):
     root = make_job(safety=pinned("a text"))
     assert main(["data"]) == ExitCode.NOT_FOUND
-    assert f"EvalGate safe: spec.safety.source: {ADDRESS['uri']}" in failure_of(root)
+    assert f"EvalGate safe: spec.sets[safety].source: {ADDRESS['uri']}" in failure_of(root)
 
 
 def test_job_whose_servers_recognize_their_probes_is_prepared(make_job, judge, guardrail):
@@ -158,14 +158,14 @@ def test_judge_that_is_down_can_be_probed_by_a_later_attempt(make_job, judge):
     judge.reply = lambda *_: failing(503, "no replica is ready")
     root = make_job({"type": "judge", "endpoint": judge.endpoint})
     assert main(["data"]) == ExitCode.UNREACHABLE
-    field = "EvalGate safe: spec.safety.scorer.endpoint"
+    field = "EvalGate safe: spec.sets[safety].scorer.endpoint"
     assert failure_of(root).startswith(f"{Reason.UNREACHABLE}: {field}")
     judge.reply = find_refusals
     assert main(["data"]) == ExitCode.OK
 
 
 @pytest.mark.parametrize(
-    ("type_", "field"), [("judge", "safety.scorer.endpoint"), ("guardrail", "guardrail.endpoint")]
+    ("type_", "field"), [("judge", "sets[safety].scorer.endpoint"), ("guardrail", "guardrail.endpoint")]
 )
 def test_key_that_would_be_sent_unencrypted_is_refused_before_training(make_job, guardrail, type_, field):
     endpoint = {"url": "http://server.team/v1", "model": "m", "secretName": "key"}

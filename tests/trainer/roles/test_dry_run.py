@@ -128,7 +128,7 @@ def test_changed_golden_set_is_a_warning(make_job):
 
 def test_training_leaves_out_a_dry_run_gate_with_a_changed_golden_set(make_root):
     sealing = gate_spec(golden_cases(10))
-    sealing["golden"]["sealed"] = "0.3"
+    sealing["sets"][0]["sealed"] = "30%"
     root = make_root(gates={"rehearsal": gate_spec(enforcement="DryRun"), "enforced": sealing})
     path = root.path / "request" / "request.json"
     request = json.loads(path.read_text())

@@ -99,7 +99,7 @@ def test_live_model_of_a_required_gate_is_asked_without_the_jobs_proxy(root, mon
 
 def test_artifact_that_is_worse_than_the_live_model_fails(root, live):
     """Every case expects another answer than the one that the artifact has learned."""
-    root.gates["orders"]["golden"] = {"source": {"inline": golden_cases(25, expect="no")}}
+    root.gates["orders"]["sets"][0]["source"] = {"inline": golden_cases(25, expect="no")}
     root.write_request()
     live.reply = lambda _: "no"
     judged = judge(root)

@@ -158,7 +158,12 @@ def test_other_base_models_do_not_make_an_error_rate_known(root):
 
 
 def test_gate_that_the_artifact_fails_is_not_measured(root, activities):
-    change_request(root, lambda each: each["spec"].update(thresholds={"mustPass": ["case-0", "none"]}))
+    change_request(
+        root,
+        lambda each: each["spec"]["sets"][0].update(
+            rules=[{"name": "critical", "cases": ["case-0", "none"], "minPassRate": "100%"}]
+        ),
+    )
     judged = gate(root)
     assert judged.verdict is not VerdictState.PASSED
     assert judged.error_rates is None

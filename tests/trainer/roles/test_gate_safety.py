@@ -37,7 +37,7 @@ def job(path: Path, scorer: dict[str, Any] | None = None, **spec: Any) -> Traine
     safety = {
         "source": {"configMap": "rules"},
         "sha256": sha256_text(REQUESTS),
-        "maxUnsafeIncrease": 3,
+        "rules": [{"name": "unsafe", "failAtDrop": "4"}],
         "scorer": scorer or {},
     }
     gate = gate_spec(golden_cases(), safety=safety, generation={"maxNewTokens": 12}, **spec)

@@ -46,7 +46,7 @@ def test_trained_and_passed_artifact_is_published(make_root, monkeypatch):
 
 
 def test_publish_role_refuses_an_artifact_that_failed_the_gate(make_root, monkeypatch):
-    gates = {"orders": gate_spec(golden_cases(20, expect="no"), thresholds={"minPassRate": "0.5"})}
+    gates = {"orders": gate_spec(golden_cases(20, expect="no"), limits={"minPassRate": "50%"})}
     root = make_root(checkpoint_steps=(10, STEP), spec=PUBLISH, gates=gates)
     assert run_roles(root, monkeypatch) == ExitCode.USER_ERROR
 

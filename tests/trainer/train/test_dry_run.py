@@ -12,7 +12,7 @@ from tunegate_trainer.roles import train as train_role
 @pytest.mark.parametrize("rehearsal", ["a-rehearsal", "z-rehearsal"])
 def test_changed_golden_set_of_a_dry_run_does_not_end_training(make_root, rehearsal):
     orders = gate_spec(golden_cases(10))
-    orders["golden"]["sealed"] = "0.3"
+    orders["sets"][0]["sealed"] = "30%"
     gates = {"orders": orders, rehearsal: gate_spec(golden_cases(5), enforcement="DryRun")}
     root = make_root(checkpoint_steps=(3,), gates=dict(sorted(gates.items())))
     path = root.path / "request" / "request.json"

@@ -10,11 +10,11 @@ from tunegate_trainer.evaluate import evaluate
 from tunegate_trainer.graders import Output
 from tunegate_trainer.main import main
 
-NON_INFERIOR = {"policy": "NonInferior"}
+NON_INFERIOR = {"test": "NonInferior"}
 
 
 @pytest.mark.parametrize(
-    ("text", "thresholds", "steps"),
+    ("text", "limits", "steps"),
     [
         ("yes", NON_INFERIOR, [0]),
         ("y", NON_INFERIOR, [0]),
@@ -24,9 +24,9 @@ NON_INFERIOR = {"policy": "NonInferior"}
     ids=["passes-all", "all-truncated", "room", "points"],
 )
 def test_stage_ends_after_its_starting_model_if_no_checkpoint_can_pass(
-    make_root, monkeypatch, text: str, thresholds: dict[str, Any], steps: list[int]
+    make_root, monkeypatch, text: str, limits: dict[str, Any], steps: list[int]
 ):
-    root = make_root(gates={"orders": gate_spec(golden_cases(20), thresholds=thresholds)})
+    root = make_root(gates={"orders": gate_spec(golden_cases(20), limits={**limits})})
     answer = Output(text, truncated=text == "y")
     # The outcomes of a real model cannot be chosen.
     monkeypatch.setattr(

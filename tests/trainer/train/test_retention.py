@@ -20,7 +20,7 @@ from tunegate_trainer.roles import train as train_role
 from tunegate_trainer.train.retention import needed_steps
 
 STEPS = (2, 4, 6, 8, 10)
-MINIMUM = {"thresholds": {"minPassRate": "0.5"}}
+MINIMUM = {"golden": {"rules": [{"name": "all", "minPassRate": "50%"}]}}
 
 
 def run(root: TrainerRoot, stage: str = STAGE, **arguments: Any) -> Outcome:
@@ -85,9 +85,12 @@ def test_last_and_best_checkpoint_and_any_used_by_the_stop_rule_are_kept(make_ro
 
 
 def test_stop_by_a_must_pass_case_keeps_the_best_checkpoint_before_it(make_root):
-    """The last checkpoint passes more cases than the best earlier checkpoint, but fails the mustPass case."""
-    thresholds = {"mustPass": ["case-4"], "minPassRate": "0.9"}
-    root = make_root(gates={"orders": gate_spec(golden_cases(), thresholds=thresholds)})
+    """The last checkpoint passes more cases than the best earlier checkpoint, but fails the critical case."""
+    rules = [
+        {"name": "all", "minPassRate": "90%"},
+        {"name": "critical", "cases": ["case-4"], "minPassRate": "100%"},
+    ]
+    root = make_root(gates={"orders": gate_spec(golden_cases(), golden={"rules": rules})})
     measured = Measured(root, [0, 10, 9, 9, "f" * 5 + "p" * 15])
     found = assess_stage(measured.request, measured.after(4), STAGE, 0)
     assert found is not None
@@ -96,7 +99,7 @@ def test_stop_by_a_must_pass_case_keeps_the_best_checkpoint_before_it(make_root)
 
 
 def test_earlier_checkpoints_are_removed_after_a_stop_is_overridden(make_root):
-    root = make_root(gates={"orders": gate_spec(golden_cases(), thresholds={"minPassRate": "0.9"})})
+    root = make_root(gates={"orders": gate_spec(golden_cases(), limits={"minPassRate": "90%"})})
     measured = Measured(root, [0, 17, 12, 11, 13, 12, 12])
     assert measured.kept(6) == {1, 5, 6}
     assert measured.kept(6, accepted=3) == {4, 5, 6}

@@ -41,7 +41,8 @@ SET = "safety/orders"
 
 
 def gate(**safety: Any) -> dict[str, Any]:
-    spec = {"source": {"configMap": "rules"}, "sha256": sha256_text(REQUESTS), "evaluateCheckpoints": True}
+    checkpoints = {"onRegression": safety.pop("onRegression", "Confirm")}
+    spec = {"source": {"configMap": "rules"}, "sha256": sha256_text(REQUESTS), "checkpoints": checkpoints}
     return gate_spec(golden_cases(), safety=spec | safety, generation={"maxNewTokens": 12})
 
 
@@ -134,7 +135,7 @@ def test_gate_that_continues_evaluates_all_checkpoints(scripted):
 
 
 def test_gate_without_evaluated_checkpoints_asks_nothing(scripted):
-    root, script = scripted({}, evaluateCheckpoints=False)
+    root, script = scripted({}, onRegression="Skip")
     assert run(root) is Outcome.COMPLETED
     assert script.asked == []
     assert all(SET not in root.evaluation(step).outcomes for step in root.evaluated_steps())

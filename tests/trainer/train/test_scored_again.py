@@ -76,7 +76,7 @@ def test_new_scores_are_used_after_a_kill_before_the_evaluation(make_root, judge
 
 def test_training_ends_if_new_scores_show_that_no_checkpoint_can_pass(make_root, judge, monkeypatch):
     """With the policy NonInferior, 20 cases are too few for a starting model that passes all of them."""
-    gate = gate_spec(judge_cases(20), judge=judge_spec(judge), thresholds={"policy": "NonInferior"})
+    gate = gate_spec(judge_cases(20), judge=judge_spec(judge), limits={"test": "NonInferior"})
     root = make_root(checkpoint_steps=(3, 6), gates={"orders": gate})
     write_calibration(root)
     # The outputs of a real model cannot be chosen.

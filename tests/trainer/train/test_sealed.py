@@ -24,7 +24,7 @@ SET = "golden/orders"
 @pytest.fixture
 def root(make_root, monkeypatch) -> TrainerRoot:
     gate = gate_spec(golden_cases(20))
-    gate["golden"]["sealed"] = "0.3"
+    gate["sets"][0]["sealed"] = "30%"
     more = stage_plan("more", (3,), starts_from="Adapter", lora_dropout=0.0)
     found: TrainerRoot = make_root(checkpoint_steps=(STEP,), later=[more], gates={"orders": gate})
     monkeypatch.setenv(ROOT_VARIABLE, str(found.path))

@@ -72,21 +72,24 @@ def test_unconfirmed_regression_does_not_stop_training(scripted):
 
 
 def test_immediate_gate_stops_at_first_regression(scripted):
-    gate = gate_spec(golden_cases(CASES), thresholds={"onRegression": "Immediate"})
+    gate = gate_spec(golden_cases(CASES), golden={"checkpoints": {"onRegression": "Immediate"}})
     root = scripted({0: 10, 4: 20, 8: 15}, gate)
     assert run(root) is Outcome.STOPPED
     assert root.evaluated_steps() == [0, 4, 8]
 
 
 def test_failed_must_pass_case_stops_at_once(scripted):
-    gate = gate_spec(golden_cases(CASES), thresholds={"mustPass": ["case-19"]})
+    gate = gate_spec(
+        golden_cases(CASES),
+        critical=["case-19"],
+    )
     root = scripted({0: 20, 4: 19}, gate)
     assert run(root) is Outcome.STOPPED
     assert root.evaluated_steps() == [0, 4]
 
 
 def test_task_metric_stops_a_run_that_its_gate_does_not_stop(scripted):
-    lenient = gate_spec(golden_cases(CASES), thresholds={"maxDropBetweenCheckpoints": "100"})
+    lenient = gate_spec(golden_cases(CASES), golden={"checkpoints": {"failAtDrop": "100%"}})
     root = scripted({0: 2, 4: 6, 8: 4, 10: 4}, lenient)
     metric = {"name": "exact_match", "min": "0", "maxDropBetweenCheckpoints": "10"}
     root.spec = {"taskMetrics": [metric]}

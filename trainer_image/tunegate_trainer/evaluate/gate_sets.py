@@ -25,8 +25,8 @@ from tunegate_trainer.tokens.chat import render
 
 CHANGE: dict[SetName, str] = {
     "golden": "a golden set is immutable: put changed cases into a new file or ConfigMap, and a new EvalGate",
-    "safety": "put changed cases into a new file or ConfigMap, and set safety.source and safety.sha256 of "
-    "the EvalGate",
+    "safety": "put changed cases into a new file or ConfigMap, and set source and sha256 of the safety "
+    "set in the EvalGate",
 }
 """How a user changes a set."""
 _NAMES = {GOLDEN: golden_set, SAFETY: safety_set}
@@ -40,12 +40,13 @@ def set_text(context: Context, gate: str, spec: EvalGateSpec, name: SetName) -> 
     Raises :class:`SourceNotFoundError` if the file does not exist, :class:`BadDataError` if it is not UTF-8,
     and :class:`UserError` if permission to read it is denied.
     """
-    source = spec.case_sets[name].source
+    part = spec.case_sets[name]
+    source = part.source
     written = written_text(source)
     if written is not None:
         return written
     if source.config_map is not None:
-        field = f"EvalGate {gate}: spec.{name}.source"
+        field = f"EvalGate {gate}: spec.sets[{part.name}].source"
         path = config_map_file(context.root, field, source.config_map, source.key)
     else:
         path = context.workspace / context.paths.case_set(name, gate)
@@ -54,7 +55,8 @@ def set_text(context: Context, gate: str, spec: EvalGateSpec, name: SetName) -> 
         return path.read_bytes().decode()
     except NO_FILE as error:
         raise SourceNotFoundError(
-            f"EvalGate {gate}: there is no {name} set at {shown}", f"check spec.{name}.source of the EvalGate"
+            f"EvalGate {gate}: there is no {name} set at {shown}",
+            f"check spec.sets[{part.name}].source of the EvalGate",
         ) from error
     except PermissionError as error:
         raise unreadable(f"EvalGate {gate}: the {name} set at {shown}") from error

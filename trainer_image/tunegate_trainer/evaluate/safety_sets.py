@@ -6,7 +6,7 @@ from transformers import PreTrainedTokenizerBase
 
 from tunegate_api.cases.safety_cases import SafetyCase
 from tunegate_api.contract.request import GateRequest
-from tunegate_api.v1alpha1.safety import Safety
+from tunegate_api.v1alpha1.sets import GateSet
 from tunegate_trainer.evaluate.expected import Expected
 from tunegate_trainer.evaluate.gate_sets import generated_set, read_set
 from tunegate_trainer.evaluate.sets import GeneratedSet
@@ -32,7 +32,7 @@ def safety_sets(
 
 
 def _safety_set(
-    context: Context, tokenizer: PreTrainedTokenizerBase, gate: GateRequest, safety: Safety
+    context: Context, tokenizer: PreTrainedTokenizerBase, gate: GateRequest, safety: GateSet
 ) -> GeneratedSet:
     cases = read_set(context, gate, SafetyCase)
     graders = safety_graders(context, gate, safety.scorer)

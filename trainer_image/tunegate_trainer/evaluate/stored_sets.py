@@ -7,9 +7,9 @@ from tunegate_api.cases.golden import GoldenCase, unreachable, without_server
 from tunegate_api.cases.safety_cases import SafetyCase, too_few
 from tunegate_api.contract.bar import bar_of_safety_set
 from tunegate_api.contract.request import GateRequest
-from tunegate_api.v1alpha1.case_source import CaseSource, SetName
+from tunegate_api.v1alpha1.case_source import SetName
 from tunegate_api.v1alpha1.data import Source
-from tunegate_api.v1alpha1.safety import Safety
+from tunegate_api.v1alpha1.sets import GateSet
 from tunegate_trainer.evaluate.gate_sets import CHANGE, read_set, set_digest
 from tunegate_trainer.fetch import SCHEMES, Schemes
 from tunegate_trainer.fetch.sources import open_source
@@ -25,29 +25,29 @@ def store_sets(context: Context, schemes: Schemes = SCHEMES) -> None:
     """Copy each golden set and safety set of the job that is at an address to the storage volume, unless it
     is there.
 
-    The cases of these sets, and the thresholds or limits that they are for, are checked too, because the
+    The cases of these sets, and the rules that they are for, are checked too, because the
     operator cannot read the sets. Faults of a gate in a dry run are warnings.
     Raises the errors of :func:`open_source`, :class:`BadDataError` for a set that is too large, was changed
     or has invalid cases, or too few safety cases for the limits, and :class:`UserError` for a folder and for
-    thresholds that no model can reach.
+    rules that no model can meet.
     """
     for gate in context.request.gates:
         with context.tolerating(gate):
-            golden, safety = gate.spec.golden.source, gate.spec.safety
-            if golden.uri is not None:
+            golden, safety = gate.spec.golden, gate.spec.safety
+            if golden.source.uri is not None:
                 _store(context, gate, "golden", golden, schemes)
                 _check_golden(context, gate)
             if gate in context.request.safety_gates and safety and safety.source.uri is not None:
-                _store(context, gate, "safety", safety.source, schemes)
+                _store(context, gate, "safety", safety, schemes)
                 _check_safety(context, gate, safety)
 
 
-def _store(context: Context, gate: GateRequest, name: SetName, source: CaseSource, schemes: Schemes) -> None:
+def _store(context: Context, gate: GateRequest, name: SetName, part: GateSet, schemes: Schemes) -> None:
     target, sha256 = context.workspace / context.paths.case_set(name, gate.name), set_digest(gate, name)
     if target.is_file() and sha256_file(target) == sha256:
         return
-    field, uri = f"EvalGate {gate.name}: spec.{name}.source", source.uri
-    with open_source(context, Source(uri=uri, secret_name=source.secret_name), field, schemes) as found:
+    field, uri = f"EvalGate {gate.name}: spec.sets[{part.name}].source", part.source.uri
+    with open_source(context, Source(uri=uri, secret_name=part.source.secret_name), field, schemes) as found:
         if found.path.is_dir():
             raise UserError(f"{field}: {uri} is a folder", "name the file with the cases")
         size = found.path.stat().st_size
@@ -59,7 +59,7 @@ def _store(context: Context, gate: GateRequest, name: SetName, source: CaseSourc
         if found.sha256 != sha256:
             raise BadDataError(
                 f"EvalGate {gate.name}: the {name} set was changed: {uri} has sha256 {found.sha256}, "
-                f"but {name}.sha256 pins {sha256}",
+                f"but spec.sets[{part.name}].sha256 pins {sha256}",
                 f"restore the file; {CHANGE[name]}",
             )
         with found.path.open("rb") as content, atomic_file(target) as copy:
@@ -74,15 +74,15 @@ def _check_golden(context: Context, gate: GateRequest) -> None:
             f"EvalGate {gate.name}: {'; '.join(map(str, missing))}",
             "add these fields to the gate, or remove the expectations in a new EvalGate",
         )
-    problems = unreachable(gate.checkpoint_bar, cases, gate.spec.compared_types, gate.golden_sha256)
+    problems = unreachable(gate.spec, cases, gate.golden_sha256)
     if problems:
         raise UserError(
             f"EvalGate {gate.name}: {'; '.join(map(str, problems))}",
-            "correct the thresholds, or add cases in a new EvalGate",
+            "correct the rules, or add cases in a new EvalGate",
         )
 
 
-def _check_safety(context: Context, gate: GateRequest, safety: Safety) -> None:
+def _check_safety(context: Context, gate: GateRequest, safety: GateSet) -> None:
     few = too_few(read_set(context, gate, SafetyCase), bar_of_safety_set(safety))
     if few:
         raise BadDataError(

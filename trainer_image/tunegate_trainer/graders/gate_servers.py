@@ -30,8 +30,8 @@ JUDGE, GUARDRAIL = "judge", "guardrail"
 """The types of expectations and of scorers, and the fields of the gate with their servers."""
 _HINTS = {
     GUARDRAIL: "serve the guardrail with its own chat template, check protocol and probes in spec.guardrail, "
-    "or add its golden cases to thresholds.advisory",
-    JUDGE: "use a model in spec.safety.scorer.endpoint that follows instructions, or another type of scorer",
+    "or add its golden cases to advisory of the golden set",
+    JUDGE: "give the safety set a model that follows instructions as scorer.endpoint, or another scorer",
 }
 
 
@@ -98,7 +98,7 @@ def safety_judge(context: Context, gate: GateRequest) -> ProbedServer:
     endpoint = gate.spec.safety.scorer.endpoint if gate.spec.safety else None
     if endpoint is None:
         raise UserError(
-            f"EvalGate {gate.name}: spec.safety.scorer.endpoint is missing",
+            f"EvalGate {gate.name}: scorer.endpoint of the safety set is missing",
             "add endpoint to the scorer, or leave its type out",
         )
     make = partial(compliance_judge, context, gate, endpoint)

@@ -7,6 +7,8 @@ from tunegate_api.contract.request import GateRequest, Request
 from tunegate_api.memory.fitting import by_part
 from tunegate_api.v1alpha1.evalgate import EvalGateSpec, Samples
 from tunegate_api.v1alpha1.safety import SafetyScorer
+from tunegate_api.v1alpha1.sets import DEFAULT_DROP, SetRule
+from tunegate_api.verdict.bar import SAFETY_RULES
 from tunegate_trainer.artifacts.gate_result import GateRoleResult
 
 
@@ -47,14 +49,24 @@ def gate_rows(gates: Sequence[GateRequest], measured: GateRoleResult | None) -> 
 
 
 def _settings(spec: EvalGateSpec) -> dict[str, object]:
+    golden = spec.golden
     return {
-        **spec.thresholds.model_dump(by_alias=True),
-        "maxNewFailures": spec.thresholds.max_new_failures or "by the number of cases",
+        "rules": [_rule_text(rule) for rule in (golden.overall, *golden.about_some)],
+        "advisory": golden.advisory,
+        "sealed": golden.sealed,
+        "onRegression": golden.checkpoints.on_regression or "Confirm",
+        "failAtDrop of checkpoints": golden.checkpoints.fail_at_drop or DEFAULT_DROP,
         "compareWith": spec.compared_types,
         **spec.generation.model_dump(by_alias=True),
         "samples": _samples(spec.generation.samples),
         "enforcement": spec.enforcement,
     }
+
+
+def _rule_text(rule: SetRule) -> str:
+    """Return a rule in words: ``critical, of pii-leak: minPassRate 100%``."""
+    limits = ", ".join(f"{name} {limit}" for name, limit in rule.limits.items())
+    return f"{rule.name}{', of ' if rule.cases else ''}{', '.join(rule.cases)}: {limits or 'required'}"
 
 
 def _samples(samples: Samples | None) -> str:
@@ -68,10 +80,9 @@ def _safety(gate: GateRequest, measured: GateRoleResult | None) -> str:
     if safety is None:
         return "none"
     return (
-        f"{safety.source.label}: at most {safety.max_unsafe_increase} more unsafe answers, over-refusal up "
-        f"by less than {safety.max_over_refusal_increase_points} points, "
+        f"{safety.source.label}: {'; '.join(_rule_text(safety.rule(name)) for name in SAFETY_RULES)}, "
         f"scored by {_scorer(gate, safety.scorer, measured)}"
-        + (", at checkpoints too" if safety.evaluate_checkpoints else "")
+        + (", at checkpoints too" if safety.evaluates_checkpoints else "")
     )
 
 

@@ -139,7 +139,7 @@ def _dev_of(stage: StageHistory, step: int) -> Sequence[TaskJudgement]:
 
 
 def _of_gate(request: Request, gate: GateJudgement) -> ScoreRow:
-    minimum = request.gate(gate.name).spec.thresholds.min_pass_rate
+    minimum = request.gate(gate.name).bar.min_pass_rate
     return _rate_row(
         gate,
         f"golden set {gate.name}" + (", cases that are not sealed" if gate.counted.sealed else ""),
@@ -147,7 +147,7 @@ def _of_gate(request: Request, gate: GateJudgement) -> ScoreRow:
         gate.verdict.total,
         gate.baselines.get("BaseModel"),
         last_published_passed=gate.baselines.get("LastPublished"),
-        required=None if minimum is None else f"{float(exact(minimum)):g}",
+        required=None if minimum is None else f"{float(minimum):g}",
         state=worst([f.state for f in _without_safety(gate)]),
     )
 

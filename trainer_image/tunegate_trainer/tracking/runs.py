@@ -12,6 +12,7 @@ from tunegate_api.contract.process import Outcome, Role
 from tunegate_api.contract.request import Request
 from tunegate_api.contract.workspace import RESULT
 from tunegate_api.judging.judgement import GateJudgement, Judgement, TaskJudgement, judge_final
+from tunegate_api.v1alpha1.sets import GateSet
 from tunegate_api.verdict.outcomes import VerdictState, rate
 from tunegate_api.verdict.safety import Axis, SafetyVerdict
 from tunegate_trainer.process.files import sha256_file
@@ -27,11 +28,8 @@ sent."""
 EVALUATED = "checkpoint/step"
 """The metric with the step of the last evaluated checkpoint. It shows which evaluations were already sent."""
 
-GATE_SETTINGS = {"thresholds", "generation", "safety", "enforcement"}
+GATE_SETTINGS = {"generation", "enforcement"}
 """The fields of a gate that are parameters of the job's run."""
-_NOT_SENT = {"safety": {"source": {"inline", "uri", "secret_name"}}}
-"""The source among these fields, which is not sent to trackers, as that of golden cases is not: it can have
-prompts, or a signed URL."""
 ATTEMPT_SECONDS = 20
 """Time limit in seconds for one attempt to send, independent of the client's own timeouts."""
 
@@ -120,7 +118,8 @@ def job_parameters(request: Request, plan: Plan | None) -> dict[str, Value]:
                 "golden_sha256": gate.golden_sha256,
                 "safety_sha256": gate.safety_sha256,
                 "compare_with": gate.spec.compared_types,
-                **gate.spec.model_dump(include=GATE_SETTINGS, exclude=_NOT_SENT),
+                "sets": {part.name: _parameters(part) for part in gate.spec.sets},
+                **gate.spec.model_dump(include=GATE_SETTINGS),
             }
             for gate in request.gates
         },
@@ -129,6 +128,12 @@ def job_parameters(request: Request, plan: Plan | None) -> dict[str, Value]:
         settings |= plan.model_dump(exclude={"stages"}) | {"plan_sha256": plan_digest(plan)}
         settings |= {stage.name: stage_parameters(stage) for stage in plan.stages}
     return dict(_flat(settings))
+
+
+def _parameters(part: GateSet) -> dict[str, Any]:
+    """Return the settings of a set. Its source is not among them: it can have prompts, or a signed URL."""
+    rules = {rule.name: rule.model_dump(exclude={"name"}) for rule in part.rules}
+    return {**part.model_dump(exclude={"name", "source", "sha256", "rules"}), "rules": rules}
 
 
 def stage_parameters(plan: StagePlan) -> dict[str, Value]:

@@ -43,7 +43,7 @@ class Drop:
     """In percentage points, or a number of cases."""
     is_of_cases: bool = False
     policy: DropPolicy = DropPolicy.POINTS
-    name: str = "maxDropPoints"
+    name: str = "failAtDrop"
     cases: tuple[str, ...] = ()
     compares: bool = True
 
@@ -61,7 +61,7 @@ class Drop:
     def undecided(self, measured: Measured, /) -> str:
         policy = self._policy_for(measured)
         if not self._can_test(policy, measured):
-            return f": {TO_RECORD_CASES}, or set policy: Points"
+            return f": {TO_RECORD_CASES}, or leave test out"
         return "" if self.is_of_cases else TESTS[policy].undecided(measured, self._points(measured))
 
     def _points(self, measured: Measured) -> Fraction:

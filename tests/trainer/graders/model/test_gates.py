@@ -108,14 +108,14 @@ def test_inconclusive_judge_fails_the_job_before_training(make_job, inconclusive
     root = make_job(quality=gate_spec(judge_cases(), judge=judge_spec(inconclusive_judge)))
     assert main(["data"]) == ExitCode.USER_ERROR
     assert failure_of(root).startswith(f"{Reason.USER_ERROR}: {INCONCLUSIVE}")
-    assert "add its cases to thresholds.advisory" in failure_of(root)
+    assert "add its cases to advisory of the golden set" in failure_of(root)
     assert root.report(Role.DATA).plan is None
 
 
 def test_inconclusive_judge_of_advisory_cases_is_a_warning(make_job, inconclusive_judge):
     cases = [case | {"tags": ["tone"]} for case in judge_cases(2)]
     cases += [{"id": f"yes-{n}", "prompt": "p", "expect": [{"type": "equals", "value": "yes"}]} for n in "ab"]
-    spec = gate_spec(cases, judge=judge_spec(inconclusive_judge), thresholds={"advisory": ["tone"]})
+    spec = gate_spec(cases, judge=judge_spec(inconclusive_judge), golden={"advisory": ["tone"]})
     root = make_job(quality=spec)
     assert main(["data"]) == ExitCode.OK
     assert plan_of(root).data.warnings[0].startswith(INCONCLUSIVE)
@@ -150,9 +150,7 @@ def test_failed_guardrail_of_advisory_cases_is_a_warning(make_job):
         works = guardrail.reply
         guardrail.reply = lambda _: works("a mug")
         cases = [GUARDED, {"id": "yes", "prompt": "p", "expect": [{"type": "equals", "value": "yes"}]}]
-        root = make_job(
-            safety=gate_spec(cases, guardrail=guardrail.spec, thresholds={"advisory": ["safety"]})
-        )
+        root = make_job(safety=gate_spec(cases, guardrail=guardrail.spec, golden={"advisory": ["safety"]}))
         assert main(["data"]) == ExitCode.OK
     assert "unsafe probes flagged 0/5" in plan_of(root).data.warnings[0]
 
@@ -236,10 +234,11 @@ def test_golden_set_at_an_address_without_its_server_is_refused(make_job, tmp_pa
     path = tmp_path / "golden.jsonl"
     path.write_text("".join(json.dumps(case) + "\n" for case in judge_cases()))
     root = make_job(quality=gate_spec())
-    root.gates["quality"]["golden"] = {"source": {"uri": f"file://{path}"}, "sha256": "0" * 64}
+    pinned = {"name": "golden", "source": {"uri": f"file://{path}"}, "sha256": "0" * 64}
+    root.gates["quality"]["sets"] = [pinned]
     request = root.context().request
     changed = request.gates[0].model_copy(update={"golden_sha256": sha256_file(path)})
-    spec = changed.spec.to_wire() | {"golden": root.gates["quality"]["golden"]}
+    spec = changed.spec.to_wire() | {"sets": [pinned]}
     changed = changed.model_copy(update={"spec": EvalGateSpec.model_validate(spec)})
     write_model(root.path / "request" / "request.json", request.model_copy(update={"gates": [changed]}))
     assert main(["data"]) == ExitCode.USER_ERROR

@@ -38,7 +38,8 @@ Answer only with a JSON object: {"reason": "why, in at most 25 words", "complies
 
 def compliance_judge(context: Context, gate: GateRequest, endpoint: Endpoint) -> ProbedServer:
     """Return the judge of a gate's safety set, which decides whether answers comply with their requests."""
-    field = f"EvalGate {gate.name}: spec.safety.scorer.endpoint"
+    name = gate.spec.safety.name if gate.spec.safety else ""
+    field = f"EvalGate {gate.name}: spec.sets[{name}].scorer.endpoint"
     server = GradingServer(context, JUDGE, endpoint, field, INSTRUCTIONS, is_direct=gate.required)
     return ProbedServer(server, _requests, _counts)
 

@@ -122,7 +122,7 @@ def calibrate_judges(
         raise UserError(
             "; ".join(problems),
             "correct the rubric, the scores of the calibration rows or the model in spec.judge, or add its "
-            "cases to thresholds.advisory; then create the job again",
+            "cases to advisory of the golden set; then create the job again",
         )
     return judges, warnings
 
