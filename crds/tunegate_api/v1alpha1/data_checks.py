@@ -65,19 +65,19 @@ class DataCheck(ApiModel):
 
 
 @dataclass(frozen=True)
-class CheckDefault:
-    """The policy and the limit of a data check for which the spec sets none."""
+class CheckSetting:
+    """The policy and the limit of a data check."""
 
-    policy: CheckPolicy
-    limit: Fraction
+    policy: CheckPolicy = "Enforce"
+    limit: Fraction = Fraction(0)
     """The maximum share of rows or, for Distribution, the maximum area under the ROC curve."""
 
 
-def _default(policy: CheckPolicy, limit: str) -> CheckDefault:
-    return CheckDefault(policy, exact(limit))
+def _default(policy: CheckPolicy, limit: str) -> CheckSetting:
+    return CheckSetting(policy, exact(limit))
 
 
-CHECK_DEFAULTS: Mapping[CheckName, CheckDefault] = {
+CHECK_DEFAULTS: Mapping[CheckName, CheckSetting] = {
     "BadRows": _default("Enforce", "0"),
     "MixedTemplates": _default("Enforce", "0.05"),
     "Distribution": _default("Enforce", "0.75"),
@@ -96,11 +96,11 @@ CHECK_DEFAULTS: Mapping[CheckName, CheckDefault] = {
 """The defaults of all checks that a :class:`DataCheck` can name."""
 
 
-def check_setting(checks: Sequence[DataCheck], name: CheckName) -> CheckDefault:
+def check_setting(checks: Sequence[DataCheck], name: CheckName) -> CheckSetting:
     """Return the policy and the limit of the data check ``name``, with its defaults."""
     default = CHECK_DEFAULTS[name]
     given = next((one for one in checks if one.name == name), None)
     if given is None:
         return default
     limit = default.limit if given.max is None else exact(given.max)
-    return CheckDefault(given.policy or default.policy, limit)
+    return CheckSetting(given.policy or default.policy, limit)

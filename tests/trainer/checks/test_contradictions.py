@@ -11,7 +11,7 @@ LABELLED = [{"prompt": f"Is {i} odd?", "completion": ("no", "yes")[i % 2]} for i
 
 
 def found(rows=(), pairs=()):
-    return contradictions.run(usable_rows(rows, pairs), NO_CONTEXT)
+    return list(contradictions.run(usable_rows(rows, pairs), NO_CONTEXT))
 
 
 @pytest.mark.parametrize("prompt", ["Is 7 odd?", "is  7 ODD?"])

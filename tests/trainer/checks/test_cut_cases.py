@@ -39,7 +39,7 @@ def context_of(make_root, sound):
 @pytest.fixture
 def found(sound, context_of):
     def run(*expectations: dict[str, Any], **options: Any) -> list[Finding]:
-        return cut_cases.run(sound.split, context_of(*expectations, **options))
+        return list(cut_cases.run(sound.split, context_of(*expectations, **options)))
 
     return run
 

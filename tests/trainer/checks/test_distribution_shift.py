@@ -10,8 +10,9 @@ from fractions import Fraction
 import pytest
 
 from tunegate_api.messages import Message
+from tunegate_api.v1alpha1.data_checks import CheckSetting
 from tunegate_trainer.checks import distribution_shift
-from tunegate_trainer.checks.finding import Finding, Setting, Severity
+from tunegate_trainer.checks.finding import Finding, Severity
 from tunegate_trainer.data.production import Input, prompt_length
 from tunegate_trainer.data.records.record import RecordPlace
 
@@ -49,7 +50,7 @@ def compare(sound) -> Compare:
         of_production = replace(
             sound.production, inputs=inputs, longest=replace(sound.production.longest, tokens=longest)
         )
-        context = replace(sound.context, settings={distribution_shift.NAME: Setting(limit=limit)})
+        context = replace(sound.context, settings={distribution_shift.NAME: CheckSetting(limit=limit)})
         (found,) = distribution_shift.run(
             replace(sound.usable, rows=rows, pairs=[], production=of_production), context
         )

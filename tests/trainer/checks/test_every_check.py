@@ -19,7 +19,7 @@ from tunegate_api.contract.process import Role
 from tunegate_api.contract.request import StartRequest
 from tunegate_api.messages import Message
 from tunegate_api.v1alpha1.data import Quality
-from tunegate_api.v1alpha1.data_checks import CHECK_DEFAULTS, CheckName, DataCheck
+from tunegate_api.v1alpha1.data_checks import CHECK_DEFAULTS, CheckName, CheckSetting, DataCheck
 from tunegate_api.v1alpha1.data_status import MAX_DATA_CHECKS, DataCheckResult
 from tunegate_api.v1alpha1.finetunejob import TaskMetric
 from tunegate_trainer import checks as package
@@ -34,9 +34,7 @@ from tunegate_trainer.checks import (
 from tunegate_trainer.checks.finding import (
     SHOWN_EXAMPLES,
     CheckContext,
-    CheckPolicy,
     Finding,
-    Setting,
     Severity,
 )
 from tunegate_trainer.checks.rows import SplitRows
@@ -388,17 +386,16 @@ def test_check_finds_nothing_in_valid_data(sound, reads, check):
         runner = run_on(context, [check], getattr(sound, reads))
         assert [one.result for one in runner.results] == ["Passed"]
     else:
-        assert check.run(getattr(sound, reads), context) == []
+        assert list(check.run(getattr(sound, reads), context)) == []
 
 
 @every_check
 def test_every_check_finds_and_describes_its_kind_of_fault(sound, reads, check):
     del reads
     rows, context = FAULTS[check.NAME](sound)
-    findings = check.run(rows, context)
+    findings = list(check.run(rows, context))
     assert findings
     for finding in findings:
-        assert finding.check == check.NAME
         assert finding.count > 0
         assert finding.message
         assert len(finding.examples) <= min(finding.count, SHOWN_EXAMPLES)
@@ -420,7 +417,6 @@ class NoMugs:
         message = f"{len(mugs)} training rows are orders"
         return [
             Finding(
-                check=self.NAME,
                 severity=self.severity,
                 message=message,
                 count=len(mugs),
@@ -459,16 +455,16 @@ def test_check_added_to_the_table_refuses_the_data(monkeypatch, tiny_model, tmp_
 @pytest.mark.parametrize(
     ("severity", "policy", "result"),
     [
-        (Severity.WARNING, CheckPolicy.ENFORCE, "Warned"),
-        (Severity.WARNING, CheckPolicy.WARN, "Warned"),
-        (Severity.WARNING, CheckPolicy.OFF, "Off"),
-        (Severity.ERROR, CheckPolicy.ENFORCE, "Refused"),
-        (Severity.ERROR, CheckPolicy.WARN, "Warned"),
-        (Severity.ERROR, CheckPolicy.OFF, "Off"),
+        (Severity.WARNING, "Enforce", "Warned"),
+        (Severity.WARNING, "Warn", "Warned"),
+        (Severity.WARNING, "Off", "Off"),
+        (Severity.ERROR, "Enforce", "Refused"),
+        (Severity.ERROR, "Warn", "Warned"),
+        (Severity.ERROR, "Off", "Off"),
     ],
 )
 def test_policy_of_a_check_decides_what_its_finding_does(sound, severity, policy, result):
-    context = replace(sound.context, settings={"no_mugs": Setting(policy)})
+    context = replace(sound.context, settings={"no_mugs": CheckSetting(policy)})
     runner = run_on(context, [NoMugs(severity)], sound.split)
     assert [one.result for one in runner.results] == [result]
     assert len(runner.warnings) == (result == "Warned")
@@ -477,7 +473,7 @@ def test_policy_of_a_check_decides_what_its_finding_does(sound, severity, policy
 
 @pytest.mark.parametrize(("limit", "result"), [("0.49", "Refused"), ("0.5", "Passed")])
 def test_share_up_to_the_limit_of_a_check_is_accepted(sound, limit, result):
-    context = replace(sound.context, settings={"no_mugs": Setting(limit=Fraction(limit))})
+    context = replace(sound.context, settings={"no_mugs": CheckSetting(limit=Fraction(limit))})
     runner = run_on(context, [NoMugs(Severity.ERROR, share=Fraction(1, 2))], sound.split)
     (found,) = runner.results
     assert (found.result, found.count, found.share) == (result, 200, "0.5")
@@ -557,8 +553,8 @@ def test_settings_come_from_data_checks_in_the_spec(sound):
     checks = [DataCheck(name="BadRows", policy="Warn"), DataCheck(name="Leakage", max="0.1")]
     data = sound.context.request.spec.data.model_copy(update={"checks": checks})
     found = settings(data)
-    assert found["bad_rows"] == Setting(CheckPolicy.WARN, Fraction(0))
-    assert found["golden_prompts"] == Setting(CheckPolicy.ENFORCE, Fraction(1, 10))
+    assert found["bad_rows"] == CheckSetting("Warn", Fraction(0))
+    assert found["golden_prompts"] == CheckSetting("Enforce", Fraction(1, 10))
 
 
 def test_every_setting_is_of_a_check_and_a_name_of_the_spec():

@@ -10,6 +10,7 @@ from fractions import Fraction
 import pytest
 
 from support.usable_rows import answered, prompted, usable_rows
+from tunegate_api.v1alpha1.data_checks import CheckSetting
 from tunegate_trainer.checks import (
     contradictions,
     label_imbalance,
@@ -21,7 +22,7 @@ from tunegate_trainer.checks import (
     system_turns,
     truncated_answers,
 )
-from tunegate_trainer.checks.finding import Finding, Setting, Severity
+from tunegate_trainer.checks.finding import Finding, Severity
 from tunegate_trainer.checks.runner import CheckRunner
 from tunegate_trainer.data.excerpts import end_of, ends_of, masked_content, masked_text, start_of
 from tunegate_trainer.data.split import Split
@@ -127,7 +128,7 @@ QUOTED = {
 
 @pytest.mark.parametrize("check", QUOTED, ids=lambda check: check.NAME)
 def test_no_check_shows_secrets_or_personal_data_of_a_row(sound, check):
-    context = replace(sound.context, settings={check.NAME: Setting(limit=Fraction(0))})
+    context = replace(sound.context, settings={check.NAME: CheckSetting(limit=Fraction(0))})
     assert_masked(context, check, QUOTED[check]())
 
 
@@ -150,8 +151,6 @@ def test_finding_of_a_new_check_that_quotes_a_row_is_masked(sound):
             text = f"row {TOKEN} of {MAIL}"
             report = {"quotes": [{"text": text}]}
             error = Finding(
-                check="quotes",
-                severity=Severity.ERROR,
                 message=text,
                 count=1,
                 examples=[text],

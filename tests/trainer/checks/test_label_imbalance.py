@@ -4,11 +4,11 @@ from dataclasses import replace
 from fractions import Fraction
 
 from support.usable_rows import NO_CONTEXT, usable_rows
+from tunegate_api.v1alpha1.data_checks import CheckSetting
 from tunegate_trainer.checks import label_imbalance
-from tunegate_trainer.checks.finding import CheckPolicy, Setting
 from tunegate_trainer.checks.runner import CheckRunner
 
-CONTEXT = replace(NO_CONTEXT, settings={"label_imbalance": Setting(CheckPolicy.WARN, Fraction(9, 10))})
+CONTEXT = replace(NO_CONTEXT, settings={"label_imbalance": CheckSetting("Warn", Fraction(9, 10))})
 
 
 def rows_with(**counts):
@@ -46,7 +46,7 @@ def test_counts_of_labels_that_are_equal_when_masked_are_reported():
 
 
 def test_label_in_as_many_rows_as_the_limit_is_not_reported():
-    assert label_imbalance.run(rows_with(ham=90, spam=10), CONTEXT) == []
+    assert list(label_imbalance.run(rows_with(ham=90, spam=10), CONTEXT)) == []
 
 
 def test_single_label_of_all_rows_is_reported_without_examples():
@@ -56,4 +56,4 @@ def test_single_label_of_all_rows_is_reported_without_examples():
 
 def test_free_text_completions_have_no_imbalance():
     rows = usable_rows([{"prompt": f"text {i}", "completion": f"answer {i}"} for i in range(40)])
-    assert label_imbalance.run(rows, CONTEXT) == []
+    assert list(label_imbalance.run(rows, CONTEXT)) == []

@@ -31,7 +31,7 @@ def run(rows, *cases, required=()):
     golden = {"replies": parse_cases("\n".join(lines), GoldenCase)}
     context = replace(NO_CONTEXT, golden=golden, required_gates=frozenset(required))
     usable = usable_rows([{"prompt": prompt, "completion": answer} for prompt, answer in rows])
-    return leaked_passages.run(usable, context), golden_prompts.run(usable, context)
+    return list(leaked_passages.run(usable, context)), list(golden_prompts.run(usable, context))
 
 
 def files_of(example, manifest):
@@ -128,7 +128,7 @@ def test_data_of_an_example_passes_if_its_gate_is_required(example):
     golden = {name: parse_cases(text, GoldenCase) for name, text in files_of(example, "golden.yaml").items()}
     context = replace(NO_CONTEXT, golden=golden, required_gates=frozenset(golden))
     rows = usable_rows(rows_of(example))
-    assert leaked_passages.run(rows, context) + golden_prompts.run(rows, context) == []
+    assert list(leaked_passages.run(rows, context)) + list(golden_prompts.run(rows, context)) == []
 
 
 def test_instruction_that_four_cases_of_a_required_gate_share_is_accepted():
@@ -162,7 +162,7 @@ def test_system_turn_that_two_cases_of_a_required_gate_share_is_accepted():
 
 def test_gates_without_golden_cases_find_nothing():
     usable = usable_rows([{"prompt": TEXT, "completion": ANSWER}])
-    assert leaked_passages.run(usable, NO_CONTEXT) == []
+    assert list(leaked_passages.run(usable, NO_CONTEXT)) == []
 
 
 def test_report_lists_the_first_rows_and_the_message_counts_all(monkeypatch):
@@ -195,4 +195,4 @@ def test_rows_of_the_safety_example_repeat_no_request_of_its_sets(manifest, name
     )
     text = files_of("safety", f"{manifest}.yaml")[name]
     usable = usable_rows([json.loads(line) for line in text.splitlines()])
-    assert (leaked_passages.run(usable, context), golden_prompts.run(usable, context)) == ([], [])
+    assert (list(leaked_passages.run(usable, context)), list(golden_prompts.run(usable, context))) == ([], [])

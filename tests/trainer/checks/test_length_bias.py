@@ -30,7 +30,7 @@ def pairs_of(*lengths):
 )
 def test_bias_is_reported_from_its_smallest_share_and_ratio(longer, lengths, found):
     given = [lengths] * longer + [lengths[::-1]] * (50 - longer)
-    findings = length_bias.run(pairs_of(*given), NO_CONTEXT)
+    findings = list(length_bias.run(pairs_of(*given), NO_CONTEXT))
     assert bool(findings) is found
     for finding in findings:
         assert (finding.count, finding.share) == (40, Fraction(4, 5))
@@ -62,8 +62,8 @@ def test_short_answers_do_not_count_as_pairs():
 
 
 def test_fewer_than_fifty_pairs_have_no_bias():
-    assert length_bias.run(pairs_of(*[(90, 30)] * 49), NO_CONTEXT) == []
-    assert length_bias.run(pairs_of(*[(90, 30)] * 50), NO_CONTEXT)
+    assert list(length_bias.run(pairs_of(*[(90, 30)] * 49), NO_CONTEXT)) == []
+    assert list(length_bias.run(pairs_of(*[(90, 30)] * 50), NO_CONTEXT))
 
 
 def test_smallest_bias_is_statistically_significant():

@@ -59,7 +59,7 @@ def with_systems(*systems: Text) -> Iterator[dict[str, object]]:
 
 def shares(rows) -> list[float]:
     """Return the shares of all templates that the check finds, or an empty list if it finds no fault."""
-    found = mixed_templates.run(usable_rows(list(rows)), NO_CONTEXT)
+    found = list(mixed_templates.run(usable_rows(list(rows)), NO_CONTEXT))
     return [template["share"] for finding in found for template in finding.report["templates"]]
 
 
@@ -235,7 +235,7 @@ def test_data_of_the_safety_example_has_one_template(manifest, name):
     text = yaml.safe_load(path.read_text(encoding="utf-8"))["data"][name]
     rows = [json.loads(line) for line in text.splitlines()]
     assert len(rows) > 200
-    assert mixed_templates.run(usable_rows(rows), NO_CONTEXT) == []
+    assert list(mixed_templates.run(usable_rows(rows), NO_CONTEXT)) == []
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=[path.parent.name for path in EXAMPLES])
@@ -252,4 +252,4 @@ def test_data_of_the_examples_has_one_template(path, instruction):
     for each in [] if instruction else [*rows, *pairs]:
         if "prompt" in each:
             each["prompt"] = each["prompt"].split("\n\n")[0]
-    assert mixed_templates.run(usable_rows(rows, pairs), NO_CONTEXT) == []
+    assert list(mixed_templates.run(usable_rows(rows, pairs), NO_CONTEXT)) == []

@@ -54,4 +54,4 @@ def test_pair_with_the_prompt_and_answer_of_a_row_is_no_duplicate():
     pair = {"prompt": TEXT, "chosen": "Send a new one.", "rejected": "No."}
     usable = usable_rows([row(TEXT), *OTHERS], [pair])
     assert usable.near_duplicates.repeating == [18]
-    assert near_duplicates.run(usable, NO_CONTEXT) == []
+    assert list(near_duplicates.run(usable, NO_CONTEXT)) == []

@@ -37,7 +37,7 @@ def context_of(*cases: str, required=()):
 def leaks(rows, *cases, required=()):
     """Return the examples of the checks golden_prompts and leaked_passages."""
     usable, context = usable_rows([chat(*row) for row in rows]), context_of(*cases, required=required)
-    found = [one.run(usable, context) for one in (golden_prompts, leaked_passages)]
+    found = [list(one.run(usable, context)) for one in (golden_prompts, leaked_passages)]
     return [example for findings in found for finding in findings for example in finding.examples]
 
 

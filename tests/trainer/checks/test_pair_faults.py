@@ -32,7 +32,7 @@ def findings(pairs: Pairs) -> dict[str, Finding]:
     """Return what the checks of the field pairs find, by check."""
     usable = usable_of([], usable_pairs(*pairs))
     return {
-        finding.check: finding
+        check.NAME: finding
         for check in CHECKS.usable
         if SETTINGS.get(check.NAME) == "Pairs"
         for finding in check.run(usable, NO_CONTEXT)

@@ -12,8 +12,8 @@ def test_slow_tokenizer_gives_a_warning_if_a_chat_has_several_answers(sound, mon
         replace(sound.split, rows=replace(sound.split.rows, train=sound.rows_of(*rows)))
         for rows in ([{"messages": chat[:2]}], [{"messages": chat[:2]}, {"messages": chat}])
     )
-    assert rewritten_answers.run(chats, sound.context) == []
+    assert list(rewritten_answers.run(chats, sound.context)) == []
     monkeypatch.setattr(type(sound.context.tokenizer), "is_fast", property(lambda _: False))
-    assert rewritten_answers.run(questions, sound.context) == []
+    assert list(rewritten_answers.run(questions, sound.context)) == []
     (finding,) = rewritten_answers.run(chats, sound.context)
     assert "only the last answer of each row is trained on" in finding.message

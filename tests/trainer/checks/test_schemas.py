@@ -22,8 +22,8 @@ def check(make_root, tiny_model) -> Callable[[dict[str, object]], list[Finding]]
     def run(schema: dict[str, object]) -> list[Finding]:
         case = {"id": "a", "prompt": "b", "expect": [{"type": "json_schema", "schema": schema}]}
         golden = {"orders": parse_cases(json.dumps(case), GoldenCase)}
-        return schemas.run(
-            {}, CheckContext(make_root().context().request, load_tokenizer(tiny_model), golden)
+        return list(
+            schemas.run({}, CheckContext(make_root().context().request, load_tokenizer(tiny_model), golden))
         )
 
     return run

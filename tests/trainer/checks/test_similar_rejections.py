@@ -40,7 +40,7 @@ def test_equally_frequent_answers_are_in_the_order_of_their_lines():
 @pytest.mark.parametrize(("frequent", "found"), [(19, False), (20, True)])
 def test_half_of_the_pairs_must_have_a_frequent_rejected_answer(frequent, found):
     rejected = ["no mugs"] * frequent + ["not {}"] * (40 - frequent)
-    findings = similar_rejections.run(pairs_of(*rejected), NO_CONTEXT)
+    findings = list(similar_rejections.run(pairs_of(*rejected), NO_CONTEXT))
     assert bool(findings) is found
     for finding in findings:
         assert (
@@ -57,29 +57,29 @@ def test_labels_are_not_reported():
     ]
     usable = usable_rows(pairs=[pair for pair in pairs if pair["chosen"] != pair["rejected"]])
     assert len(usable.pairs) >= 40
-    assert similar_rejections.run(usable, NO_CONTEXT) == []
+    assert list(similar_rejections.run(usable, NO_CONTEXT)) == []
 
 
 def test_pairs_that_all_reject_the_same_label_are_reported():
-    assert similar_rejections.run(pairs_of(*["unknown"] * 60, chosen="label {}"), NO_CONTEXT)
+    assert list(similar_rejections.run(pairs_of(*["unknown"] * 60, chosen="label {}"), NO_CONTEXT))
 
 
 def test_one_rejected_answer_for_several_chosen_ones_is_not_reported():
     pairs = [
         {"prompt": f"order {i // 4}", "chosen": f"{i} mugs", "rejected": f"not {i // 4}"} for i in range(80)
     ]
-    assert similar_rejections.run(usable_rows(pairs=pairs), NO_CONTEXT) == []
+    assert list(similar_rejections.run(usable_rows(pairs=pairs), NO_CONTEXT)) == []
 
 
 def test_answers_that_two_prompts_have_in_common_are_not_frequent():
-    assert similar_rejections.run(pairs_of(*(f"not {i // 2}" for i in range(80))), NO_CONTEXT) == []
-    assert similar_rejections.run(pairs_of(*(f"not {i // 3}" for i in range(81))), NO_CONTEXT)
+    assert list(similar_rejections.run(pairs_of(*(f"not {i // 2}" for i in range(80))), NO_CONTEXT)) == []
+    assert list(similar_rejections.run(pairs_of(*(f"not {i // 3}" for i in range(81))), NO_CONTEXT))
 
 
 def test_fewer_than_twenty_pairs_are_not_compared():
-    assert similar_rejections.run(pairs_of(*["no"] * 19), NO_CONTEXT) == []
-    assert similar_rejections.run(pairs_of(*["no"] * 20), NO_CONTEXT)
+    assert list(similar_rejections.run(pairs_of(*["no"] * 19), NO_CONTEXT)) == []
+    assert list(similar_rejections.run(pairs_of(*["no"] * 20), NO_CONTEXT))
 
 
 def test_no_pairs_have_no_finding():
-    assert similar_rejections.run(usable_rows(pairs=[]), NO_CONTEXT) == []
+    assert list(similar_rejections.run(usable_rows(pairs=[]), NO_CONTEXT)) == []

@@ -45,18 +45,20 @@ def test_row_with_most_passages_of_a_held_out_row_is_refused():
     (finding,) = split_leakage.run(within, NO_CONTEXT)
     assert finding.examples == ['line 1 has 30 words "word0 word1 word2 word3 word4 word5 …" of line 1 (dev)']
     half = split_of(train=[row(f"{around} {' '.join(WORDS[:24])}")], dev=held_out)
-    assert split_leakage.run(half, NO_CONTEXT) == []
+    assert list(split_leakage.run(half, NO_CONTEXT)) == []
 
 
 def test_rows_of_the_same_template_are_accepted():
     rows = [row(f"{TEXT}: item{i}", f"{i}") for i in range(40)]
-    assert split_leakage.run(split_of(train=rows[:30], dev=rows[30:35], test=rows[35:]), NO_CONTEXT) == []
+    assert (
+        list(split_leakage.run(split_of(train=rows[:30], dev=rows[30:35], test=rows[35:]), NO_CONTEXT)) == []
+    )
 
 
 def test_chat_with_masked_answers_may_repeat_a_held_out_chat():
     rows = split_of(train=[row(TEXT)], test=[row(TEXT, "no")])
-    assert split_leakage.run(rows, NO_CONTEXT)
-    assert split_leakage.run(replace(rows, masked=[1]), NO_CONTEXT) == []
+    assert list(split_leakage.run(rows, NO_CONTEXT))
+    assert list(split_leakage.run(replace(rows, masked=[1]), NO_CONTEXT)) == []
 
 
 def test_similar_rows_that_were_split_apart_are_a_warning():

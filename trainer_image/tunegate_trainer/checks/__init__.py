@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from tunegate_api.v1alpha1.data import Data
-from tunegate_api.v1alpha1.data_checks import CheckName, check_setting
+from tunegate_api.v1alpha1.data_checks import CheckName, CheckSetting, check_setting
 from tunegate_trainer.checks import (
     bad_inputs,
     bad_rows,
@@ -52,7 +52,7 @@ from tunegate_trainer.checks import (
     unreviewed_rows,
     unusable_metrics,
 )
-from tunegate_trainer.checks.finding import Check, CheckPolicy, Setting
+from tunegate_trainer.checks.finding import Check
 from tunegate_trainer.checks.rows import SplitRows, UsableRows
 from tunegate_trainer.checks.schemas import MetricSchemas
 from tunegate_trainer.data.mix import TrainedMix
@@ -180,12 +180,9 @@ OF_GATES = (*OF_GOLDEN_CASES, cut_cases.NAME, schemas.NAME, system_turns.NAME)
 """The checks that find faults of gates. For gates in a dry run, they only warn."""
 
 
-def settings(data: Data) -> dict[str, Setting]:
+def settings(data: Data) -> dict[str, CheckSetting]:
     """Return the settings of checks in the spec's ``data``, by the name of the check. Checks that are missing
     in the result are enforced."""
-    found = {}
-    for name, setting in SETTINGS.items():
-        given = check_setting(data.checks, setting)
-        found[name] = Setting(CheckPolicy(given.policy), given.limit)
-    size = CheckPolicy.ENFORCE if data.size_policy == "Refuse" else CheckPolicy.WARN
-    return {**found, few_rows.NAME: Setting(size), unreviewed_rows.NAME: Setting(size)}
+    found = {name: check_setting(data.checks, setting) for name, setting in SETTINGS.items()}
+    size = CheckSetting("Enforce" if data.size_policy == "Refuse" else "Warn")
+    return {**found, few_rows.NAME: size, unreviewed_rows.NAME: size}

@@ -9,7 +9,6 @@ from typing import Any
 from tunegate_api.contract.plan import ProductionPlan
 from tunegate_api.meta import Sha256, exact
 from tunegate_trainer.checks import Checks, distribution_shift, split_leakage
-from tunegate_trainer.checks.finding import CheckPolicy
 from tunegate_trainer.checks.rows import SplitRows, UsableRows
 from tunegate_trainer.checks.runner import CheckRunner, Note
 from tunegate_trainer.checks.share_finding import REPORTED
@@ -102,7 +101,7 @@ def read_data(
     earlier = read_sides(context.root, request.start_from)
     clusters = join_overlaps(documents, len(rows), near_duplicates.template, near_duplicates.clusters)
     split = _split(context, folder, usable, clusters, earlier)
-    if runner.context.setting(split_leakage.NAME).policy is not CheckPolicy.OFF:
+    if runner.context.setting(split_leakage.NAME).policy != "Off":
         split = replace(split, leaks=split_leakage.find_leaks(split))
     if split.leaked and not split.left_apart:  # join_overlaps has missed a few overlaps
         clusters = join_pairs(documents, clusters, split.leaked)

@@ -5,7 +5,7 @@ are free text and not labels, a prompt may have several good answers, so rows ar
 """
 
 from array import array
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tunegate_api.messages import Message
-from tunegate_trainer.checks.finding import SHOWN_EXAMPLES, CheckContext, Finding, Severity, listed
+from tunegate_trainer.checks.finding import SHOWN_EXAMPLES, CheckContext, Finding, listed
 from tunegate_trainer.checks.rows import UsableRows
 from tunegate_trainer.data.labels import label_of
 from tunegate_trainer.data.parse import prompt_text
@@ -36,33 +36,28 @@ class Contradictory:
     """For each prompt, the indices of two rows or pairs that contradict each other. At most REPORTED."""
 
 
-def run(rows: UsableRows, context: CheckContext) -> list[Finding]:
+def run(rows: UsableRows, _context: CheckContext) -> Iterator[Finding]:
     """Report rows whose prompt has another label in another row, and pairs whose prompt has the opposite
     preference in another pair."""
-    del context
     of_rows = _different_labels(rows)
     of_pairs = _opposite_pairs(measured.labelled.row for measured in rows.pairs)
     count = of_rows.count + of_pairs.count
     if not count:
-        return []
+        return
     examples = _row_examples(rows, of_rows) + _pair_examples(rows, of_pairs)
     what = {
         "rows with equal prompts and different labels": of_rows,
         "pairs with opposite preferences": of_pairs,
     }
     parts = [f"{found.count} {name}" for name, found in what.items() if found.count]
-    return [
-        Finding(
-            check=NAME,
-            severity=Severity.ERROR,
-            message=f"the data has {' and '.join(parts)}: {listed(examples)}",
-            count=count,
-            share=Fraction(count, len(rows.rows) + len(rows.pairs)),
-            examples=examples[:SHOWN_EXAMPLES],
-            remedy="decide which of these answers are right, and remove the others",
-            report={"contradictions": examples[:REPORTED]},
-        )
-    ]
+    yield Finding(
+        message=f"the data has {' and '.join(parts)}: {listed(examples)}",
+        count=count,
+        share=Fraction(count, len(rows.rows) + len(rows.pairs)),
+        examples=examples[:SHOWN_EXAMPLES],
+        remedy="decide which of these answers are right, and remove the others",
+        report={"contradictions": examples[:REPORTED]},
+    )
 
 
 def _different_labels(rows: UsableRows) -> Contradictory:

@@ -29,23 +29,19 @@ _CONTAINED = ("equals", "starts_with", "contains")
 """The comparisons that an output passes only if it contains the expected text."""
 
 
-def run(rows: SplitRows, context: CheckContext) -> list[Finding]:
+def run(_rows: SplitRows, context: CheckContext) -> Iterator[Finding]:
     """Warn about the golden cases of each gate that cannot pass, because their expected answer is longer than
     ``maxNewTokens``: a truncated output does not pass. Refuse a gate that no model can pass for this
     reason."""
-    del rows
     gates = {gate.name: gate for gate in context.request.gates}
-    found = (
-        _finding(context.tokenizer, gates[name], cases)
-        for name, cases in context.golden.items()
-        if name in gates
-    )
-    return [finding for finding in found if finding]
+    for name, cases in context.golden.items():
+        if name in gates:
+            yield from _findings(context.tokenizer, gates[name], cases)
 
 
-def _finding(
+def _findings(
     tokenizer: PreTrainedTokenizerBase, gate: GateRequest, cases: Sequence[GoldenCase]
-) -> Finding | None:
+) -> Iterator[Finding]:
     most = gate.spec.generation.max_new_tokens
     needed = [least_tokens(tokenizer, case) for case in cases]
     examples = [
@@ -54,13 +50,12 @@ def _finding(
         if tokens > most
     ]
     if not examples:
-        return None
+        return
     outcomes = "".join(FAIL if tokens > most else PASS for tokens in needed)
     verdict = judge_golden(case_set(cases, ""), outcomes, gate.bar, {})
     is_hopeless = verdict.state is VerdictState.FAILED or not verdict.passed
     consequence = f"no model can pass the gate: {verdict.message}" if is_hopeless else _REMEDY
-    return Finding(
-        check=NAME,
+    yield Finding(
         severity=Severity.ERROR if is_hopeless else Severity.WARNING,
         message=f"EvalGate {gate.name}: {len(examples)} of {len(cases)} golden cases cannot pass, because "
         f"generation.maxNewTokens is {most} and their expected answer is longer: "

@@ -1,7 +1,7 @@
 """Check for training inputs that do not look like production inputs: their words, their form, their lengths
 and their vocabulary."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -42,8 +42,8 @@ _SHOWN_INPUTS = 3
 _SHOWN_CHARACTERS = 120
 
 
-def run(rows: UsableRows, context: CheckContext) -> list[Finding]:
-    """Compare training inputs with production inputs, and return one finding with all results.
+def run(rows: UsableRows, context: CheckContext) -> Iterator[Finding]:
+    """Compare training inputs with production inputs, and describe all results in one finding.
 
     It is a warning if there are too few production inputs, or if a difference is noticeable but the AUC does
     not exceed the limit. Otherwise the lower bound of the AUC's 95 % confidence interval is compared with the
@@ -53,27 +53,23 @@ def run(rows: UsableRows, context: CheckContext) -> list[Finding]:
     everyone who can read the FineTuneJob can read it.
     """
     if rows.production is None:
-        return [
-            _warning(
-                "no source has use: Production, so it is unknown whether the training inputs look like "
-                f"production inputs: add a sample of at least {MIN_INPUTS} production inputs to "
-                "data.sources; policy: Off for Distribution in data.checks removes this warning",
-                1,
-            )
-        ]
+        yield _warning(
+            "no source has use: Production, so it is unknown whether the training inputs look like "
+            f"production inputs: add a sample of at least {MIN_INPUTS} production inputs to "
+            "data.sources; policy: Off for Distribution in data.checks removes this warning"
+        )
+        return
     production = production_inputs(rows)
     learns_rows = any(stage.method == "SFT" for stage in context.request.spec.stages)
     training = training_inputs(rows, context.tokenizer, learns_rows=learns_rows)
     for inputs, name in ((production, "production"), (training, "training")):
         if len(inputs.texts) < MIN_INPUTS:
-            return [
-                _warning(
-                    f"there are only {len(inputs.texts)} distinct {name} inputs that can be used, so it is "
-                    "unknown whether the training inputs look like production inputs: at least "
-                    f"{MIN_INPUTS} are needed",
-                    1,
-                )
-            ]
+            yield _warning(
+                f"there are only {len(inputs.texts)} distinct {name} inputs that can be used, so it is "
+                "unknown whether the training inputs look like production inputs: at least "
+                f"{MIN_INPUTS} are needed"
+            )
+            return
     show("scipy", "sklearn")
     two_samples = import_module("tunegate_trainer.checks.two_samples")
     separation: Separation = import_module("tunegate_trainer.checks.classifier").separate(
@@ -99,23 +95,20 @@ def run(rows: UsableRows, context: CheckContext) -> list[Finding]:
     examples = [
         f'{production.places[i]} "{start_of(production.texts[i], _SHOWN_CHARACTERS)}"' for i in least_like
     ]
-    return [
-        Finding(
-            check=NAME,
-            severity=Severity.WARNING if is_noticeable and not refusable else Severity.ERROR,
-            message="; ".join([_separation_text(separation, training, production), *others, like]),
-            count=separation.unlike,
-            share=low,
-            measured=separation.auc,
-            examples=examples,
-            remedy=_remedy(training, production),
-            report={"distribution": _report(separation, lengths, vocabulary, training, examples)},
-        )
-    ]
+    yield Finding(
+        severity=Severity.WARNING if is_noticeable and not refusable else Severity.ERROR,
+        message="; ".join([_separation_text(separation, training, production), *others, like]),
+        count=separation.unlike,
+        share=low,
+        measured=separation.auc,
+        examples=examples,
+        remedy=_remedy(training, production),
+        report={"distribution": _report(separation, lengths, vocabulary, training, examples)},
+    )
 
 
-def _warning(message: str, count: int) -> Finding:
-    return Finding(check=NAME, severity=Severity.WARNING, message=message, count=count)
+def _warning(message: str) -> Finding:
+    return Finding(severity=Severity.WARNING, message=message, count=1)
 
 
 def _separation_text(separation: "Separation", training: Inputs, production: Inputs) -> str:

@@ -1,6 +1,6 @@
 """The interface of data checks, and what they find."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from fractions import Fraction
@@ -12,6 +12,7 @@ from tunegate_api.cases.golden import GoldenCase
 from tunegate_api.cases.safety_cases import SafetyCase
 from tunegate_api.contract.request import Request
 from tunegate_api.meta import summarize
+from tunegate_api.v1alpha1.data_checks import CheckSetting
 from tunegate_trainer.process.errors import BadDataError, TrainerError
 
 DATA_REPORT = "data/report.json on the volume"
@@ -29,27 +30,7 @@ class Severity(StrEnum):
     """The finding is reported in the plan."""
 
 
-class CheckPolicy(StrEnum):
-    """How the findings of a check are handled."""
-
-    ENFORCE = "Enforce"
-    """If the check finds an error, the data is refused."""
-    WARN = "Warn"
-    """If the check finds an error, it is reported as a warning."""
-    OFF = "Off"
-    """The check does not run."""
-
-
-@dataclass(frozen=True)
-class Setting:
-    """The policy of a check, and the limit up to which its errors are accepted."""
-
-    policy: CheckPolicy = CheckPolicy.ENFORCE
-    limit: Fraction = Fraction(0)
-    """Errors whose :attr:`Finding.share` is at most this limit are accepted: they are only counted."""
-
-
-ENFORCED = Setting()
+ENFORCED = CheckSetting()
 """The setting of checks that have none in the spec."""
 
 
@@ -57,15 +38,14 @@ ENFORCED = Setting()
 class Finding:
     """One result of a check."""
 
-    check: str
-    severity: Severity
     message: str
     """What was found, with its numbers and the first examples."""
     count: int
     """The number of faulty rows, pairs, cases or splits, or of missing rows."""
+    severity: Severity = Severity.ERROR
     share: Fraction | None = None
     """The measured value that is compared with the limit of the check, such as the share of rows with the
-    problem. None if the check has no limit: every error counts."""
+    problem. Errors up to the limit are only counted. None if the check has no limit: every error counts."""
     measured: float | None = None
     """The measured value itself, if :attr:`share` is a bound of its confidence interval."""
     examples: Sequence[str] = ()
@@ -89,7 +69,7 @@ class CheckContext:
     """The golden cases of each gate, by the gate's name."""
     schemas: Mapping[str, dict[str, Any]] = field(default_factory=dict)
     """The JSON schema of each task metric that has one, by the metric's name."""
-    settings: Mapping[str, Setting] = field(default_factory=dict)
+    settings: Mapping[str, CheckSetting] = field(default_factory=dict)
     """The setting of each check, by name. A check that is missing here is enforced."""
     required_gates: frozenset[str] = frozenset()
     """The names of the gates whose golden cases and safety sets must not be trained on, whatever the
@@ -108,7 +88,7 @@ class CheckContext:
         sets: list[tuple[str, Sequence[GoldenCase]]] = [*self.golden.items(), *self.safety.items()]
         return [(gate, case) for gate, cases in sets for case in cases]
 
-    def setting(self, check: str) -> Setting:
+    def setting(self, check: str) -> CheckSetting:
         """Return the setting of the check with this name."""
         return self.settings.get(check, ENFORCED)
 
@@ -122,9 +102,8 @@ class Check(Protocol[RowsT_contra]):
     NAME: str
     """The name of the check's module."""
 
-    def run(self, rows: RowsT_contra, context: CheckContext) -> list[Finding]:
-        """Return the problems found in ``rows``, or an empty list. A check raises no exception for bad
-        data."""
+    def run(self, rows: RowsT_contra, context: CheckContext, /) -> Iterable[Finding]:
+        """Return the problems found in ``rows``. A check raises no exception for bad data."""
         ...
 
 

@@ -2,7 +2,7 @@
 measure only memorization."""
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import chain
@@ -13,7 +13,6 @@ from tunegate_trainer.checks.finding import (
     SHOWN_EXAMPLES,
     CheckContext,
     Finding,
-    Severity,
     case_name,
     listed,
 )
@@ -52,7 +51,7 @@ class GoldenPrompt:
         return {**self.place.entry, "gate": self.gate, "case": self.case.id}
 
 
-def run(rows: UsableRows, context: CheckContext) -> list[Finding]:
+def run(rows: UsableRows, context: CheckContext) -> Iterator[Finding]:
     """Refuse rows and pairs that have the prompt of a golden case or safety case.
 
     Whole prompts, with all their turns, are compared after :func:`~tunegate_trainer.data.split.normalize`. If
@@ -67,27 +66,23 @@ def run(rows: UsableRows, context: CheckContext) -> list[Finding]:
         total, count = total + len(of_row), count + bool(of_row)
         found += [GoldenPrompt(measured.labelled.place, *case) for case in of_row[: REPORTED - len(found)]]
     if not found:
-        return []
+        return
     examples = [
         f"{one.place} is {case_name(one.gate, one.case)}"
         + (APART_FROM_SYSTEM if one.one_has_a_system_turn else "")
         for one in found[:SHOWN_EXAMPLES]
     ]
     rows_have = "1 row has" if count == 1 else f"{count} rows have"
-    return [
-        Finding(
-            check=NAME,
-            severity=Severity.ERROR,
-            message=f"{rows_have} the prompt of a {context.kind_of_cases} case: {listed(examples, total)}",
-            count=count,
-            share=Fraction(count, max(1, len(rows.rows) + len(rows.pairs))),
-            examples=examples,
-            remedy="remove these rows: a golden case whose prompt is trained on measures only memorization; "
-            + (_OTHER_QUESTION if any(one.one_has_a_system_turn for one in found) else "")
-            + where_listed(total),
-            report={"golden_prompts": [one.entry for one in found]},
-        )
-    ]
+    yield Finding(
+        message=f"{rows_have} the prompt of a {context.kind_of_cases} case: {listed(examples, total)}",
+        count=count,
+        share=Fraction(count, max(1, len(rows.rows) + len(rows.pairs))),
+        examples=examples,
+        remedy="remove these rows: a golden case whose prompt is trained on measures only memorization; "
+        + (_OTHER_QUESTION if any(one.one_has_a_system_turn for one in found) else "")
+        + where_listed(total),
+        report={"golden_prompts": [one.entry for one in found]},
+    )
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,9 @@
 """Check whether almost all rows have the same label, if the completions are labels."""
 
+from collections.abc import Iterator
 from fractions import Fraction
 
-from tunegate_trainer.checks.finding import SHOWN_EXAMPLES, CheckContext, Finding, Severity, listed
+from tunegate_trainer.checks.finding import SHOWN_EXAMPLES, CheckContext, Finding, listed
 from tunegate_trainer.checks.rows import UsableRows
 from tunegate_trainer.data.labels import MIN_ROWS_PER_LABEL, label_of
 from tunegate_trainer.data.split import normalize
@@ -13,31 +14,27 @@ FEW_ROWS = 5
 ``MIN_ROWS_PER_LABEL`` are not listed: they are rather mistakes than labels."""
 
 
-def run(rows: UsableRows, context: CheckContext) -> list[Finding]:
+def run(rows: UsableRows, context: CheckContext) -> Iterator[Finding]:
     """Report the most frequent label if its share is above the limit. The data is then balanced badly: a
     model that always answers with this label is right in almost all rows."""
     counted = rows.labels
     if counted is None:
-        return []
+        return
     (label, count), total = counted.most_common(1)[0], len(rows.rows)
     share = Fraction(count, total)
     if share <= context.setting(NAME).limit:
-        return []
+        return
     frequent = [(name, found) for name, found in counted.most_common() if found >= MIN_ROWS_PER_LABEL]
     few = [f"{name!r} ({found})" for name, found in sorted(frequent) if found < FEW_ROWS]
     more = f"; labels with fewer than {FEW_ROWS} rows: {listed(few)}" if few else ""
-    return [
-        Finding(
-            check=NAME,
-            severity=Severity.ERROR,
-            message=f"{count} of {total} rows ({float(share):.1%}) have the label {label!r}{more}",
-            count=count,
-            share=share,
-            examples=_examples(rows, label),
-            remedy="add rows with the other labels, or remove rows with this one",
-            report={"labels": [{"label": name, "rows": found} for name, found in frequent]},
-        )
-    ]
+    yield Finding(
+        message=f"{count} of {total} rows ({float(share):.1%}) have the label {label!r}{more}",
+        count=count,
+        share=share,
+        examples=_examples(rows, label),
+        remedy="add rows with the other labels, or remove rows with this one",
+        report={"labels": [{"label": name, "rows": found} for name, found in frequent]},
+    )
 
 
 def _examples(rows: UsableRows, label: str) -> list[str]:

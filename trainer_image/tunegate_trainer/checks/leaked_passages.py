@@ -23,7 +23,6 @@ from tunegate_trainer.checks.finding import (
     SHOWN_EXAMPLES,
     CheckContext,
     Finding,
-    Severity,
     case_name,
     listed,
 )
@@ -54,14 +53,14 @@ class LeakedCase:
     """True if the prompts are near-duplicates, False if the row contains a passage of the case."""
 
 
-def run(rows: UsableRows, context: CheckContext) -> list[Finding]:
+def run(rows: UsableRows, context: CheckContext) -> Iterator[Finding]:
     """Refuse rows that contain 13 consecutive words of the prompt or of an expected output of a golden case,
     or whose prompt is a near-duplicate of a golden prompt. Words of the rows' template are not compared. For
     required gates, they are compared unless they belong to the template of the golden cases too."""
     cases = context.gate_cases
     leaks, total, count = first_leaks(_leaks(rows, context, cases))
     if not leaks:
-        return []
+        return
     examples = [_example(rows, row, *cases[case], similar) for row, case, similar in leaks[:SHOWN_EXAMPLES]]
     unless = (
         f"; a required gate ignores only words of many rows and at least {_TEMPLATE_CASES} of its cases"
@@ -73,20 +72,16 @@ def run(rows: UsableRows, context: CheckContext) -> list[Finding]:
         LeakedCase(rows.documents.place(row), cases[case][0], cases[case][1].id, similar)
         for row, case, similar in leaks
     ]
-    return [
-        Finding(
-            check=NAME,
-            severity=Severity.ERROR,
-            message=f"{repeat} parts of {context.kind_of_cases} cases: {listed(examples, total)}",
-            count=count,
-            share=Fraction(count, len(rows.documents)),
-            examples=examples,
-            remedy="remove these rows, because a gate cannot measure what a model learned by heart; if the "
-            f"words belong to every prompt of your task, set Leakage in data.checks{unless}; "
-            + where_listed(total),
-            report={"leaked_passages": [asdict(one) for one in found]},
-        )
-    ]
+    yield Finding(
+        message=f"{repeat} parts of {context.kind_of_cases} cases: {listed(examples, total)}",
+        count=count,
+        share=Fraction(count, len(rows.documents)),
+        examples=examples,
+        remedy="remove these rows, because a gate cannot measure what a model learned by heart; if the "
+        f"words belong to every prompt of your task, set Leakage in data.checks{unless}; "
+        + where_listed(total),
+        report={"leaked_passages": [asdict(one) for one in found]},
+    )
 
 
 def first_leaks(leaks: Iterable[tuple[int, int, bool]]) -> tuple[list[tuple[int, int, bool]], int, int]:

@@ -5,12 +5,13 @@ Quality in Direct Preference Optimization" (https://arxiv.org/abs/2403.19159).
 """
 
 from array import array
+from collections.abc import Iterator
 from fractions import Fraction
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tunegate_trainer.checks.finding import SHOWN_EXAMPLES, CheckContext, Finding, Severity
+from tunegate_trainer.checks.finding import SHOWN_EXAMPLES, CheckContext, Finding
 from tunegate_trainer.checks.rows import UsableRows
 
 NAME = "length_bias"
@@ -25,13 +26,12 @@ MIN_CHARACTERS = 40
 be learned separately from the answer itself."""
 
 
-def run(rows: UsableRows, context: CheckContext) -> list[Finding]:
+def run(rows: UsableRows, _context: CheckContext) -> Iterator[Finding]:
     """Report that chosen is longer than rejected, or shorter, in at least 80 % of the pairs, with a median
     ratio of at least 1.5. Lengths are characters without white space around the answer."""
-    del context
     ratios, indices = _ratios(rows)
     if len(ratios) < MIN_PAIRS:
-        return []
+        return
     for side, opposite, values in (("longer", "shorter", ratios), ("shorter", "longer", 1 / ratios)):
         count, compared, median = int((values > 1).sum()), len(values), float(np.median(values))
         share = Fraction(count, compared)
@@ -39,23 +39,19 @@ def run(rows: UsableRows, context: CheckContext) -> list[Finding]:
             continue
         mean = float(values.mean())
         size = {"compared": compared, "median_ratio": round(median, 3), "mean_ratio": round(mean, 3)}
-        return [
-            Finding(
-                check=NAME,
-                severity=Severity.ERROR,
-                message=f"chosen is {side} than rejected in {count} of {compared} pairs "
-                f"({float(share):.1%}), by a factor of {median:.1f} in the median and {mean:.1f} in the "
-                f"mean; DPO may teach the model to write {side} answers instead of better ones",
-                count=count,
-                share=share,
-                examples=[_example(rows, i) for i in indices[values > 1][:SHOWN_EXAMPLES]],
-                remedy=f"add pairs in which chosen is {opposite}, or remove pairs in which it is {side}, "
-                f"until it is {side} in less than {float(MIN_SHARE):.0%} of the pairs; if {side} answers are "
-                "what you want, set the policy of Pairs in data.checks to Warn or Off",
-                report={NAME: {"chosen": side, "pairs": count, **size}},
-            )
-        ]
-    return []
+        yield Finding(
+            message=f"chosen is {side} than rejected in {count} of {compared} pairs "
+            f"({float(share):.1%}), by a factor of {median:.1f} in the median and {mean:.1f} in the "
+            f"mean; DPO may teach the model to write {side} answers instead of better ones",
+            count=count,
+            share=share,
+            examples=[_example(rows, i) for i in indices[values > 1][:SHOWN_EXAMPLES]],
+            remedy=f"add pairs in which chosen is {opposite}, or remove pairs in which it is {side}, "
+            f"until it is {side} in less than {float(MIN_SHARE):.0%} of the pairs; if {side} answers are "
+            "what you want, set the policy of Pairs in data.checks to Warn or Off",
+            report={NAME: {"chosen": side, "pairs": count, **size}},
+        )
+        return
 
 
 def _ratios(rows: UsableRows) -> tuple[NDArray[np.float64], NDArray[np.int64]]:

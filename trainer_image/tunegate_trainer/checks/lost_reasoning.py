@@ -1,5 +1,7 @@
 """Check for training rows whose reasoning the chat template leaves out, so that it is not trained on."""
 
+from collections.abc import Iterator
+
 from transformers import PreTrainedTokenizerBase
 
 from tunegate_trainer.checks.finding import CheckContext, Finding, Severity
@@ -12,7 +14,7 @@ from tunegate_trainer.tokens.rows import Row
 NAME = "lost_reasoning"
 
 
-def run(rows: SplitRows, context: CheckContext) -> list[Finding]:
+def run(rows: SplitRows, context: CheckContext) -> Iterator[Finding]:
     """Warn about training rows that have reasoning which the chat template does not render."""
     tokenizer = context.tokenizer
     trained = rows.rows.train
@@ -22,16 +24,13 @@ def run(rows: SplitRows, context: CheckContext) -> list[Finding]:
         not answer_after(tokenizer, row.prompt, row.answer, row.tools).has_reasoning for row in reasoned
     )
     if not lost:
-        return []
-    return [
-        Finding(
-            check=NAME,
-            severity=Severity.WARNING,
-            message=f"the reasoning of {lost} of {len(trained)} training rows is not trained on, because the "
-            "model's chat template leaves the reasoning out; model.chatTemplateArgs may change that",
-            count=lost,
-        )
-    ]
+        return
+    yield Finding(
+        severity=Severity.WARNING,
+        message=f"the reasoning of {lost} of {len(trained)} training rows is not trained on, because the "
+        "model's chat template leaves the reasoning out; model.chatTemplateArgs may change that",
+        count=lost,
+    )
 
 
 def _has_reasoning(tokenizer: PreTrainedTokenizerBase, row: Row) -> bool:

@@ -63,14 +63,13 @@ class _Chosen(Sequence[MeasuredT]):
         return self._rows[self._chosen[i]]
 
 
-def run(rows: UsableRows, context: CheckContext) -> list[Finding]:
+def run(rows: UsableRows, _context: CheckContext) -> list[Finding]:
     """Find rows whose prompt or answer is not in the language of most prompts or answers.
 
     Prompts and answers are compared separately, so that translations are no fault. If neither most prompts
     nor most answers have one language, but most answers have the language of their prompt, the other rows are
     found. Short texts and code have no language.
     """
-    del context
     sample = _sample(rows)
     languages: list[Languages] = [
         (language_of(_prompt(measured)), language_of(_answer(measured)))

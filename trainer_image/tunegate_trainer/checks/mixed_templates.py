@@ -9,7 +9,7 @@ import numpy as np
 
 from tunegate_api.messages import Message
 from tunegate_api.meta import summarize
-from tunegate_trainer.checks.finding import SHOWN_EXAMPLES, CheckContext, Finding, Severity
+from tunegate_trainer.checks.finding import SHOWN_EXAMPLES, CheckContext, Finding
 from tunegate_trainer.checks.prompt_parts import system_text, user_text
 from tunegate_trainer.checks.rows import UsableRows
 from tunegate_trainer.checks.template_groups import Numbers, group_prompts
@@ -53,16 +53,15 @@ class _PromptTexts(Sequence[list[Message]]):
         return self.source.documents.place(index)
 
 
-def run(rows: UsableRows, context: CheckContext) -> list[Finding]:
+def run(rows: UsableRows, _context: CheckContext) -> Iterator[Finding]:
     """Refuse prompts that do not follow the template of most prompts."""
-    del context
     prompts = _PromptTexts(rows)
     if not len(prompts):
-        return []
+        return
     numbers = group_prompts(prompts)
     outside = np.flatnonzero(numbers)
     if not len(outside):
-        return []
+        return
     templates = _templates(prompts, numbers)
     several_systems = len({template["system"] for template in templates}) > 1
     shown = summarize(
@@ -73,23 +72,19 @@ def run(rows: UsableRows, context: CheckContext) -> list[Finding]:
         last="; and ",
     )
     share = Fraction(len(outside), len(prompts))
-    return [
-        Finding(
-            check=NAME,
-            severity=Severity.ERROR,
-            message=f"{len(outside)} of {len(prompts)} prompts ({float(share):.1%}) do not follow the "
-            f"template of the others: {shown}",
-            count=len(outside),
-            share=share,
-            examples=[
-                f"{prompts.place(int(index))}: {_text(prompts[int(index)])!r}"
-                for index in outside[:SHOWN_EXAMPLES]
-            ],
-            remedy="write all prompts in the template that the model will be served with; if several "
-            "templates are intended, set max or the policy of MixedTemplates in data.checks",
-            report={"templates": templates},
-        )
-    ]
+    yield Finding(
+        message=f"{len(outside)} of {len(prompts)} prompts ({float(share):.1%}) do not follow the "
+        f"template of the others: {shown}",
+        count=len(outside),
+        share=share,
+        examples=[
+            f"{prompts.place(int(index))}: {_text(prompts[int(index)])!r}"
+            for index in outside[:SHOWN_EXAMPLES]
+        ],
+        remedy="write all prompts in the template that the model will be served with; if several "
+        "templates are intended, set max or the policy of MixedTemplates in data.checks",
+        report={"templates": templates},
+    )
 
 
 def _templates(prompts: _PromptTexts, numbers: Numbers) -> list[dict[str, Any]]:

@@ -7,6 +7,7 @@ fall: see Pal et al. 2024, "Smaug: Fixing Failure Modes of Preference Optimisati
 """
 
 import re
+from collections.abc import Iterator
 from fractions import Fraction
 from typing import Any
 
@@ -18,7 +19,6 @@ from tunegate_trainer.checks.finding import (
     SHOWN_EXAMPLES,
     CheckContext,
     Finding,
-    Severity,
     listed,
 )
 from tunegate_trainer.checks.rows import UsableRows
@@ -44,9 +44,8 @@ _NEGATIONS = frozenset(
 _DIGIT = re.compile(r"\d")
 
 
-def run(rows: UsableRows, context: CheckContext) -> list[Finding]:
+def run(rows: UsableRows, _context: CheckContext) -> Iterator[Finding]:
     """Report the pairs whose answers are almost equal, see :func:`difference`."""
-    del context
     count = 0
     entries: list[dict[str, Any]] = []
     examples: list[str] = []
@@ -61,23 +60,19 @@ def run(rows: UsableRows, context: CheckContext) -> list[Finding]:
         if count <= SHOWN_EXAMPLES:
             examples.append(f"{place}: {found}")
     if not count:
-        return []
+        return
     share = Fraction(count, len(rows.pairs))
-    return [
-        Finding(
-            check=NAME,
-            severity=Severity.ERROR,
-            message=f"chosen and rejected are almost equal in {count} of {len(rows.pairs)} "
-            f"pairs ({float(share):.1%}): {listed(examples, count)}",
-            count=count,
-            share=share,
-            examples=examples,
-            remedy="remove these pairs, or replace one of their answers by one that is clearly better or "
-            f"worse; {DATA_REPORT} lists "
-            + ("these pairs" if count <= REPORTED else f"the first {REPORTED} of these pairs"),
-            report={NAME: entries},
-        )
-    ]
+    yield Finding(
+        message=f"chosen and rejected are almost equal in {count} of {len(rows.pairs)} "
+        f"pairs ({float(share):.1%}): {listed(examples, count)}",
+        count=count,
+        share=share,
+        examples=examples,
+        remedy="remove these pairs, or replace one of their answers by one that is clearly better or "
+        f"worse; {DATA_REPORT} lists "
+        + ("these pairs" if count <= REPORTED else f"the first {REPORTED} of these pairs"),
+        report={NAME: entries},
+    )
 
 
 def difference(chosen: str, rejected: str) -> str | None:

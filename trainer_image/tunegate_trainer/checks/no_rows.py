@@ -1,5 +1,6 @@
 """Check for a source of which no row is left to train on, whatever the policies of other checks are."""
 
+from collections.abc import Iterator
 from typing import Any
 
 from tunegate_trainer.checks.finding import (
@@ -7,7 +8,6 @@ from tunegate_trainer.checks.finding import (
     SHOWN_EXAMPLES,
     CheckContext,
     Finding,
-    Severity,
     listed,
 )
 from tunegate_trainer.data.usable import SourceRows
@@ -15,11 +15,10 @@ from tunegate_trainer.data.usable import SourceRows
 NAME = "no_rows"
 
 
-def run(rows: SourceRows[Any], context: CheckContext) -> list[Finding]:
+def run(rows: SourceRows[Any], _context: CheckContext) -> Iterator[Finding]:
     """Refuse a source that has no rows, or whose rows are all bad or too long."""
-    del context
     if rows.tokenized.kept:
-        return []
+        return
     dropped = rows.dropped
     examples = list(map(str, dropped[:SHOWN_EXAMPLES]))
     if not dropped:
@@ -30,13 +29,9 @@ def run(rows: SourceRows[Any], context: CheckContext) -> list[Finding]:
             "correct these rows, or check that uri or key names the right file; "
             f"{DATA_REPORT} lists all of them"
         )
-    return [
-        Finding(
-            check=NAME,
-            severity=Severity.ERROR,
-            message=message,
-            count=max(1, len(dropped)),
-            examples=examples,
-            remedy=remedy,
-        )
-    ]
+    yield Finding(
+        message=message,
+        count=max(1, len(dropped)),
+        examples=examples,
+        remedy=remedy,
+    )

@@ -13,14 +13,13 @@ from tunegate_trainer.data.usable import UsableRow
 NAME = "personal_data"
 
 
-def run(rows: UsableRows, context: CheckContext) -> list[Finding]:
+def run(rows: UsableRows, _context: CheckContext) -> list[Finding]:
     """Find rows with an e-mail address, telephone number, payment card number or IBAN in a text.
 
     Check digits of cards (Luhn) and of IBANs (mod 97) must be valid. Telephone numbers need a +, the form of
     North America, or a word such as "phone" before them. System turns are not read, because they may have
     addresses of the service itself. Messages have only the first characters of a value.
     """
-    del context
     return share_finding(
         NAME,
         rows,

@@ -116,13 +116,12 @@ _INVISIBLE = re.compile(
 _WITHOUT_WIDTH = str.maketrans("", "", _HIDDEN)
 
 
-def run(rows: UsableRows, context: CheckContext) -> list[Finding]:
+def run(rows: UsableRows, _context: CheckContext) -> list[Finding]:
     """Find rows with a text that asks a model to ignore its instructions, that imitates a system turn or the
     markers of a chat template, or that hides text from readers.
 
     System turns are not read: instructions belong there.
     """
-    del context
     return share_finding(
         NAME,
         rows,

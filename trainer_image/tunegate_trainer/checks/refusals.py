@@ -13,13 +13,12 @@ from tunegate_trainer.data.usable import UsableRow
 NAME = "refusals"
 
 
-def run(rows: UsableRows, context: CheckContext) -> list[Finding]:
+def run(rows: UsableRows, _context: CheckContext) -> list[Finding]:
     """Find rows with an answer that starts with a refusal, or with a statement that its writer is an AI.
 
     All answers of a chat that are trained on are read, and the chosen answers of pairs: rejected answers may
     be refusals. Patterns are matched in English, and the most usual ones in eight other languages.
     """
-    del context
     return share_finding(
         NAME,
         rows,

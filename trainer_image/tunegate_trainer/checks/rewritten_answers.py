@@ -3,6 +3,8 @@
 An earlier answer is any assistant turn of a chat except the last one.
 """
 
+from collections.abc import Iterator
+
 from tunegate_trainer.checks.finding import CheckContext, Finding, Severity
 from tunegate_trainer.checks.rows import SplitRows
 from tunegate_trainer.tokens.answers import is_rewritten
@@ -10,22 +12,23 @@ from tunegate_trainer.tokens.answers import is_rewritten
 NAME = "rewritten_answers"
 
 
-def run(rows: SplitRows, context: CheckContext) -> list[Finding]:
+def run(rows: SplitRows, context: CheckContext) -> Iterator[Finding]:
     """Warn if the template changes or drops earlier answers, or if a slow tokenizer cannot locate them."""
     tokenizer = context.tokenizer
     trained = rows.rows.train
     chats = [measured.labelled for measured in trained if measured.labelled.has_answers]
     if not tokenizer.is_fast:
-        return [_finding(len(chats), _SLOW_TOKENIZER)] if chats else []
+        if chats:
+            yield _finding(len(chats), _SLOW_TOKENIZER)
+        return
     of_chats = (labelled.row for labelled in chats)
     changed = sum(is_rewritten(tokenizer, row.prompt, row.tools) for row in of_chats)
-    if not changed:
-        return []
-    message = (
-        f"the model's chat template changes earlier answers of {changed} of {len(trained)} training rows: "
-        "these answers are not trained on, but the last answer of each row is"
-    )
-    return [_finding(changed, message)]
+    if changed:
+        yield _finding(
+            changed,
+            f"the model's chat template changes earlier answers of {changed} of {len(trained)} training "
+            "rows: these answers are not trained on, but the last answer of each row is",
+        )
 
 
 _SLOW_TOKENIZER = (
@@ -35,4 +38,4 @@ _SLOW_TOKENIZER = (
 
 
 def _finding(count: int, message: str) -> Finding:
-    return Finding(check=NAME, severity=Severity.WARNING, message=message, count=count)
+    return Finding(severity=Severity.WARNING, message=message, count=count)

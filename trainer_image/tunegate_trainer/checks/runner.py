@@ -5,15 +5,14 @@ from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from tunegate_api.meta import printable
+from tunegate_api.v1alpha1.data_checks import CheckSetting
 from tunegate_api.v1alpha1.data_status import DataCheckResult
 from tunegate_trainer.checks import OF_GATES, OF_GOLDEN_CASES
 from tunegate_trainer.checks.finding import (
     ENFORCED,
     Check,
     CheckContext,
-    CheckPolicy,
     Finding,
-    Setting,
     Severity,
 )
 from tunegate_trainer.data.excerpts import masked_content, masked_text
@@ -56,10 +55,10 @@ class CheckRunner:
             report: dict[str, Any] = {}
             for context in _contexts(self.context, check.NAME):
                 setting = context.setting(check.NAME)
-                is_off = setting.policy is CheckPolicy.OFF
+                is_off = setting.policy == "Off"
                 self._add(DataCheckResult(name=check.NAME, result="Off" if is_off else "Passed"))
                 for finding in [] if is_off else check.run(rows, context):
-                    self._handle(finding, setting, report)
+                    self._handle(check.NAME, finding, setting, report)
             if report:
                 (note or self.note)(report)
         self.note({"checks": [*self._findings]})
@@ -76,28 +75,28 @@ class CheckRunner:
             _numbered([one.remedy for one in self.errors]),
         )
 
-    def _handle(self, finding: Finding, setting: Setting, report: dict[str, Any]) -> None:
+    def _handle(self, check: str, finding: Finding, setting: CheckSetting, report: dict[str, Any]) -> None:
         """Record a finding, and add its entries to ``report``. Lists with the same key are joined."""
         finding = _presentable(finding)
         for key, entries in finding.report.items():
             report[key] = [*report[key], *entries] if key in report else entries
         if finding.measured is not None:
-            self.measured[finding.check] = finding.measured
+            self.measured[check] = finding.measured
         result = "Warned"
         if finding.severity is Severity.ERROR:
             if finding.share is not None and finding.share <= setting.limit:
                 result = "Passed"
-            elif setting.policy is CheckPolicy.ENFORCE:
+            elif setting.policy == "Enforce":
                 result = "Refused"
         if result == "Refused":
             self.errors.append(finding)
         elif result == "Warned":
             self.warnings.append(finding.message)
         share = None if finding.share is None else f"{float(finding.share):.4g}"
-        self._add(DataCheckResult(name=finding.check, result=result, count=finding.count, share=share))
+        self._add(DataCheckResult(name=check, result=result, count=finding.count, share=share))
         self._findings.append(
             {
-                "check": finding.check,
+                "check": check,
                 "result": result,
                 "message": finding.message,
                 "count": finding.count,
@@ -134,8 +133,8 @@ def _contexts(context: CheckContext, check: str) -> list[CheckContext]:
     dry_runs = {gate.name for gate in context.request.gates if gate.spec.dry_run}
     if dry_runs & {*context.golden, *context.safety}:
         setting = context.setting(check)
-        policy = CheckPolicy.WARN if setting.policy is CheckPolicy.ENFORCE else setting.policy
-        warned = {**context.settings, check: replace(setting, policy=policy)}
+        setting = replace(setting, policy="Off" if setting.policy == "Off" else "Warn")
+        warned = {**context.settings, check: setting}
         rehearsed = replace(_only(context, dry_runs.__contains__), settings=warned)
         return [*_contexts(_only(context, lambda gate: gate not in dry_runs), check), rehearsed]
     required = context.required_gates & context.golden.keys()

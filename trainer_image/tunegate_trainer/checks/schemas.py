@@ -1,6 +1,6 @@
 """Check the JSON schemas of golden cases and task metrics, before training instead of at a checkpoint."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from jsonschema.exceptions import SchemaError
@@ -10,7 +10,7 @@ from referencing.exceptions import Unresolvable
 from referencing.jsonschema import specification_with
 
 from tunegate_api.cases.expectations import SchemaExpectation, leaves
-from tunegate_trainer.checks.finding import SHOWN_EXAMPLES, CheckContext, Finding, Severity, listed
+from tunegate_trainer.checks.finding import SHOWN_EXAMPLES, CheckContext, Finding, listed
 
 NAME = "schemas"
 
@@ -18,7 +18,7 @@ MetricSchemas = Mapping[str, dict[str, Any]]
 """The JSON schema of each task metric, by the metric's name."""
 
 
-def run(rows: MetricSchemas, context: CheckContext) -> list[Finding]:
+def run(rows: MetricSchemas, context: CheckContext) -> Iterator[Finding]:
     """Refuse a JSON schema of a golden case or a task metric if it is invalid or refers to other schemas."""
     problems: list[str] = []
     for gate, cases in context.golden.items():
@@ -29,17 +29,13 @@ def run(rows: MetricSchemas, context: CheckContext) -> list[Finding]:
     for metric, schema in rows.items():
         problems += _schema_problem(f"taskMetrics {metric}", schema)
     if not problems:
-        return []
-    return [
-        Finding(
-            check=NAME,
-            severity=Severity.ERROR,
-            message=listed(problems),
-            count=len(problems),
-            examples=problems[:SHOWN_EXAMPLES],
-            remedy="correct these schemas: no output can be scored with them",
-        )
-    ]
+        return
+    yield Finding(
+        message=listed(problems),
+        count=len(problems),
+        examples=problems[:SHOWN_EXAMPLES],
+        remedy="correct these schemas: no output can be scored with them",
+    )
 
 
 def _schema_problem(where: str, schema: dict[str, Any]) -> list[str]:

@@ -13,12 +13,11 @@ from tunegate_trainer.data.usable import UsableRow
 NAME = "secrets"
 
 
-def run(rows: UsableRows, context: CheckContext) -> list[Finding]:
+def run(rows: UsableRows, _context: CheckContext) -> list[Finding]:
     """Find rows with a secret in any of their texts. Examples in documentation count as secrets too.
 
     Messages have the type of a secret and its first characters.
     """
-    del context
     return share_finding(
         NAME,
         rows,

@@ -5,7 +5,7 @@ from fractions import Fraction
 from itertools import chain
 from typing import Any
 
-from tunegate_trainer.checks.finding import DATA_REPORT, SHOWN_EXAMPLES, Finding, Severity, listed
+from tunegate_trainer.checks.finding import DATA_REPORT, SHOWN_EXAMPLES, Finding, listed
 from tunegate_trainer.checks.rows import UsableRows
 from tunegate_trainer.data.usable import UsableRow
 
@@ -45,8 +45,6 @@ def share_finding(check: str, rows: UsableRows, examine: Examine, fault: str, re
     have = f"{count} of {total} rows {'has' if count == 1 else 'have'} {fault}"
     return [
         Finding(
-            check=check,
-            severity=Severity.ERROR,
             message=f"{have}: {listed(examples, count)}",
             count=count,
             share=Fraction(count, total),

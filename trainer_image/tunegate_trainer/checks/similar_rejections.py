@@ -5,13 +5,14 @@ A model then learns to avoid these texts, and nothing about the prompts.
 
 import math
 from array import array
+from collections.abc import Iterator
 from fractions import Fraction
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tunegate_trainer.checks.finding import SHOWN_EXAMPLES, CheckContext, Finding, Severity, listed
+from tunegate_trainer.checks.finding import SHOWN_EXAMPLES, CheckContext, Finding, listed
 from tunegate_trainer.checks.rows import UsableRows
 from tunegate_trainer.data.excerpts import start_of
 from tunegate_trainer.data.split import normalize
@@ -31,10 +32,9 @@ SHOWN_CHARACTERS = 160
 Keys = NDArray[np.int64]
 
 
-def run(rows: UsableRows, context: CheckContext) -> list[Finding]:
+def run(rows: UsableRows, _context: CheckContext) -> Iterator[Finding]:
     """Report that at least half of the pairs have a frequent rejected answer. Answers are compared after
     :func:`normalize`."""
-    del context
     columns = array("q"), array("q"), array("q")
     for measured in rows.pairs:
         pair = measured.labelled.row
@@ -45,13 +45,13 @@ def run(rows: UsableRows, context: CheckContext) -> list[Finding]:
     prompts, chosen, rejected = (np.frombuffer(column, dtype=np.int64) for column in columns)
     total = len(prompts)
     if total < MIN_PAIRS:
-        return []
+        return
     frequent = _frequent(prompts, rejected)
     share = Fraction(int(frequent.sum()), total)
     of_chosen = Fraction(int(_frequent(prompts, chosen).sum()), total)
     if share < MIN_SHARE or of_chosen > MAX_CHOSEN * share:
-        return []
-    return [_finding(rows, rejected, frequent, share)]
+        return
+    yield _finding(rows, rejected, frequent, share)
 
 
 def _frequent(prompts: Keys, answers: Keys) -> NDArray[np.bool_]:
@@ -74,8 +74,6 @@ def _finding(rows: UsableRows, rejected: Keys, frequent: NDArray[np.bool_], shar
     count = int(frequent.sum())
     what = "the same rejected answer" if len(found) == 1 else f"one of {len(found)} rejected answers"
     return Finding(
-        check=NAME,
-        severity=Severity.ERROR,
         message=f"{count} of {len(rejected)} pairs ({float(share):.1%}) have {what}: "
         f"{listed(examples, len(found))}",
         count=count,

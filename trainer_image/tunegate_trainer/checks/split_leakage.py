@@ -17,27 +17,24 @@ from tunegate_trainer.data.shingles import Words, batches
 NAME = "split_leakage"
 
 
-def run(rows: SplitRows, context: CheckContext) -> list[Finding]:
+def run(rows: SplitRows, _context: CheckContext) -> Iterator[Finding]:
     """Refuse training rows that are near-duplicates of dev or test rows, or that contain more than half of
     the 13-word passages of one. Words of the template are not compared.
 
     Warn if a cluster of similar rows is so large that its rows do not stay in one split."""
-    del context
     too_many = f"{rows.left_apart} similar rows are too many to stay in one split"
     train, held_out = rows.trained, rows.held_out
     leaks, total, count = rows.leaks or find_leaks(rows)
     if not leaks and not rows.left_apart:
-        return []
+        return
     if not leaks:
-        return [
-            Finding(
-                check=NAME,
-                severity=Severity.WARNING,
-                message=f"{too_many}, so training rows may repeat held-out rows: remove near-duplicates, or "
-                "set heldOut.groupBy",
-                count=rows.left_apart,
-            )
-        ]
+        yield Finding(
+            severity=Severity.WARNING,
+            message=f"{too_many}, so training rows may repeat held-out rows: remove near-duplicates, or "
+            "set heldOut.groupBy",
+            count=rows.left_apart,
+        )
+        return
     sides = ["dev"] * len(rows.rows.dev) + ["test"] * len(rows.rows.test)
     sides += ["dev"] * len(rows.pairs.dev) + ["test"] * len(rows.pairs.test)
     examples = [
@@ -46,25 +43,20 @@ def run(rows: SplitRows, context: CheckContext) -> list[Finding]:
         for row, other, similar in leaks[:SHOWN_EXAMPLES]
     ]
     repeat = "1 training row repeats" if count == 1 else f"{count} training rows repeat"
-    return [
-        Finding(
-            check=NAME,
-            severity=Severity.ERROR,
-            message=f"{repeat} held-out rows: {listed(examples, total)}",
-            count=count,
-            share=Fraction(count, len(train)),
-            examples=examples,
-            remedy="remove one row of each pair, or set heldOut.groupBy to a field that is equal in both; "
-            + (f"{too_many}; " if rows.left_apart else "")
-            + where_listed(total),
-            report={
-                "split_leakage": [
-                    {"train": train.place(row), sides[other]: held_out.place(other)}
-                    for row, other, _ in leaks
-                ]
-            },
-        )
-    ]
+    yield Finding(
+        message=f"{repeat} held-out rows: {listed(examples, total)}",
+        count=count,
+        share=Fraction(count, len(train)),
+        examples=examples,
+        remedy="remove one row of each pair, or set heldOut.groupBy to a field that is equal in both; "
+        + (f"{too_many}; " if rows.left_apart else "")
+        + where_listed(total),
+        report={
+            "split_leakage": [
+                {"train": train.place(row), sides[other]: held_out.place(other)} for row, other, _ in leaks
+            ]
+        },
+    )
 
 
 def find_leaks(rows: SplitRows) -> Leaks:

@@ -1,5 +1,7 @@
 """Check for golden prompts that an earlier job trained on, if this job starts from that job's model."""
 
+from collections.abc import Iterator
+
 from tunegate_api.meta import summarize
 from tunegate_trainer.checks.finding import SHOWN_EXAMPLES, CheckContext, Finding, Severity
 from tunegate_trainer.checks.rows import SplitRows
@@ -8,7 +10,7 @@ from tunegate_trainer.data.parse import prompt_key, without_system
 NAME = "trained_prompts"
 
 
-def run(rows: SplitRows, context: CheckContext) -> list[Finding]:
+def run(rows: SplitRows, context: CheckContext) -> Iterator[Finding]:
     """Warn about golden cases whose prompts an earlier job trained on."""
     trained = rows.earlier.trained
     found = [
@@ -18,14 +20,11 @@ def run(rows: SplitRows, context: CheckContext) -> list[Finding]:
         if {prompt_key(case.turns), prompt_key(without_system(case.turns))} & trained
     ]
     if not found:
-        return []
-    return [
-        Finding(
-            check=NAME,
-            severity=Severity.WARNING,
-            message="the model that the job starts from was trained on the prompts of these golden cases, "
-            f"so they measure memorization: {summarize(found, SHOWN_EXAMPLES)}",
-            count=len(found),
-            examples=found[:SHOWN_EXAMPLES],
-        )
-    ]
+        return
+    yield Finding(
+        severity=Severity.WARNING,
+        message="the model that the job starts from was trained on the prompts of these golden cases, "
+        f"so they measure memorization: {summarize(found, SHOWN_EXAMPLES)}",
+        count=len(found),
+        examples=found[:SHOWN_EXAMPLES],
+    )

@@ -45,13 +45,12 @@ class Kind(StrEnum):
     CODE = "has a code block without an end"
 
 
-def run(rows: UsableRows, context: CheckContext) -> list[Finding]:
+def run(rows: UsableRows, _context: CheckContext) -> list[Finding]:
     """Find rows and pairs whose last or chosen answer is not finished, although most of its kind are.
 
     A row whose answer does not end like a sentence is also found if unusually many answers have its number
     of tokens, and none has more: the token limit of a generator has cut them.
     """
-    del context
     kinds = Counter(
         ended
         for measured_rows in (rows.rows, rows.pairs)

@@ -140,7 +140,6 @@ def _missing_labels(metric: TaskMetric, labels: Mapping[str, Counter[str]]) -> I
 def _labels_finding(severity: Severity, what: str, labels: Sequence[str], so: str) -> Finding:
     names = [_names([label]) for label in labels]
     return Finding(
-        check=NAME,
         severity=severity,
         message=f"taskMetrics f1: {what} {listed(names)}, {so}",
         count=len(labels),
@@ -226,7 +225,6 @@ def _rouge_l(metric: TaskMetric, answers: Answers, context: CheckContext) -> Ite
     short = sum(tokens == 1 for _, tokens in held_out)
     if short > len(held_out) / 2:
         yield Finding(
-            check=NAME,
             severity=Severity.WARNING,
             message=f"taskMetrics rouge_l: {short} of {len(held_out)} held-out answers have one word, on "
             "which ROUGE-L is not more than an exact match; exact_match or f1 may fit better",
@@ -261,8 +259,6 @@ def _bad_answers(message: str, examples: Iterable[str], remedy: str) -> Iterator
 
 def _error(message: str, count: int, examples: Sequence[str], remedy: str) -> Finding:
     return Finding(
-        check=NAME,
-        severity=Severity.ERROR,
         message=message,
         count=count,
         examples=examples[:SHOWN_EXAMPLES],
