@@ -115,7 +115,7 @@ class SourceRows(Generic[RowT]):
             "rows": self.total,
             "bad": [problem.entry for problem in parsed.bad],
             "dropped": [problem.entry for problem in dropped],
-            **({"lengths": _histogram(self.tokenized.kept)} if tokenized else {}),
+            **({"lengths": _histogram(self.tokenized.kept)} if tokenized and self.tokenized.kept else {}),
         }
 
 
@@ -170,8 +170,6 @@ class TrainedRows(Generic[RowT]):
 def _histogram(rows: Sequence[UsableRow[RowT]], buckets: int = 10) -> dict[str, Any]:
     """Return a histogram of row lengths in tokens, with at most ``buckets`` bins of equal width."""
     lengths = sorted(row.tokens for row in rows)
-    if not lengths:
-        return {}
     width = max(1, -(-lengths[-1] // buckets))
     counts = [sum(1 for n in lengths if low < n <= low + width) for low in range(0, lengths[-1], width)]
     return {

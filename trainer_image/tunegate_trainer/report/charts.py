@@ -314,7 +314,7 @@ def _thinned(points: Sequence[LossPoint]) -> list[LossPoint]:
     """Return at most ``_MAX_POINTS`` points, each of which is the mean of consecutive steps."""
     size = -(-len(points) // _MAX_POINTS)
     chunks = [points[i : i + size] for i in range(0, len(points), size)]
-    return [LossPoint(chunk[-1].step, sum(p.loss for p in chunk) / len(chunk), 0) for chunk in chunks]
+    return [LossPoint(chunk[-1].step, sum(p.loss for p in chunk) / len(chunk)) for chunk in chunks]
 
 
 def _smoothed(values: Sequence[float]) -> list[float]:

@@ -25,7 +25,7 @@ def check_results(job: Collected) -> CheckResults:
     """Return the findings in data/report.json, and the other checks from the report of the data role."""
     report = job.report_of(Role.DATA)
     results = report.data_checks if report else []
-    found = sorted(job.notes.findings, key=lambda note: (*_ORDER, note.result).index(note.result))
+    found = sorted(job.notes.checks, key=lambda note: (*_ORDER, note.result).index(note.result))
     named = {note.check for note in found}
     return CheckResults(
         found=found,

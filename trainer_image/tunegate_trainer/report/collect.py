@@ -1,14 +1,13 @@
 """Read all files that a job has written to the volume so far. Missing files are skipped."""
 
-import json
 import logging
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from pydantic import ValidationError
+from pydantic import AliasPath, BaseModel, Field, ValidationError
 
 from tunegate_api.contract.plan import Plan
 from tunegate_api.contract.process import Role
@@ -25,30 +24,34 @@ from tunegate_trainer.artifacts.gate_result import GateRoleResult
 from tunegate_trainer.tokens.rows import PREFERENCE
 
 logger = logging.getLogger(__name__)
+ModelT = TypeVar("ModelT", bound=BaseModel)
 
 
-@dataclass(frozen=True)
-class RowNote:
+class RowNote(BaseModel):
     """A row that is bad or was dropped, with its place and the reason."""
 
-    place: str
-    """Such as ``line 3`` or ``part-2.parquet row 3``."""
     reason: str
+    file: str = ""
+    line: int | None = None
+    row: int | None = None
+
+    @property
+    def place(self) -> str:
+        """Such as ``line 3`` or ``part-2.parquet row 3``."""
+        return f"{self.file} {f'line {self.line}' if self.row is None else f'row {self.row}'}".lstrip()
 
 
-@dataclass(frozen=True)
-class LengthHistogram:
+class LengthHistogram(BaseModel):
     """A histogram of row lengths in tokens: ``counts[i]`` rows have more than ``i * width`` and
     at most ``(i + 1) * width`` tokens."""
 
     mean: float
-    longest: int
+    max: int
     width: int
-    counts: tuple[int, ...]
+    counts: list[int]
 
 
-@dataclass(frozen=True)
-class CheckNote:
+class CheckNote(BaseModel):
     """A finding of a data check."""
 
     check: str
@@ -56,14 +59,13 @@ class CheckNote:
     """``Refused``, ``Warned``, or ``Passed`` if the finding is within the limit of the check."""
     message: str
     count: int
-    share: str
-    """The measured value that was compared with the limit. Empty if the check has no limit."""
-    examples: tuple[str, ...]
+    share: str | None
+    """The measured value that was compared with the limit. None if the check has no limit."""
+    examples: list[str]
     remedy: str
 
 
-@dataclass(frozen=True)
-class DataNotes:
+class DataNotes(BaseModel):
     """The content of data/report.json. Any field may be missing, because a check may end the data role."""
 
     rows: int | None = None
@@ -71,12 +73,12 @@ class DataNotes:
     """The name of the file format of the source of use Train."""
     shape: str = ""
     """The name of the shape of the rows of use Train."""
-    bad: tuple[RowNote, ...] = ()
-    dropped: tuple[RowNote, ...] = ()
-    overlapping_prompts: int | None = None
+    bad: list[RowNote] = []
+    dropped: list[RowNote] = []
+    overlapping_prompts: int | None = Field(None, validation_alias=AliasPath("split", "overlapping_prompts"))
     lengths: LengthHistogram | None = None
-    findings: tuple[CheckNote, ...] = ()
-    distribution: Mapping[str, Any] = field(default_factory=dict)
+    checks: list[CheckNote] = []
+    distribution: Any = None
     """The comparison with production inputs, see :mod:`tunegate_trainer.report.production`."""
 
 
@@ -86,7 +88,7 @@ class LossPoint:
 
     step: int
     loss: float
-    seconds: float
+    seconds: float = 0
     time: float = 0
     """The time at which the step ended, in seconds since 1970."""
     learning_rate: float | None = None
@@ -97,6 +99,9 @@ class LossPoint:
     the model's and the reference model's preference for the chosen answer."""
     reward_accuracy: float | None = None
     """For DPO, the fraction of the step's pairs with a positive reward margin."""
+
+
+_MEASURED = {field.name for field in fields(LossPoint)}
 
 
 @dataclass(frozen=True)
@@ -139,13 +144,16 @@ def collect(
     """Read the files below ``workspace/<uid>``. A file that cannot be read is logged and left out."""
     paths = Workspace(request.uid)
     stages = [stage.name for stage in request.spec.stages]
-    reports = dict(_reports(workspace / paths.outbox))
+    files = sorted((workspace / paths.outbox).glob("*.json"))
+    reports = {path.stem: report for path in files if (report := _read(path, Report))}
     names = [f"{Role.TRAIN}-{stage}" for stage in stages] + [str(Role.GATE), str(Role.PUBLISH)]
     results = Results()
     for name in names:  # in the order of stages, because the first stage's starting model is the base model
         if name in reports:
             results = results.merged(reports[name].results)
-    plan = _plan(workspace / paths.data / "plan.json", reports)
+    plan = _read(workspace / paths.data / "plan.json", Plan)
+    if plan is None and "data" in reports:
+        plan = reports["data"].plan
     for stage in stages:
         folder = workspace / paths.evaluation(stage, 0).parent
         results = results.merged(_evaluated(folder, request, plan, results.sets))
@@ -154,11 +162,11 @@ def collect(
         workspace=workspace,
         paths=paths,
         plan=plan,
-        notes=_notes(_read_json(workspace / paths.data / "report.json")),
+        notes=_read(workspace / paths.data / "report.json", DataNotes) or DataNotes(),
         reports=reports,
         results=results,
         losses={stage: _losses(workspace / paths.stage(stage) / "losses.jsonl") for stage in stages},
-        gate_result=_gate_result(workspace / paths.gate / RESULT),
+        gate_result=_read(workspace / paths.gate / RESULT, GateRoleResult),
         review=review,
         decision=decision,
     )
@@ -173,40 +181,15 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
         return []
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def _read(path: Path, model: type[ModelT]) -> ModelT | None:
+    """Return the content of a file, or None if it is missing. A file that cannot be read is left out."""
     try:
-        value = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError) as error:
-        logger.warning("%s is left out of the report: %s", path.name, error)
-        return {}
-    return value if isinstance(value, dict) else {}
-
-
-def _reports(outbox: Path) -> Iterator[tuple[str, Report]]:
-    for path in sorted(outbox.glob("*.json")):
-        try:
-            yield path.stem, Report.model_validate_json(path.read_bytes())
-        except (OSError, ValidationError) as error:
-            logger.warning("%s is left out of the report: %s", path.name, error)
-
-
-def _gate_result(path: Path) -> GateRoleResult | None:
-    try:
-        return GateRoleResult.model_validate_json(path.read_bytes())
+        return model.model_validate_json(path.read_bytes())
     except FileNotFoundError:
         return None
     except (OSError, ValidationError) as error:
         logger.warning("%s is left out of the report: %s", path, error)
         return None
-
-
-def _plan(path: Path, reports: Mapping[str, Report]) -> Plan | None:
-    try:
-        return Plan.model_validate_json(path.read_bytes())
-    except (OSError, ValidationError):
-        return reports["data"].plan if "data" in reports else None
 
 
 def _evaluated(folder: Path, request: Request, plan: Plan | None, reported: Mapping[str, CaseSet]) -> Results:
@@ -218,11 +201,10 @@ def _evaluated(folder: Path, request: Request, plan: Plan | None, reported: Mapp
     sets: dict[str, CaseSet] = {}
     evaluations = []
     for path in sorted(folder.glob(f"step-*/{RESULT}")):
-        try:
-            evaluations.append(Evaluation.model_validate_json(path.read_bytes()))
-        except (OSError, ValidationError) as error:
-            logger.warning("%s is left out of the report: %s", path, error)
+        evaluation = _read(path, Evaluation)
+        if evaluation is None:
             continue
+        evaluations.append(evaluation)
         for name, cases in _case_sets(path.parent, request, plan).items():
             known = reported.get(name)
             sets[name] = known if known and known.ids == cases.ids else cases
@@ -260,77 +242,9 @@ def _case_set(path: Path, sha256: str) -> CaseSet:
 
 def _losses(path: Path) -> tuple[LossPoint, ...]:
     """Return the points in the order of steps. If a resumed run wrote a step twice, the last line counts."""
-    points = {
-        int(line["step"]): LossPoint(
-            int(line["step"]),
-            float(line["loss"]),
-            seconds=float(line.get("seconds") or 0),
-            time=float(line.get("time") or 0),
-            learning_rate=line.get("learning_rate"),
-            grad_norm=line.get("grad_norm"),
-            reward_margin=line.get("reward_margin"),
-            reward_accuracy=line.get("reward_accuracy"),
-            tokens=int(line.get("tokens") or 0),
-        )
-        for line in read_lines(path)
-        if "step" in line and isinstance(line.get("loss"), (int, float)) and math.isfinite(line["loss"])
-    }
+    points: dict[int, LossPoint] = {}
+    for line in read_lines(path):
+        known = {name: line[name] for name in _MEASURED if line.get(name) is not None}
+        if "step" in known and math.isfinite(known.get("loss", math.nan)):
+            points[known["step"]] = LossPoint(**known)
     return tuple(points[step] for step in sorted(points))
-
-
-def _notes(report: Mapping[str, Any]) -> DataNotes:
-    split, distribution = report.get("split"), report.get("distribution")
-    split = split if isinstance(split, dict) else {}
-    return DataNotes(
-        rows=_whole(report.get("rows")),
-        format=str(report.get("format") or ""),
-        shape=str(report.get("shape") or ""),
-        bad=_row_notes(report.get("bad")),
-        dropped=_row_notes(report.get("dropped")),
-        overlapping_prompts=_whole(split.get("overlapping_prompts")),
-        lengths=_lengths(report.get("lengths")),
-        findings=_findings(report.get("checks")),
-        distribution=distribution if isinstance(distribution, dict) else {},
-    )
-
-
-def _findings(value: object) -> tuple[CheckNote, ...]:
-    entries: Sequence[Any] = value if isinstance(value, list) else ()
-    return tuple(
-        CheckNote(
-            check=str(e.get("check", "")),
-            result=str(e.get("result", "")),
-            message=str(e.get("message", "")),
-            count=_whole(e.get("count")) or 0,
-            share=str(e.get("share") or ""),
-            examples=tuple(map(str, e.get("examples") or ())),
-            remedy=str(e.get("remedy", "")),
-        )
-        for e in entries
-        if isinstance(e, dict)
-    )
-
-
-def _row_notes(value: object) -> tuple[RowNote, ...]:
-    entries: Sequence[Any] = value if isinstance(value, list) else ()
-    return tuple(RowNote(_place(e), str(e.get("reason", ""))) for e in entries if isinstance(e, dict))
-
-
-def _place(entry: Mapping[str, Any]) -> str:
-    unit = "row" if "row" in entry else "line"
-    return f"{entry.get('file') or ''} {unit} {_whole(entry.get(unit)) or 0}".lstrip()
-
-
-def _lengths(value: object) -> LengthHistogram | None:
-    if not isinstance(value, dict) or not value.get("counts") or not value.get("width"):
-        return None
-    return LengthHistogram(
-        mean=float(value.get("mean") or 0),
-        longest=int(value.get("max") or 0),
-        width=int(value["width"]),
-        counts=tuple(int(count) for count in value["counts"]),
-    )
-
-
-def _whole(value: object) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) else None

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import AliasPath, BaseModel, Field, ValidationError
 
 from tunegate_api.v1alpha1.data_checks import check_setting
 from tunegate_trainer.report.collect import Collected
@@ -23,19 +23,6 @@ class Percentiles(BaseModel):
     high: float = Field(alias="95")
 
 
-class _OfSides(BaseModel):
-    training: Percentiles
-    production: Percentiles
-
-
-class _Lengths(BaseModel):
-    percentiles: _OfSides
-    longer_than_training: float
-    bin_edges: list[float]
-    training: list[int]
-    production: list[int]
-
-
 class UnknownWords(BaseModel):
     """Words that do not occur in training inputs. Every occurrence of a word counts."""
 
@@ -44,19 +31,6 @@ class UnknownWords(BaseModel):
     between_training_halves: float
     """The same share between two halves of the training inputs."""
     most_frequent: list[str]
-
-
-class _Distribution(BaseModel):
-    """The entry ``distribution`` of data/report.json."""
-
-    training_inputs: int
-    production_inputs: int
-    auc: float
-    interval: tuple[float, float]
-    training_has_more: list[str]
-    production_has_more: list[str]
-    lengths: _Lengths
-    unknown_words: UnknownWords
 
 
 @dataclass(frozen=True)
@@ -74,60 +48,62 @@ class Side:
     distinguishes the sides most is first."""
 
 
-@dataclass(frozen=True)
-class ProductionMatch:
-    """How well the training inputs match the production inputs."""
+class ProductionMatch(BaseModel):
+    """How well the training inputs match the production inputs: the entry ``distribution`` of
+    data/report.json, with the result of its check."""
 
-    auc_result: str
+    result: str
     """``Passed`` if the AUC does not exceed its limit, and otherwise ``Refused`` or ``Warned``."""
+    limit: float
+    """The maximum of the lower bound of the interval."""
     auc: float
     interval: tuple[float, float]
     """The 95 % confidence interval of the AUC."""
-    limit: float
-    """The maximum of the lower bound of this interval."""
-    sides: tuple[Side, Side]
-    """Training inputs and production inputs."""
-    bin_edges: Sequence[float]
+    training_inputs: int
+    production_inputs: int
+    training_has_more: list[str]
+    production_has_more: list[str]
+    training: Percentiles = Field(validation_alias=AliasPath("lengths", "percentiles", "training"))
+    production: Percentiles = Field(validation_alias=AliasPath("lengths", "percentiles", "production"))
+    training_counts: list[int] = Field(validation_alias=AliasPath("lengths", "training"))
+    production_counts: list[int] = Field(validation_alias=AliasPath("lengths", "production"))
+    bin_edges: list[float] = Field(validation_alias=AliasPath("lengths", "bin_edges"))
     """The edges of the bins of both histograms. The last bin also has all longer inputs."""
-    longer: float
+    longer: float = Field(validation_alias=AliasPath("lengths", "longer_than_training"))
     """The share of production inputs that are longer than every training input."""
-    unknown: UnknownWords
+    unknown: UnknownWords = Field(validation_alias="unknown_words")
+
+    @property
+    def sides(self) -> tuple[Side, Side]:
+        """The training inputs and the production inputs."""
+        return (
+            Side(
+                "training inputs",
+                self.training_inputs,
+                self.training,
+                self.training_counts,
+                self.training_has_more,
+            ),
+            Side(
+                "production inputs",
+                self.production_inputs,
+                self.production,
+                self.production_counts,
+                self.production_has_more,
+            ),
+        )
 
 
 def production_match(job: Collected) -> ProductionMatch | None:
     """Return the comparison in data/report.json. None if the inputs were not compared."""
-    if not job.notes.distribution:
+    entry = job.notes.distribution
+    if not entry:
         return None
+    limit = check_setting(job.request.spec.data.checks, "Distribution").limit
+    result = next((note.result for note in job.notes.checks if note.check == CHECK), "Warned")
     try:
-        found = _Distribution.model_validate(job.notes.distribution)
+        found = ProductionMatch.model_validate({**entry, "result": result, "limit": limit})
     except ValidationError as error:
         logger.warning("the comparison with production inputs is left out of the report: %s", error)
         return None
-    lengths, percentiles = found.lengths, found.lengths.percentiles
-    limit = check_setting(job.request.spec.data.checks, "Distribution").limit
-    result = next((note.result for note in job.notes.findings if note.check == CHECK), "Warned")
-    return ProductionMatch(
-        auc_result=result if found.interval[0] > limit else "Passed",
-        auc=found.auc,
-        interval=found.interval,
-        limit=float(limit),
-        sides=(
-            Side(
-                name="training inputs",
-                inputs=found.training_inputs,
-                lengths=percentiles.training,
-                counts=lengths.training,
-                has_more=found.training_has_more,
-            ),
-            Side(
-                name="production inputs",
-                inputs=found.production_inputs,
-                lengths=percentiles.production,
-                counts=lengths.production,
-                has_more=found.production_has_more,
-            ),
-        ),
-        bin_edges=lengths.bin_edges,
-        longer=lengths.longer_than_training,
-        unknown=found.unknown_words,
-    )
+    return found if found.interval[0] > limit else found.model_copy(update={"result": "Passed"})
