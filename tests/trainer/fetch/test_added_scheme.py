@@ -13,7 +13,7 @@ from tunegate_api.contract.process import Role
 from tunegate_api.contract.workspace import Workspace
 from tunegate_api.v1alpha1.data import DataSource
 from tunegate_api.v1alpha1.finetunejob import ModelSource
-from tunegate_trainer.fetch import SCHEMES, RemoteFiles, RemoteModels, Scheme
+from tunegate_trainer.fetch import DATA_SCHEMES, MODEL_SCHEMES, RemoteFiles, RemoteModels
 from tunegate_trainer.fetch.address import Address, Choose, RemoteFile, RemoteModel, Stream
 from tunegate_trainer.fetch.checksum import Checksum
 from tunegate_trainer.fetch.sources import open_source
@@ -56,29 +56,31 @@ def parameters(function: object) -> list[str]:
     return list(inspect.signature(function).parameters)
 
 
-@pytest.mark.parametrize("name", sorted(SCHEMES))
-def test_every_scheme_has_the_methods_of_its_interface(name):
-    models, files = SCHEMES[name].models, SCHEMES[name].files
-    assert models or files
-    if models:
-        for method in ("pinned", "find_model"):
-            assert parameters(getattr(models(), method)) == parameters(getattr(RemoteModels, method))[1:]
-    if files:
-        assert parameters(files().find_data) == parameters(RemoteFiles.find_data)[1:]
+@pytest.mark.parametrize("name", sorted(MODEL_SCHEMES))
+def test_every_scheme_of_models_has_the_methods_of_its_interface(name):
+    for method in ("pinned", "find_model"):
+        found = getattr(MODEL_SCHEMES[name](), method)
+        assert parameters(found) == parameters(getattr(RemoteModels, method))[1:]
 
 
-def test_scheme_added_with_one_line_provides_models_and_files(make_root, tiny_model):
+@pytest.mark.parametrize("name", sorted(DATA_SCHEMES))
+def test_every_scheme_of_data_has_the_methods_of_its_interface(name):
+    assert parameters(DATA_SCHEMES[name]().find_data) == parameters(RemoteFiles.find_data)[1:]
+
+
+def test_scheme_added_with_one_line_provides_models_and_files(make_root, tiny_model, monkeypatch):
     files = {path.name: path.read_bytes() for path in tiny_model.iterdir()}
     memory = Memory({**files, "rows.jsonl": ROW})
-    schemes = SCHEMES | {"memory": Scheme(models=lambda: memory, files=lambda: memory)}
+    monkeypatch.setitem(MODEL_SCHEMES, "memory", lambda: memory)
+    monkeypatch.setitem(DATA_SCHEMES, "memory", lambda: memory)
     root = make_root()
     context = root.context(Role.DATA)
     source = ModelSource.model_construct(uri="memory://tiny", revision="1", secret_name=None)
-    plan = resolve_model(context, source, schemes)
+    plan = resolve_model(context, source)
     assert plan.revision == "1"
     assert verify(root.workspace / Workspace.base_model(plan.digest)) == []
     rows = DataSource.model_construct(uri="memory://rows.jsonl")
-    with open_source(context, rows, "data.sources[train]", schemes) as source:
+    with open_source(context, rows, "data.sources[train]") as source:
         assert source.path.name == "rows.jsonl"
         assert source.path.read_bytes() == ROW
         assert source.sha256 == hashlib.sha256(ROW).hexdigest()

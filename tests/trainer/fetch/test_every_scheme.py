@@ -15,7 +15,7 @@ from support.waiting import eventually
 from tunegate_api.contract.process import ExitCode, Role
 from tunegate_api.contract.workspace import Workspace
 from tunegate_api.v1alpha1.finetunejob_status import Failure, Reason
-from tunegate_trainer.fetch import SCHEMES
+from tunegate_trainer.fetch import MODEL_SCHEMES
 from tunegate_trainer.fetch.download import PART
 from tunegate_trainer.main import main
 from tunegate_trainer.process import files
@@ -30,7 +30,7 @@ SMALL = 60_000
 """A size in bytes that is more than that of all files except the weights."""
 
 
-@pytest.fixture(params=sorted(name for name, scheme in SCHEMES.items() if scheme.models))
+@pytest.fixture(params=sorted(MODEL_SCHEMES))
 def store(request) -> ModelStore:
     """A server of each scheme for models in the table. A new scheme needs a fixture SCHEME_store."""
     return request.getfixturevalue(f"{request.param}_store")

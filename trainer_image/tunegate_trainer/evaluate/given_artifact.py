@@ -10,7 +10,7 @@ from tunegate_api.meta import Sha256
 from tunegate_api.v1alpha1.finetunejob import ModelSource
 from tunegate_trainer.artifacts.build import is_adapter
 from tunegate_trainer.artifacts.evidence import VERDICT, ModelEvidence, evaluated_files, read_model_evidence
-from tunegate_trainer.fetch import SCHEMES, fetch_model, find_model
+from tunegate_trainer.fetch import MODEL_SCHEMES, fetch_model, find_model
 from tunegate_trainer.fetch.address import Address
 from tunegate_trainer.fetch.model_files import choose, choose_adapter
 from tunegate_trainer.models.resolve import (
@@ -71,7 +71,7 @@ def link_artifact(context: Context, source: ModelSource, into: Path) -> GivenArt
 def _source_folder(context: Context, source: ModelSource) -> Path:
     """Return the folder of the model. A local folder is used in place."""
     address = model_address(context, source)
-    if address.scheme not in SCHEMES:
+    if address.scheme not in MODEL_SCHEMES:
         folder = source_folder(context.root, source)
         if not folder.is_dir():
             raise SourceNotFoundError(f"model.uri: there is no folder {source.uri}")
@@ -122,7 +122,7 @@ def given_base(context: Context, source: ModelSource, *, stored: bool) -> tuple[
     """Return the folder and the digest of a base model. A local folder is used in place, unless the model
     must be ``stored`` on the volume, where published adapters find it. Raises the errors of
     :func:`~tunegate_trainer.models.resolve.resolve_model`."""
-    if not stored and model_address(context, source).scheme not in SCHEMES:
+    if not stored and model_address(context, source).scheme not in MODEL_SCHEMES:
         folder = source_folder(context.root, source)
         if (folder / "config.json").is_file():
             return folder, model_digest(source.uri or "", folder)

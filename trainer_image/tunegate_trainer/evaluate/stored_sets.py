@@ -11,7 +11,6 @@ from tunegate_api.v1alpha1.case_source import SetName
 from tunegate_api.v1alpha1.data import Source
 from tunegate_api.v1alpha1.sets import GateSet
 from tunegate_trainer.evaluate.gate_sets import CHANGE, read_set, set_digest
-from tunegate_trainer.fetch import SCHEMES, Schemes
 from tunegate_trainer.fetch.sources import open_source
 from tunegate_trainer.process.context import Context
 from tunegate_trainer.process.errors import BadDataError, UserError
@@ -21,7 +20,7 @@ MAX_BYTES = 16 * 1024 * 1024
 """The largest set that is copied. A set of 1,000 cases with 10 KB each fits."""
 
 
-def store_sets(context: Context, schemes: Schemes = SCHEMES) -> None:
+def store_sets(context: Context) -> None:
     """Copy each golden set and safety set of the job that is at an address to the storage volume, unless it
     is there.
 
@@ -35,19 +34,19 @@ def store_sets(context: Context, schemes: Schemes = SCHEMES) -> None:
         with context.tolerating(gate):
             golden, safety = gate.spec.golden, gate.spec.safety
             if golden.source.uri is not None:
-                _store(context, gate, "golden", golden, schemes)
+                _store(context, gate, "golden", golden)
                 _check_golden(context, gate)
             if gate in context.request.safety_gates and safety and safety.source.uri is not None:
-                _store(context, gate, "safety", safety, schemes)
+                _store(context, gate, "safety", safety)
                 _check_safety(context, gate, safety)
 
 
-def _store(context: Context, gate: GateRequest, name: SetName, part: GateSet, schemes: Schemes) -> None:
+def _store(context: Context, gate: GateRequest, name: SetName, part: GateSet) -> None:
     target, sha256 = context.workspace / context.paths.case_set(name, gate.name), set_digest(gate, name)
     if target.is_file() and sha256_file(target) == sha256:
         return
     field, uri = f"EvalGate {gate.name}: spec.sets[{part.name}].source", part.source.uri
-    with open_source(context, Source(uri=uri, secret_name=part.source.secret_name), field, schemes) as found:
+    with open_source(context, Source(uri=uri, secret_name=part.source.secret_name), field) as found:
         if found.path.is_dir():
             raise UserError(f"{field}: {uri} is a folder", "name the file with the cases")
         size = found.path.stat().st_size

@@ -1,14 +1,13 @@
 """Fetch models and data files from other machines: hubs, object stores and registries.
 
 Each scheme has a module that lists files and reads a file from any byte offset. :mod:`download` does the rest
-for all schemes: it resumes interrupted downloads, and keeps only verified files. :data:`SCHEMES` is the table
-of schemes. To add one, write a module with the functions of :class:`RemoteModels`, :class:`RemoteFiles` or
-both, and add a line to the table.
+for all schemes: it resumes interrupted downloads, and keeps only verified files. To add a scheme, write a
+module with the functions of :class:`RemoteModels`, :class:`RemoteFiles` or both, and add a line to the table
+:data:`MODEL_SCHEMES`, :data:`DATA_SCHEMES` or both.
 """
 
 import shutil
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol
@@ -43,43 +42,36 @@ class RemoteFiles(Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class Scheme:
-    """An entry in the table of schemes."""
-
-    models: Callable[[], RemoteModels] | None = None
-    """Returns the scheme's module. It is imported when it is first needed, because importing the S3 client
-    takes half a second. None if the scheme has only data files."""
-    files: Callable[[], RemoteFiles] | None = None
-    """Like ``models``, but returns the module for data files. None if the scheme has only models."""
-
-
 def _module(name: str) -> Callable[[], Any]:
-    """Return a function that imports a module of this package."""
+    """Return a function that imports a module of this package when it is first needed, because importing the
+    S3 client takes half a second."""
     return lambda: import_module(f"{__name__}.{name}")
 
 
-Schemes = Mapping[str, Scheme]
-
-SCHEMES: Schemes = {
-    "hf": Scheme(models=_module("hub"), files=_module("hub")),
-    "s3": Scheme(models=_module("s3"), files=_module("s3")),
-    "oci": Scheme(models=_module("oci")),
-    "https": Scheme(files=_module("web")),
-    "http": Scheme(files=_module("web")),
+MODEL_SCHEMES: dict[str, Callable[[], RemoteModels]] = {
+    "hf": _module("hub"),
+    "s3": _module("s3"),
+    "oci": _module("oci"),
 }
-"""All remote schemes. The schemes pvc://, file:// and package:// are local, so they are not in this table."""
+"""The remote schemes of models. The schemes pvc://, file:// and package:// are local."""
+DATA_SCHEMES: dict[str, Callable[[], RemoteFiles]] = {
+    "hf": _module("hub"),
+    "s3": _module("s3"),
+    "https": _module("web"),
+    "http": _module("web"),
+}
+"""The remote schemes of data files. The schemes pvc:// and file:// are local."""
 
 
-def pinned(address: Address, schemes: Schemes = SCHEMES) -> str | None:
+def pinned(address: Address) -> str | None:
     """Return the commit in ``model.revision`` or the digest in the model's URI. Returns None if the address
     names neither."""
-    return _models(address, schemes).pinned(address)
+    return MODEL_SCHEMES[address.scheme]().pinned(address)
 
 
-def find_model(address: Address, choose: Choose, schemes: Schemes = SCHEMES) -> RemoteModel:
+def find_model(address: Address, choose: Choose) -> RemoteModel:
     """Ask the server for the files of a model. ``choose`` selects the needed ones by name."""
-    return _models(address, schemes).find_model(address, choose)
+    return MODEL_SCHEMES[address.scheme]().find_model(address, choose)
 
 
 def fetch_model(address: Address, model: RemoteModel, folder: Path) -> Path:
@@ -88,15 +80,10 @@ def fetch_model(address: Address, model: RemoteModel, folder: Path) -> Path:
     return model.unpack(folder)
 
 
-def has_files(address: Address, schemes: Schemes = SCHEMES) -> bool:
-    """Return whether data files can be fetched with the scheme of this address."""
-    return address.scheme in schemes and schemes[address.scheme].files is not None
-
-
-def fetch_data(address: Address, folder: Path, schemes: Schemes = SCHEMES) -> Path:
+def fetch_data(address: Address, folder: Path) -> Path:
     """Download a file, or the files of a folder, into a sub-folder of ``folder``, and remove everything else
     in ``folder``. Return the path of the file or folder."""
-    found = _files(address, schemes).find_data(address)
+    found = DATA_SCHEMES[address.scheme]().find_data(address)
     target = folder / f"version-{sha256_text(found.version)[:16]}"
     remove_others(folder, target)
     if isinstance(found, RemoteFolder):
@@ -111,17 +98,3 @@ def remove_others(downloads: Path, keep: Path) -> None:
     for other in downloads.glob("*"):
         if other != keep:
             shutil.rmtree(other, ignore_errors=True)
-
-
-def _models(address: Address, schemes: Schemes) -> RemoteModels:
-    source = schemes[address.scheme].models
-    if source is None:
-        raise address.wrong(f"{address.scheme}:// is supported for data files, but not for models")
-    return source()
-
-
-def _files(address: Address, schemes: Schemes) -> RemoteFiles:
-    source = schemes[address.scheme].files
-    if source is None:
-        raise address.wrong(f"{address.scheme}:// is supported for models, but not for data files")
-    return source()

@@ -13,7 +13,7 @@ from tunegate_api.config_map import visible_keys
 from tunegate_api.contract.digests import files_digest
 from tunegate_api.meta import Sha256
 from tunegate_api.v1alpha1.data import Source
-from tunegate_trainer.fetch import SCHEMES, Schemes, fetch_data, has_files
+from tunegate_trainer.fetch import DATA_SCHEMES, fetch_data
 from tunegate_trainer.fetch.address import Address
 from tunegate_trainer.process.context import Context
 from tunegate_trainer.process.credentials import Environment, Secret
@@ -55,9 +55,7 @@ class LocalSource:
 
 
 @contextmanager
-def open_source(
-    context: Context, source: Source, field: str, schemes: Schemes = SCHEMES
-) -> Iterator[LocalSource]:
+def open_source(context: Context, source: Source, field: str) -> Iterator[LocalSource]:
     """Provide a source as a local file or folder, with its digest. Errors name ``field``, such as
     ``data.sources[invoices]``.
 
@@ -67,7 +65,7 @@ def open_source(
     read it is denied; :class:`StorageError` if the content changed while it was read; and the errors of
     :mod:`tunegate_trainer.fetch`.
     """
-    with _local_path(context, source, field, schemes) as path:
+    with _local_path(context, source, field) as path:
         named = source.uri or f"ConfigMap {source.config_map}"
         try:
             before = _state(path)
@@ -91,21 +89,21 @@ def open_source(
 
 
 @contextmanager
-def _local_path(context: Context, source: Source, field: str, schemes: Schemes) -> Iterator[Path]:
+def _local_path(context: Context, source: Source, field: str) -> Iterator[Path]:
     """Provide the path of a source, which need not exist. A remote file or folder is downloaded, and
     removed at the end."""
     if source.config_map is not None:
         yield _config_map_file(context.root / "inputs" / source.config_map, source, field)
         return
     address = Address(f"{field}.uri", source.uri or "", secret=credentials(context, source.secret_name))
-    if not has_files(address, schemes):
+    if address.scheme not in DATA_SCHEMES:
         path = locate(context.root, address.uri, address.field)
         for folder in _real_folders(path):
             address.refuse_reserved(context.root, folder)
         yield path
         return
     folder = context.workspace / context.paths.download / field
-    path = fetch_data(address, folder, schemes)  # if this fails, the next attempt resumes the download
+    path = fetch_data(address, folder)  # if this fails, the next attempt resumes the download
     try:
         yield path
     finally:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from tunegate_api.contract.workspace import Workspace
 from tunegate_api.v1alpha1.finetunejob import ModelSource
-from tunegate_trainer.fetch import SCHEMES, fetch_model, find_model
+from tunegate_trainer.fetch import MODEL_SCHEMES, fetch_model, find_model
 from tunegate_trainer.fetch.model_files import choose_description
 from tunegate_trainer.models.resolve import model_address, resolve_model, source_folder
 from tunegate_trainer.models.safetensors import check_weights
@@ -20,7 +20,7 @@ def configuration_folder(context: Context, source: ModelSource) -> Path:
     workspace. A GGUF file is converted to a model in the workspace.
     """
     address = model_address(context, source)
-    if address.scheme in SCHEMES:
+    if address.scheme in MODEL_SCHEMES:
         described = find_model(address, partial(choose_description, address.uri))
         return fetch_model(address, described, context.workspace / "description")
     folder = source_folder(context.root, source)

@@ -18,7 +18,7 @@ from tunegate_api.contract.plan import ModelLicense, ModelPlan
 from tunegate_api.contract.workspace import Workspace
 from tunegate_api.meta import Sha256
 from tunegate_api.v1alpha1.finetunejob import ModelSource
-from tunegate_trainer.fetch import SCHEMES, Schemes, fetch_model, find_model, pinned, remove_others
+from tunegate_trainer.fetch import MODEL_SCHEMES, fetch_model, find_model, pinned, remove_others
 from tunegate_trainer.fetch.address import Address
 from tunegate_trainer.fetch.license import read_license
 from tunegate_trainer.fetch.model_files import choose
@@ -47,7 +47,7 @@ _STALE_SECONDS = 24 * 3600
 read it must have ended."""
 
 
-def resolve_model(context: Context, source: ModelSource, schemes: Schemes = SCHEMES) -> ModelPlan:
+def resolve_model(context: Context, source: ModelSource) -> ModelPlan:
     """Store the model at ``models/<digest>`` on the storage volume, unless an intact copy is already there.
 
     The digest covers the source's weights, configuration and tokenizer files. For a GGUF file, it covers the
@@ -60,8 +60,8 @@ def resolve_model(context: Context, source: ModelSource, schemes: Schemes = SCHE
     """
     _remove_stale(context.workspace / Workspace.models)
     uri, address = source.uri or "", model_address(context, source)
-    if address.scheme in schemes:
-        target, revision, found = _fetch_remote(context, address, schemes)
+    if address.scheme in MODEL_SCHEMES:
+        target, revision, found = _fetch_remote(context, address)
     else:
         folder = source_folder(context.root, source)
         with unreadable_explained(uri, folder):
@@ -93,17 +93,15 @@ def model_address(context: Context, source: ModelSource) -> Address:
     return Address("model.uri", source.uri or "", source.revision, credentials(context, source.secret_name))
 
 
-def _fetch_remote(
-    context: Context, address: Address, schemes: Schemes
-) -> tuple[Path, str | None, ModelLicense | None]:
+def _fetch_remote(context: Context, address: Address) -> tuple[Path, str | None, ModelLicense | None]:
     """Fetch a model from another machine. Return its folder in the workspace, its revision and its
     license."""
     workspace, from_servers = context.workspace, origin(address)
-    pin = pinned(address, schemes)
+    pin = pinned(address)
     known = downloaded_model(workspace, Download(address.uri, pin, from_servers)) if pin else None
     if known is not None:
         return known[0], pin, known[1]
-    model = find_model(address, partial(choose, address.uri), schemes)
+    model = find_model(address, partial(choose, address.uri))
     download = Download(address.uri, model.pin, from_servers)
     known = downloaded_model(workspace, download)
     if known is not None:

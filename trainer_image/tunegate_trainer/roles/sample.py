@@ -19,7 +19,7 @@ from tunegate_api.preference import PromptLine, SampledPrompt, SampleRequest
 from tunegate_api.v1alpha1.finetunejob import ModelSource
 from tunegate_trainer.artifacts.build import is_adapter
 from tunegate_trainer.evaluate.sampling import sample_completions
-from tunegate_trainer.fetch import SCHEMES
+from tunegate_trainer.fetch import MODEL_SCHEMES
 from tunegate_trainer.models.loading import load_adapter, load_base
 from tunegate_trainer.models.resolve import model_address, model_length, resolve_model, source_folder
 from tunegate_trainer.models.safetensors import check_weights
@@ -90,7 +90,7 @@ def _base_of(config: dict[str, Any]) -> ModelSource:
 
 def _folder(context: Context, source: ModelSource) -> Path:
     """Return the folder of a model with its weights. A local model or adapter is used in place."""
-    if model_address(context, source).scheme not in SCHEMES:
+    if model_address(context, source).scheme not in MODEL_SCHEMES:
         folder = source_folder(context.root, source)
         if is_adapter(folder):
             return folder
