@@ -1,8 +1,7 @@
 """Fixtures with valid data for the checks. Tests change the data so that it has one fault."""
 
 import json
-from dataclasses import dataclass
-from fractions import Fraction
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -12,11 +11,11 @@ from support.trainer_root import TrainerRoot, gate_spec
 from tunegate_api.cases.case_lines import parse_cases
 from tunegate_api.cases.golden import GoldenCase
 from tunegate_api.messages import Message
-from tunegate_api.v1alpha1.data import Columns
+from tunegate_api.v1alpha1.data import Columns, DataSource
 from tunegate_trainer.checks.finding import CheckContext
 from tunegate_trainer.checks.rows import SplitRows, UsableRows
 from tunegate_trainer.data.documents import Documents
-from tunegate_trainer.data.mix import MixedRecords, TrainedMix
+from tunegate_trainer.data.mix import TrainedMix
 from tunegate_trainer.data.near_duplicates import find_near_duplicates
 from tunegate_trainer.data.parse import parse_pairs, parse_rows
 from tunegate_trainer.data.production import Input, Production
@@ -51,8 +50,7 @@ class SoundData:
 
     @property
     def trained_mix(self) -> TrainedMix:
-        mixed = MixedRecords("chats", self.source, "0" * 64, Fraction(1))
-        return TrainedMix(mixed, self.usable.rows, [0] * len(self.usable.rows), range(1), [])
+        return TrainedMix(self.source, self.usable.rows, [0] * len(self.usable.rows), range(1), [])
 
     @property
     def pairs(self) -> Split[UsableRow[Pair]]:
@@ -61,9 +59,7 @@ class SoundData:
     def source_of(self, *lines: str) -> SourceRows[Row]:
         """Return the source of a file with these lines."""
         parsed = parse_rows(records_of(*lines), Columns(), None)
-        return SourceRows(
-            "data.sources[train]", parsed, self.context.tokenizer, LIMIT, self.folder / "more.arrow"
-        )
+        return replace(self.source, parsed=parsed, examples=self.folder / "more.arrow")
 
     def rows_of(self, *rows: dict[str, object]) -> list[UsableRow[Row]]:
         return self.source_of(*map(json.dumps, rows)).tokenized.kept
@@ -84,9 +80,10 @@ def sound(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> SoundDa
     text = [json.dumps({"prompt": f"order {i}", "completion": f"{i}"}) for i in range(MINIMUM + 2)]
     ranked = [json.dumps({"prompt": f"pair {i}", "chosen": "yes", "rejected": "no"}) for i in range(3)]
     parsed = parse_rows(records_of(*text), Columns(), None)
-    source = SourceRows("data.sources[train]", parsed, tokenizer, LIMIT, folder / "rows.arrow")
+    train, preference = (DataSource(name=name, config_map=name) for name in ("train", "preference"))
+    source = SourceRows(train, "0" * 64, parsed, tokenizer, LIMIT, folder / "rows.arrow")
     of_pairs = parse_pairs(records_of(*ranked), Columns(), None, source="preference")
-    pair_source = SourceRows("data.sources[preference]", of_pairs, tokenizer, LIMIT, folder / "pairs.arrow")
+    pair_source = SourceRows(preference, "0" * 64, of_pairs, tokenizer, LIMIT, folder / "pairs.arrow")
     rows, pairs = source.tokenized.kept, pair_source.tokenized.kept
     groups = len({measured.group for measured in [*rows, *pairs]})
     near_duplicates = find_near_duplicates(Documents(rows, pairs))

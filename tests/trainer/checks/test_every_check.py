@@ -40,7 +40,7 @@ from tunegate_trainer.checks.finding import (
 from tunegate_trainer.checks.rows import SplitRows
 from tunegate_trainer.checks.runner import CheckRunner
 from tunegate_trainer.data.documents import Documents
-from tunegate_trainer.data.mix import MixedRecords, TrainedMix
+from tunegate_trainer.data.mix import TrainedMix
 from tunegate_trainer.data.near_duplicates import find_near_duplicates
 from tunegate_trainer.data.parse import RowProblem
 from tunegate_trainer.data.records.record import RecordPlace
@@ -319,8 +319,7 @@ def row_in_german(sound):
 
 
 def mix_without_trained_rows(sound):
-    mixed = MixedRecords("chats", sound.source, "0" * 64, Fraction(1, 1000))
-    return TrainedMix(mixed, [], [], [], []), sound.context
+    return TrainedMix(sound.source, [], [], [], []), sound.context
 
 
 FAULTS: dict[str, Callable[[Any], tuple[Any, CheckContext]]] = {

@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 from tunegate_api.contract.plan import ProductionPlan
-from tunegate_api.meta import Sha256, exact
+from tunegate_api.meta import exact
 from tunegate_trainer.checks import Checks, distribution_shift, split_leakage
 from tunegate_trainer.checks.rows import SplitRows, UsableRows
 from tunegate_trainer.checks.runner import CheckRunner, Note
@@ -21,21 +21,20 @@ from tunegate_trainer.data.held_out import (
     learned_prompts,
     without_held_out_turns,
 )
-from tunegate_trainer.data.mix import MixedRecords, TrainedMix, read_mix, repeat_by_weight
+from tunegate_trainer.data.mix import TrainedMix, repeat_by_weight
 from tunegate_trainer.data.near_duplicates import find_near_duplicates
 from tunegate_trainer.data.overlaps import join_overlaps, join_pairs
-from tunegate_trainer.data.parse import RowProblem, parse_rows
-from tunegate_trainer.data.preference import Preference, read_preference, split_preference
+from tunegate_trainer.data.parse import RowProblem, parse_pairs, parse_rows
+from tunegate_trainer.data.preference import split_preference
 from tunegate_trainer.data.production import Production, read_production
-from tunegate_trainer.data.records import read_records
+from tunegate_trainer.data.read import read_source
 from tunegate_trainer.data.shingles import Indices
 from tunegate_trainer.data.sides import Sides, check_sides, held_out_prompts, read_sides, write_sides
 from tunegate_trainer.data.split import HELD_OUT, split_rows
 from tunegate_trainer.data.strata import label_strata
 from tunegate_trainer.data.usable import Limit, SourceRows, UsableRow
-from tunegate_trainer.fetch.sources import open_source
 from tunegate_trainer.process.context import Context
-from tunegate_trainer.tokens.rows import Row, RowT
+from tunegate_trainer.tokens.rows import Pair, Row, RowT
 
 logger = logging.getLogger(__name__)
 
@@ -49,9 +48,9 @@ class CheckedRows:
 
     rows: SplitRows
     source: SourceRows[Row]
-    source_sha256: Sha256
     mix: list[TrainedMix]
-    preference: Preference | None
+    preference: SourceRows[Pair] | None
+    """The source of use Preference. None if the job has none."""
     production: ProductionPlan | None
     dropped: int
     """The number of rows and pairs that were left out: duplicates, too long ones, mixed rows that repeat
@@ -61,8 +60,8 @@ class CheckedRows:
     @property
     def sources(self) -> list[SourceRows[Any]]:
         """The sources of rows and pairs."""
-        pairs = [self.preference.source] if self.preference else []
-        return [self.source, *(one.mixed.source for one in self.mix), *pairs]
+        pairs = [self.preference] if self.preference else []
+        return [self.source, *(one.source for one in self.mix), *pairs]
 
 
 def read_data(
@@ -78,19 +77,17 @@ def read_data(
     runner.run(checks.schemas, runner.context.schemas)
     runner.refuse_errors()
 
-    train = spec.data.train
-    with open_source(context, train, train.field) as opened:
-        records = read_records(opened.path, train.field)
-        parsed = parse_rows(records, train.columns, spec.data.held_out.group_by, folder.scratch)
-    examples = folder.examples_file(train.name)
-    source = SourceRows(train.field, parsed, tokenizer, limits["SFT"], examples, records.format.NAME)
+    read = partial(read_source, context, folder, tokenizer)
+    source = read(spec.data.train, longest=limits["SFT"], parse=parse_rows)
     rows = _usable(checks, runner, source, folder.note)
-    preference = read_preference(context, folder, tokenizer, limits["DPO"])
-    pairs = _usable(checks, runner, preference.source, folder.note_pairs) if preference else []
-    mix = [
-        (one, _usable(checks, runner, one.source, partial(folder.note_mixed, one.name)))
-        for one in read_mix(context, folder, tokenizer, limits["SFT"])
-    ]
+    preference, pairs = None, []
+    if given := spec.data.preference:
+        preference = read(given, longest=limits["DPO"], parse=partial(parse_pairs, source=given.name))
+        pairs = _usable(checks, runner, preference, folder.note_pairs)
+    mix = []
+    for given in spec.data.mix:
+        mixed = read(given, longest=limits["SFT"], parse=partial(parse_rows, mixed=given.name))
+        mix.append((mixed, _usable(checks, runner, mixed, partial(folder.note_mixed, given.name))))
     groups = len({row.group for row in rows} | {pair.group for pair in pairs})
     rows, pairs = join_prompts(rows, pairs)
     production = _production(context, limits["SFT"], checks, runner)
@@ -118,12 +115,10 @@ def read_data(
     runner.run(checks.split, split)
     runner.refuse_errors()
 
-    dropped = len(source.dropped) + (len(preference.source.dropped) if preference else 0) + split.conflicts
-    dropped += sum(len(one.mixed.source.dropped) + len(one.left_out) for one in trained_mix)
+    dropped = len(source.dropped) + (len(preference.dropped) if preference else 0) + split.conflicts
+    dropped += sum(len(one.source.dropped) + len(one.left_out) for one in trained_mix)
     of_production = production.plan(runner.measured.get(distribution_shift.NAME)) if production else None
-    return CheckedRows(
-        split, source, opened.sha256, trained_mix, preference, of_production, dropped, runner.warnings
-    )
+    return CheckedRows(split, source, trained_mix, preference, of_production, dropped, runner.warnings)
 
 
 def _usable(
@@ -169,7 +164,7 @@ def _split(
 
 
 def _train_mixed(
-    mixed: MixedRecords,
+    mixed: SourceRows[Row],
     usable: Sequence[UsableRow[Row]],
     split: SplitRows,
     *,
@@ -179,12 +174,12 @@ def _train_mixed(
 ) -> TrainedMix:
     """Check the rows of a source of use Mix, and leave out those that repeat held-out rows, or that are
     in one of their groups."""
-    note = partial(folder.note_mixed, mixed.name)
+    note = partial(folder.note_mixed, mixed.spec.name)
     documents = Documents(usable, [])
     near_duplicates = find_near_duplicates(documents, find_template(documents))
     groups = len({row.group for row in usable})
     runner.run(checks.mixed, UsableRows(usable, [], groups, near_duplicates), note)
-    repeats = repeat_by_weight(usable, mixed.weight)
+    repeats = repeat_by_weight(usable, exact(mixed.spec.weight or "1"))
     chosen = sorted(set(repeats))
     held_out = split.earlier.held_out | held_out_prompts(split.rows, split.pairs)
     held_out_groups = {row.labelled.group for row in split.held_out.rows}

@@ -10,7 +10,7 @@ NAME = "mixed_rows"
 
 def run(rows: TrainedMix, _context: CheckContext) -> Iterator[Finding]:
     """Warn if rows of a source were left out, or if no row of it is trained on."""
-    left_out, source = len(rows.left_out), rows.mixed.name
+    left_out, source = len(rows.left_out), rows.source.spec.name
     if rows.rows and not left_out:
         return
     messages = []

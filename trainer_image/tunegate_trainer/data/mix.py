@@ -5,36 +5,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
-from transformers import PreTrainedTokenizerBase
-
 from tunegate_api.contract.plan import MixedPlan
-from tunegate_api.meta import Sha256, exact
-from tunegate_trainer.data.folder import DataFolder
-from tunegate_trainer.data.parse import RowProblem, parse_rows
-from tunegate_trainer.data.records import read_records
-from tunegate_trainer.data.usable import Limit, SourceRows, TrainedRows, UsableRow
-from tunegate_trainer.fetch.sources import open_source
-from tunegate_trainer.process.context import Context
+from tunegate_trainer.data.parse import RowProblem
+from tunegate_trainer.data.usable import SourceRows, TrainedRows, UsableRow
 from tunegate_trainer.tokens.rows import Row
-
-
-@dataclass(frozen=True)
-class MixedRecords:
-    """A source of use Mix."""
-
-    name: str
-    """The name of the source."""
-    source: SourceRows[Row]
-    sha256: Sha256
-    weight: Fraction
-    """How often each row is trained on per epoch."""
 
 
 @dataclass(frozen=True)
 class TrainedMix:
     """The rows of a source of use Mix that are trained on."""
 
-    mixed: MixedRecords
+    source: SourceRows[Row]
     rows: Sequence[UsableRow[Row]]
     """The rows, each once."""
     masked: Sequence[int]
@@ -49,7 +30,7 @@ class TrainedMix:
         """The rows of an epoch."""
         return TrainedRows(
             [self.rows[position] for position in self.repeats],
-            self.mixed.source,
+            self.source,
             [i for i, position in enumerate(self.repeats) if self.masked[position]],
         )
 
@@ -57,28 +38,11 @@ class TrainedMix:
     def plan(self) -> MixedPlan:
         """What the plan records about the source."""
         return MixedPlan(
-            name=self.mixed.name,
-            source_sha256=self.mixed.sha256,
+            name=self.source.spec.name,
+            source_sha256=self.source.sha256,
             rows=len(self.rows),
             rows_per_epoch=len(self.repeats),
         )
-
-
-def read_mix(
-    context: Context, folder: DataFolder, tokenizer: PreTrainedTokenizerBase, longest: Limit
-) -> list[MixedRecords]:
-    """Read the sources of use Mix."""
-    data, found = context.request.spec.data, []
-    for source in data.mix:
-        with open_source(context, source, source.field) as opened:
-            records = read_records(opened.path, source.field)
-            parsed = parse_rows(
-                records, source.columns, data.held_out.group_by, folder.scratch, mixed=source.name
-            )
-        examples = folder.examples_file(source.name)
-        rows = SourceRows(source.field, parsed, tokenizer, longest, examples, records.format.NAME)
-        found.append(MixedRecords(source.name, rows, opened.sha256, exact(source.weight or "1")))
-    return found
 
 
 def repeat_by_weight(rows: Sequence[UsableRow[Row]], weight: Fraction) -> list[int]:

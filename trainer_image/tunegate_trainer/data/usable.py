@@ -10,6 +10,8 @@ from typing import Any, Generic
 from pyarrow.ipc import RecordBatchStreamWriter  # type: ignore[import-untyped]
 from transformers import PreTrainedTokenizerBase
 
+from tunegate_api.meta import Sha256
+from tunegate_api.v1alpha1.data import DataSource
 from tunegate_trainer.data.parse import Labelled, ParsedRows, RowProblem, in_order
 from tunegate_trainer.data.tokenize import Refused, processes_for, tokenize
 from tunegate_trainer.tokens.example_file import ExampleFile, example_writer, to_batch
@@ -61,8 +63,8 @@ class Tokenized(Generic[RowT]):
 class SourceRows(Generic[RowT]):
     """The rows of one source. They are tokenized when :attr:`tokenized` is first read."""
 
-    field: str
-    """The source in messages, such as ``data.sources[invoices]``."""
+    spec: DataSource
+    sha256: Sha256
     parsed: ParsedRows[RowT]
     tokenizer: PreTrainedTokenizerBase
     longest: Limit
@@ -70,6 +72,11 @@ class SourceRows(Generic[RowT]):
     """The file to which the examples of the kept rows or pairs are written: one of a row, two of a pair."""
     format: str = ""
     """The name of the file format."""
+
+    @property
+    def field(self) -> str:
+        """The source in messages, such as ``data.sources[invoices]``."""
+        return self.spec.field
 
     @cached_property
     def tokenized(self) -> Tokenized[RowT]:

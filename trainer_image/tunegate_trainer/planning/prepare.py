@@ -141,7 +141,7 @@ def prepare(
     )
     return Prepared(
         data=DataPlan(
-            source_sha256=data.source_sha256,
+            source_sha256=data.source.sha256,
             **folder.write_split(split, trained),
             dropped=data.dropped,
             mix=[one.plan for one in data.mix],
