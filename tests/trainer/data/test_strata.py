@@ -8,8 +8,8 @@ import pytest
 
 from support.checked_files import checked_files
 from support.usable_rows import measured_rows
+from tunegate_trainer.data.labels import label_strata
 from tunegate_trainer.data.split import normalize, text_key
-from tunegate_trainer.data.strata import label_strata
 
 order = random.Random(0)
 COUNTS = {"spam": 250, "ham": 40, "phish": 10}

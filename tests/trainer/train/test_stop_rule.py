@@ -15,7 +15,7 @@ from tunegate_trainer.main import main
 from tunegate_trainer.process.interruption import Interrupted, Interruption
 from tunegate_trainer.roles import train as train_role
 from tunegate_trainer.train.losses import LossFile
-from tunegate_trainer.train.schedule import next_checkpoint
+from tunegate_trainer.train.record import next_checkpoint
 
 CASES = 20
 

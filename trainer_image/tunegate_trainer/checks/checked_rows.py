@@ -21,6 +21,7 @@ from tunegate_trainer.data.held_out import (
     learned_prompts,
     without_held_out_turns,
 )
+from tunegate_trainer.data.labels import label_strata
 from tunegate_trainer.data.mix import TrainedMix, repeat_by_weight
 from tunegate_trainer.data.near_duplicates import find_near_duplicates
 from tunegate_trainer.data.overlaps import join_overlaps, join_pairs
@@ -31,7 +32,6 @@ from tunegate_trainer.data.read import read_source
 from tunegate_trainer.data.shingles import Indices
 from tunegate_trainer.data.sides import Sides, check_sides, held_out_prompts, read_sides, write_sides
 from tunegate_trainer.data.split import HELD_OUT, split_rows
-from tunegate_trainer.data.strata import label_strata
 from tunegate_trainer.data.usable import Limit, SourceRows, UsableRow
 from tunegate_trainer.process.context import Context
 from tunegate_trainer.tokens.rows import Pair, Row, RowT

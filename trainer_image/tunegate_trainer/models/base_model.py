@@ -32,8 +32,13 @@ def verified_model(workspace: Path, digest: Sha256) -> Path:
     :class:`StorageError` if a file of the model is damaged or cannot be read, or if there are additional
     files.
     """
-    folder = _base_folder(workspace, digest)
     name = Workspace.base_model(digest)
+    folder = workspace / name
+    if not folder.is_dir():
+        raise SourceNotFoundError(
+            f"the base model is missing: the storage volume has no {name}",
+            "check whether the volume was emptied after the data Job had stored the model there",
+        )
     hint = "create the job again: its data Job fetches the model again"
     if not is_complete(folder):
         raise SourceNotFoundError(f"the base model in {name} is incomplete", hint)
@@ -64,16 +69,5 @@ def merged_base(context: Context, stage: str) -> Path | None:
         raise StorageError(
             f"{name} is damaged: {'; '.join(problems)}",
             "files on the volume were changed or lost: create the job again",
-        )
-    return folder
-
-
-def _base_folder(workspace: Path, digest: Sha256) -> Path:
-    """Return the folder of a base model. Raises :class:`SourceNotFoundError` if it does not exist."""
-    folder = workspace / Workspace.base_model(digest)
-    if not folder.is_dir():
-        raise SourceNotFoundError(
-            f"the base model is missing: the storage volume has no {Workspace.base_model(digest)}",
-            "check whether the volume was emptied after the data Job had stored the model there",
         )
     return folder

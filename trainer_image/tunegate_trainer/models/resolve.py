@@ -21,7 +21,7 @@ from tunegate_api.v1alpha1.finetunejob import ModelSource
 from tunegate_trainer.fetch import MODEL_SCHEMES, fetch_model, find_model, pinned, remove_others
 from tunegate_trainer.fetch.address import Address
 from tunegate_trainer.fetch.license import read_license
-from tunegate_trainer.fetch.model_files import choose
+from tunegate_trainer.fetch.model_files import choose, choose_description
 from tunegate_trainer.fetch.origin import origin
 from tunegate_trainer.fetch.sources import credentials, locate
 from tunegate_trainer.models.architecture import context_length
@@ -349,3 +349,26 @@ def model_length(folder: Path) -> int:
         ) from error
     check_supported(folder, config)
     return context_length(config)
+
+
+def configuration_folder(context: Context, source: ModelSource) -> Path:
+    """Return the folder with the model's configuration.
+
+    A local model is used in place. For a remote model, its configuration and tokenizer are downloaded to the
+    workspace. A GGUF file is converted to a model in the workspace.
+    """
+    address = model_address(context, source)
+    if address.scheme in MODEL_SCHEMES:
+        described = find_model(address, partial(choose_description, address.uri))
+        return fetch_model(address, described, context.workspace / "description")
+    folder = source_folder(context.root, source)
+    if (folder / "config.json").is_file():
+        check_weights(folder)
+        return folder
+    if not any(folder.glob("*.gguf")):
+        raise SourceNotFoundError(
+            f"model.uri: there is no config.json in {source.uri}",
+            "add the model's config.json, which has the model's sizes; weights and tokenizer may be missing",
+        )
+    model = resolve_model(context, source)
+    return context.workspace / Workspace.base_model(model.digest)

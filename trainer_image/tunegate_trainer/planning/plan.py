@@ -1,19 +1,21 @@
 """Resolve every training parameter once: defaults are applied here and recorded in the plan."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import torch
 
 from tunegate_api.contract.plan import StagePlan, TrainingParameters
 from tunegate_api.contract.request import Request
-from tunegate_api.memory.shapes import Accelerator
+from tunegate_api.memory.mixture_notes import mixture_notes
+from tunegate_api.memory.shapes import Accelerator, ModelShape
 from tunegate_api.meta import exact
 from tunegate_api.v1alpha1.count_or_share import count_or_share
 from tunegate_api.v1alpha1.pods import Resources
 from tunegate_api.v1alpha1.stages import Stage, Training
 from tunegate_api.verdict.counts import outcome_length
+from tunegate_trainer.models.architecture import dropout_rates
 from tunegate_trainer.models.target_modules import ALL_LINEAR
 from tunegate_trainer.planning import defaults
 from tunegate_trainer.process.errors import UserError
@@ -280,3 +282,14 @@ def check_outcomes(
             "raise evaluation.every to evaluate less often, or use fewer golden cases, safety cases or "
             "held-out rows",
         )
+
+
+def plan_notes(config: Any, shape: ModelShape | None, stages: Sequence[StagePlan]) -> Iterator[str]:
+    """Yield notes about the stages: what a mixture of experts trains and quantizes, and whether the model's
+    own dropout is on. ``config`` is the ``PreTrainedConfig`` of the model."""
+    if shape:
+        yield from mixture_notes(shape, stages)
+    rates = ", ".join(f"{name} {rate:g}" for name, rate in dropout_rates(config).items())
+    for stage in stages:
+        if rates and stage.parameters.method == "SFT":
+            yield f"stage {stage.name}: the model's own dropout is on in training, as in TRL: {rates}"

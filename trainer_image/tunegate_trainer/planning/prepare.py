@@ -36,8 +36,7 @@ from tunegate_trainer.models.safetensors import stored_dtype
 from tunegate_trainer.models.shape import model_shape
 from tunegate_trainer.models.target_modules import auto_class_name, check_target_modules
 from tunegate_trainer.models.targets import with_targets
-from tunegate_trainer.planning.notes import plan_notes
-from tunegate_trainer.planning.plan import check_outcomes, plan_stages, stage_max_length
+from tunegate_trainer.planning.plan import check_outcomes, plan_notes, plan_stages, stage_max_length
 from tunegate_trainer.planning.sizing import generation_batches, with_memory
 from tunegate_trainer.planning.too_large import GateMemory, too_large_error
 from tunegate_trainer.process.context import Context

@@ -35,8 +35,7 @@ from tunegate_trainer.data.shapes import ROW_SHAPES, openai_chat, recognize, sha
 from tunegate_trainer.data.usable import SourceRows
 from tunegate_trainer.evaluate.stored_sets import store_sets
 from tunegate_trainer.fetch.sources import open_source
-from tunegate_trainer.models.configuration import configuration_folder
-from tunegate_trainer.models.resolve import model_length
+from tunegate_trainer.models.resolve import configuration_folder, model_length
 from tunegate_trainer.planning.manifests import make_request, read_manifests, without_gates
 from tunegate_trainer.planning.prepare import check_context, length_limits
 from tunegate_trainer.process.command import run_command

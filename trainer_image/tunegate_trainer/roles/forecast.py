@@ -18,15 +18,13 @@ from tunegate_api.memory.shapes import ModelShape, Pass
 from tunegate_api.v1alpha1 import EvalGate, FineTuneJob
 from tunegate_trainer.data.folder import DataFolder
 from tunegate_trainer.evaluate.stored_sets import store_sets
-from tunegate_trainer.models.configuration import configuration_folder
-from tunegate_trainer.models.resolve import model_length
+from tunegate_trainer.models.resolve import configuration_folder, model_length
 from tunegate_trainer.models.safetensors import stored_dtype
 from tunegate_trainer.models.shape import model_shape
 from tunegate_trainer.models.target_modules import check_target_modules, skeleton
 from tunegate_trainer.models.targets import with_targets
 from tunegate_trainer.planning.manifests import make_request, read_manifests, without_gates
-from tunegate_trainer.planning.notes import plan_notes
-from tunegate_trainer.planning.plan import plan_stages
+from tunegate_trainer.planning.plan import plan_notes, plan_stages
 from tunegate_trainer.planning.prepare import prepare
 from tunegate_trainer.planning.sizing import with_estimate
 from tunegate_trainer.planning.too_large import GateMemory, too_large_error

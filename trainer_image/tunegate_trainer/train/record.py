@@ -26,7 +26,6 @@ from tunegate_trainer.evaluate.evaluate import (
 )
 from tunegate_trainer.evaluate.sets import EvaluationSet
 from tunegate_trainer.process.epoch import Writer
-from tunegate_trainer.train.schedule import next_checkpoint
 
 logger = logging.getLogger(__name__)
 
@@ -146,3 +145,15 @@ def _scored_again(folder: Path, sets: Sequence[EvaluationSet], start: Evaluation
         return None
     again = [score_errors_again(*each) for each in zip(sets, found, strict=True)]
     return again if again != found or outcomes_of(sets, again) != start.outcomes else None
+
+
+def next_checkpoint(planned: Sequence[int], last: int, action: StopAction) -> int | None:
+    """Return the step of the next checkpoint after ``last``. Returns None if no planned checkpoint is left.
+
+    If ``action`` is CheckEarly, after a regression, the next checkpoint is halfway to the next planned one,
+    rounded up.
+    """
+    following = next((step for step in sorted(planned) if step > last), None)
+    if following is None or action is not StopAction.CHECK_EARLY:
+        return following
+    return last + (following - last + 1) // 2
