@@ -19,7 +19,7 @@ from tunegate_trainer.checks.finding import (
 from tunegate_trainer.checks.rows import UsableRows
 from tunegate_trainer.checks.share_finding import REPORTED, where_listed
 from tunegate_trainer.data.held_out import answered_prompts, answered_questions
-from tunegate_trainer.data.parse import prompt_key, without_system
+from tunegate_trainer.data.parse import has_system, prompt_key, without_system
 from tunegate_trainer.data.records.record import RecordPlace
 from tunegate_trainer.data.usable import UsableRow
 
@@ -103,7 +103,7 @@ class CasePrompts:
         questions: dict[str, list[GateCase]] = defaultdict(list)
         for gate, case in context.gate_cases:
             whole[prompt_key(case.turns)].append((gate, case))
-            of_kind = questions if has_system(case) else bare
+            of_kind = questions if has_system(case.turns) else bare
             of_kind[prompt_key(without_system(case.turns))].append((gate, case))
         return cls(whole, bare, questions)
 
@@ -117,8 +117,3 @@ class CasePrompts:
         else:
             others = [case for prompt in prompts for case in self.questions.get(prompt, ())]
         return found + [(*case, True) for case in others]
-
-
-def has_system(case: GoldenCase) -> bool:
-    """Whether the prompt of a case has a system turn."""
-    return case.turns[0].role == "system"

@@ -10,6 +10,7 @@ from transformers import PreTrainedTokenizerBase
 
 from tunegate_api.messages import Message
 from tunegate_trainer.checks.rows import UsableRows
+from tunegate_trainer.data.parse import has_system
 from tunegate_trainer.data.production import MOST_INPUTS, prompt_length
 from tunegate_trainer.data.records.record import RecordPlace
 from tunegate_trainer.tokens.chat import Tools
@@ -48,7 +49,7 @@ def production_inputs(rows: UsableRows) -> Inputs:
         places=[one.place for one in found],
         texts=[_text(one.prompt) for one in found],
         lengths=[one.tokens for one in found],
-        systems=sum(_has_system(one.prompt) for one in found),
+        systems=sum(has_system(one.prompt) for one in found),
     )
 
 
@@ -60,7 +61,7 @@ def training_inputs(rows: UsableRows, tokenizer: PreTrainedTokenizerBase, *, lea
         places=[place for place, _, _ in found],
         texts=[_text(prompt) for _, prompt, _ in found],
         lengths=[prompt_length(tokenizer, prompt, tools) for _, prompt, tools in found],
-        systems=sum(_has_system(prompt) for _, prompt, _ in found),
+        systems=sum(has_system(prompt) for _, prompt, _ in found),
     )
 
 
@@ -91,7 +92,3 @@ def _text(prompt: Sequence[Message]) -> str:
     parts = [message.content for message in prompt if message.role == "system"] + users[-1:]
     text = "\n".join(parts)
     return text if len(text) <= 2 * _READ else f"{text[:_READ]}\n{text[-_READ:]}"
-
-
-def _has_system(prompt: Sequence[Message]) -> bool:
-    return bool(prompt) and prompt[0].role == "system"

@@ -26,11 +26,11 @@ from tunegate_trainer.checks.finding import (
     case_name,
     listed,
 )
-from tunegate_trainer.checks.golden_prompts import APART_FROM_SYSTEM, CasePrompts, has_system
+from tunegate_trainer.checks.golden_prompts import APART_FROM_SYSTEM, CasePrompts
 from tunegate_trainer.checks.rows import UsableRows
 from tunegate_trainer.checks.share_finding import REPORTED, where_listed
 from tunegate_trainer.data.documents import Documents
-from tunegate_trainer.data.parse import prompt_text, without_system
+from tunegate_trainer.data.parse import has_system, prompt_text, without_system
 from tunegate_trainer.data.passages import Passages, SimilarTexts
 from tunegate_trainer.data.shingles import Document, Template, Words, batches, unique_pairs
 
@@ -173,8 +173,8 @@ class _Questions:
         def texts(numbers: Sequence[int]) -> SimilarTexts:
             return SimilarTexts(Words.of((_question(cases[i][1].turns), "") for i in numbers), template)
 
-        bare = [i for i in numbers if not has_system(cases[i][1])]
-        asked = [i for i in numbers if has_system(cases[i][1])]
+        bare = [i for i in numbers if not has_system(cases[i][1].turns)]
+        asked = [i for i in numbers if has_system(cases[i][1].turns)]
         return cls(bare, texts(bare), asked, texts(asked))
 
     def leaks(self, documents: Documents, start: int, words: Words) -> Iterator[tuple[int, int]]:
@@ -233,7 +233,7 @@ def _example(rows: UsableRows, row: int, gate: str, case: GoldenCase, similar: b
     name = case_name(gate, case)
     if similar:
         place, measured = rows.documents.place(row), rows.documents.measured(row)
-        if bool(measured.labelled.system) == has_system(case):
+        if bool(measured.labelled.system) == has_system(case.turns):
             return f"{place} has the prompt of {name} {difference(of_row[0], of_case[0])}"
         different = difference(_question(measured.labelled.row.prompt), _question(case.turns))
         return f"{place} has the prompt of {name} {different}{APART_FROM_SYSTEM}"

@@ -9,6 +9,7 @@ from tunegate_api.messages import Message
 from tunegate_trainer.checks.finding import CheckContext, Finding
 from tunegate_trainer.checks.rows import SplitRows
 from tunegate_trainer.data.excerpts import start_of
+from tunegate_trainer.data.parse import has_system
 from tunegate_trainer.data.usable import UsableRow
 from tunegate_trainer.tokens.chat import render
 
@@ -23,10 +24,10 @@ def run(rows: SplitRows, context: CheckContext) -> Iterator[Finding]:
     """Refuse a gate if all its cases have a system turn and no training prompt has one, or if none of its
     cases has one and every training prompt has one."""
     trained: list[UsableRow[Any]] = [*rows.rows.train, *rows.pairs.train]
-    trained_with_system = {_has_system(measured.labelled.row.prompt) for measured in trained}
+    trained_with_system = {has_system(measured.labelled.row.prompt) for measured in trained}
     for gate, cases in context.golden.items():
         asked = [case.turns for case in cases]
-        asked_with_system = {_has_system(chat) for chat in asked}
+        asked_with_system = {has_system(chat) for chat in asked}
         if not asked or not trained or asked_with_system & trained_with_system:
             continue
         whose = "the gate's cases have" if True in asked_with_system else "training rows have"
@@ -38,10 +39,6 @@ def run(rows: SplitRows, context: CheckContext) -> Iterator[Finding]:
             remedy="use the system turn that the model will be served with in both rows and cases; if "
             "prompts with and without it are intended, add at least one row or case of the other kind",
         )
-
-
-def _has_system(chat: Chat) -> bool:
-    return chat[0].role == "system"
 
 
 def _shown(tokenizer: PreTrainedTokenizerBase, chat: Chat) -> str:

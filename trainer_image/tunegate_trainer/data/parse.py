@@ -217,9 +217,14 @@ def prompt_text(prompt: list[Message]) -> str:
     )
 
 
+def has_system(prompt: list[Message]) -> bool:
+    """Return whether a prompt starts with a system turn."""
+    return prompt[0].role == "system"
+
+
 def without_system(prompt: list[Message]) -> list[Message]:
     """Return the turns of a prompt after its system turn; all turns if it has none."""
-    return prompt[1:] if prompt[0].role == "system" else prompt
+    return prompt[1:] if has_system(prompt) else prompt
 
 
 def prompt_key(prompt: list[Message]) -> str:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 
+from tunegate_api.meta import summarize
 from tunegate_trainer.process.errors import SourceNotFoundError, TrainerError, UserError
 from tunegate_trainer.process.files import MANIFEST
 
@@ -91,10 +92,10 @@ def _no_weights(uri: str, names: Sequence[str], gguf: Sequence[str]) -> TrainerE
             "save_pretrained(..., safe_serialization=True)",
         )
     return SourceNotFoundError(
-        f"model.uri: {uri} has neither *.safetensors nor *.gguf files", f"it has: {_listed(names)}"
+        f"model.uri: {uri} has neither *.safetensors nor *.gguf files",
+        f"it has: {_listed(names)}",
     )
 
 
 def _listed(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return f"{', '.join(names[:_SHOWN])}{more}" or "no files"
+    return summarize(names, _SHOWN) or "no files"

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from transformers.utils import logging
 
+from tunegate_api.meta import summarize
 from tunegate_trainer.models.safetensors import tensor_shapes
 from tunegate_trainer.models.target_modules import skeleton
 from tunegate_trainer.process.errors import BadDataError
@@ -57,10 +58,10 @@ def check_matching_weights(folder: Path) -> None:
     ]
     if not problems:
         return
-    more = f"; and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
     raise BadDataError(
         f"model.uri: the weights do not match config.json in {len(problems)} "
-        f"{'tensor' if len(problems) == 1 else 'tensors'}: {'; '.join(problems[:_SHOWN])}{more}",
+        f"{'tensor' if len(problems) == 1 else 'tensors'}: "
+        f"{summarize(problems, _SHOWN, separator='; ', last='; and ')}",
         _MISSING_FILES if found["missing_keys"] else _WRONG_CONFIG,
     )
 

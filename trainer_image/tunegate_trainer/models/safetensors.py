@@ -11,6 +11,7 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
+from tunegate_api.meta import summarize
 from tunegate_trainer.process.errors import BadDataError, SourceNotFoundError
 
 INDEX = "model.safetensors.index.json"
@@ -44,10 +45,8 @@ def check_weights(folder: Path) -> None:
     if index.is_file():
         missing = sorted({name for name in _weight_map(index).values() if not (folder / str(name)).is_file()})
         if missing:
-            more = f" and {len(missing) - _SHOWN} more" if len(missing) > _SHOWN else ""
             raise SourceNotFoundError(
-                f"model.uri: these files, which {INDEX} names, do not exist: "
-                f"{', '.join(missing[:_SHOWN])}{more}",
+                f"model.uri: these files, which {INDEX} names, do not exist: {summarize(missing, _SHOWN)}",
                 "copy all of the model's files",
             )
 

@@ -6,6 +6,7 @@ from typing import TypedDict
 
 from transformers import PreTrainedTokenizerBase
 
+from tunegate_api.meta import summarize
 from tunegate_trainer.process.errors import BadDataError
 from tunegate_trainer.tokens.answers import answered_tokens, example_tokens
 from tunegate_trainer.tokens.rows import Pair, Row, text_answer
@@ -93,10 +94,8 @@ def _of_pair(tokenizer: PreTrainedTokenizerBase, pair: Pair) -> ExamplePair:
 def _refuse_longer(examples: Sequence[tuple[str, Example]], max_length: int) -> None:
     too_long = list(dict.fromkeys(id for id, one in examples if len(one["input_ids"]) > max_length))
     if too_long:
-        more = f" and {len(too_long) - _SHOWN} more" if len(too_long) > _SHOWN else ""
         rows = "1 row or pair is" if len(too_long) == 1 else f"{len(too_long)} rows or pairs are"
         raise BadDataError(
-            f"{rows} longer than {max_length} tokens (training.maxLength): "
-            f"{', '.join(too_long[:_SHOWN])}{more}",
+            f"{rows} longer than {max_length} tokens (training.maxLength): {summarize(too_long, _SHOWN)}",
             "raise training.maxLength, or shorten them",
         )

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from tunegate_api.judging.case_comparison import parse_lines
 from tunegate_trainer.process.epoch import Writer
 from tunegate_trainer.process.files import write_atomic
 
@@ -39,13 +40,7 @@ class LossFile:
         """
         if not self._path.exists():
             return []
-        lines: dict[int, dict[str, Any]] = {}
-        for text in self._path.read_text().splitlines():
-            try:
-                line = json.loads(text)
-            except json.JSONDecodeError:
-                break
-            lines[line["step"]] = line
+        lines = {line["step"]: line for line in parse_lines(self._path.read_text())}
         return [lines[step] for step in sorted(lines)]
 
     def append(self, line: dict[str, Any]) -> None:
