@@ -17,6 +17,7 @@ from tunegate_trainer.checks.rows import UsableRows
 from tunegate_trainer.checks.share_finding import share_finding
 from tunegate_trainer.data.excerpts import end_of, start_of
 from tunegate_trainer.data.usable import UsableRow
+from tunegate_trainer.tokens.lazy_sequence import LazySequence
 from tunegate_trainer.tokens.rows import Pair, Row
 
 NAME = "mixed_languages"
@@ -49,7 +50,7 @@ Languages = tuple[str | None, str | None]
 """The languages of a prompt and of its answer, as ISO 639-1 codes. None if a language is uncertain."""
 
 
-class _Chosen(Sequence[MeasuredT]):
+class _Chosen(LazySequence[MeasuredT]):
     """Some of ``rows``, in their order."""
 
     def __init__(self, rows: Sequence[MeasuredT], chosen: Sequence[int]) -> None:
@@ -59,8 +60,8 @@ class _Chosen(Sequence[MeasuredT]):
     def __len__(self) -> int:
         return len(self._chosen)
 
-    def __getitem__(self, i: Any) -> Any:
-        return self._rows[self._chosen[i]]
+    def item(self, index: int) -> MeasuredT:
+        return self._rows[self._chosen[index]]
 
 
 def run(rows: UsableRows, _context: CheckContext) -> list[Finding]:

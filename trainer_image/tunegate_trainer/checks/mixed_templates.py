@@ -1,9 +1,9 @@
 """Check whether all prompts follow one template. The rule is in :func:`template_groups.group_prompts`."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any, overload
+from typing import Any
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from tunegate_trainer.checks.prompt_parts import system_text, user_text
 from tunegate_trainer.checks.rows import UsableRows
 from tunegate_trainer.checks.template_groups import Numbers, group_prompts
 from tunegate_trainer.data.excerpts import ends_of, start_of
+from tunegate_trainer.tokens.lazy_sequence import LazySequence
 
 NAME = "mixed_templates"
 SHOWN_TEMPLATES = 5
@@ -24,7 +25,7 @@ SHOWN_CHARACTERS = 50
 
 
 @dataclass(frozen=True)
-class _PromptTexts(Sequence[list[Message]]):
+class _PromptTexts(LazySequence[list[Message]]):
     """The prompts of all rows and pairs."""
 
     source: UsableRows
@@ -32,21 +33,8 @@ class _PromptTexts(Sequence[list[Message]]):
     def __len__(self) -> int:
         return len(self.source.rows) + len(self.source.pairs)
 
-    @overload
-    def __getitem__(self, index: int) -> list[Message]: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> list[list[Message]]: ...
-
-    def __getitem__(self, index: int | slice) -> list[Message] | list[list[Message]]:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
+    def item(self, index: int) -> list[Message]:
         return self.source.documents.measured(index).labelled.row.prompt
-
-    def __iter__(self) -> Iterator[list[Message]]:
-        for rows in (self.source.rows, self.source.pairs):
-            for measured in rows:
-                yield measured.labelled.row.prompt
 
     def place(self, index: int) -> str:
         """Return the place of a prompt."""

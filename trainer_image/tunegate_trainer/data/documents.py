@@ -2,13 +2,14 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, overload
+from typing import Any
 
 import numpy as np
 
 from tunegate_trainer.data.parse import prompt_text
 from tunegate_trainer.data.shingles import Document, Template
 from tunegate_trainer.data.usable import UsableRow
+from tunegate_trainer.tokens.lazy_sequence import LazySequence
 from tunegate_trainer.tokens.rows import Pair, Row
 
 _MOST_CHARACTERS = 20_000_000
@@ -16,7 +17,7 @@ _MOST_CHARACTERS = 20_000_000
 
 
 @dataclass(frozen=True)
-class Documents(Sequence[Document]):
+class Documents(LazySequence[Document]):
     """The documents of all rows, and then those of all pairs. They are read when they are needed."""
 
     rows: Sequence[UsableRow[Row]]
@@ -29,13 +30,7 @@ class Documents(Sequence[Document]):
         yield from map(document_of, self.rows)
         yield from map(document_of, self.pairs)
 
-    @overload
-    def __getitem__(self, index: int) -> Document: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[Document]: ...
-    def __getitem__(self, index: int | slice) -> Document | Sequence[Document]:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
+    def item(self, index: int) -> Document:
         return document_of(self.measured(index))
 
     def place(self, index: int) -> str:

@@ -5,7 +5,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import overload
 
 import numpy as np
 import pyarrow as pa  # type: ignore[import-untyped]
@@ -13,12 +12,13 @@ import pyarrow.compute as pc  # type: ignore[import-untyped]
 
 from tunegate_trainer.process.files import atomic_file
 from tunegate_trainer.tokens.examples import Example, ExamplePair
+from tunegate_trainer.tokens.lazy_sequence import LazySequence
 
 SCHEMA = pa.schema([("input_ids", pa.list_(pa.int32())), ("labels", pa.list_(pa.int32()))])
 """The columns of the file, which has the streaming format of Arrow IPC, as files of the datasets library."""
 
 
-class ExampleFile(Sequence[Example]):
+class ExampleFile(LazySequence[Example]):
     """The examples in a file. An example is read from the mapped file when it is accessed."""
 
     def __init__(self, path: Path) -> None:
@@ -34,16 +34,8 @@ class ExampleFile(Sequence[Example]):
     def __reduce__(self) -> tuple[type["ExampleFile"], tuple[Path]]:
         return ExampleFile, (self.path,)  # by its path, because the mapped content would be copied
 
-    @overload
-    def __getitem__(self, index: int) -> Example: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[Example]: ...
-    def __getitem__(self, index: int | slice) -> Example | list[Example]:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
-        if not -len(self) <= index < len(self):
-            raise IndexError(index)
-        (batch,) = self.batches([index % len(self)])
+    def item(self, index: int) -> Example:
+        (batch,) = self.batches([index])
         return Example(input_ids=batch["input_ids"][0].as_py(), labels=batch["labels"][0].as_py())
 
     def batches(self, indices: Sequence[int]) -> Iterator[pa.RecordBatch]:
@@ -73,7 +65,7 @@ class ExampleFile(Sequence[Example]):
 
 
 @dataclass(frozen=True)
-class PairFile(Sequence[ExamplePair]):
+class PairFile(LazySequence[ExamplePair]):
     """The pairs in a file of examples: the example of each chosen answer, and then that of the rejected
     one. Raises ValueError if an answer has no pair."""
 
@@ -86,17 +78,8 @@ class PairFile(Sequence[ExamplePair]):
     def __len__(self) -> int:
         return len(self.examples) // 2
 
-    @overload
-    def __getitem__(self, index: int) -> ExamplePair: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[ExamplePair]: ...
-    def __getitem__(self, index: int | slice) -> ExamplePair | list[ExamplePair]:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
-        if not -len(self) <= index < len(self):
-            raise IndexError(index)
-        first = 2 * (index % len(self))
-        return self.examples[first], self.examples[first + 1]
+    def item(self, index: int) -> ExamplePair:
+        return self.examples[2 * index], self.examples[2 * index + 1]
 
 
 def to_batch(examples: Iterable[Example]) -> pa.RecordBatch:

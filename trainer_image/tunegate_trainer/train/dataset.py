@@ -2,13 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, overload
+from typing import Any
 
 import torch
 from datasets import Dataset  # type: ignore[import-untyped]
 
 from tunegate_trainer.tokens.example_file import ExampleFile, PairFile
 from tunegate_trainer.tokens.examples import Example, ExamplePair
+from tunegate_trainer.tokens.lazy_sequence import LazySequence
 
 
 def preference_example(chosen: Example, rejected: Example, reference: tuple[float, float]) -> dict[str, Any]:
@@ -22,7 +23,7 @@ def preference_example(chosen: Example, rejected: Example, reference: tuple[floa
 
 
 @dataclass(frozen=True)
-class PairExamples(Sequence[Mapping[str, Any]]):
+class PairExamples(LazySequence[Mapping[str, Any]]):
     """Pairs with the reference log-probabilities of their answers, packed when they are accessed."""
 
     pairs: Sequence[ExamplePair]
@@ -31,13 +32,7 @@ class PairExamples(Sequence[Mapping[str, Any]]):
     def __len__(self) -> int:
         return len(self.pairs)
 
-    @overload
-    def __getitem__(self, index: int) -> dict[str, Any]: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[Mapping[str, Any]]: ...
-    def __getitem__(self, index: int | slice) -> Mapping[str, Any] | list[Mapping[str, Any]]:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
+    def item(self, index: int) -> Mapping[str, Any]:
         return preference_example(*self.pairs[index], self.reference[index])
 
     def columns(self, batch: Mapping[str, Sequence[int]]) -> dict[str, list[Any]]:
