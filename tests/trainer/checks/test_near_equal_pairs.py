@@ -9,7 +9,8 @@ import pytest
 from support.usable_rows import NO_CONTEXT, usable_rows
 from tunegate_trainer.checks import near_equal_pairs
 from tunegate_trainer.checks.finding import SHOWN_EXAMPLES
-from tunegate_trainer.checks.near_equal_pairs import REPORTED, difference
+from tunegate_trainer.checks.near_equal_pairs import difference
+from tunegate_trainer.checks.share_finding import REPORTED
 
 LONG = "The parcel with the desk lamp left our warehouse and will arrive at the address on the label."
 FORMAT_ALONE = "they differ only in case, white space or punctuation"
@@ -81,7 +82,7 @@ def test_finding_has_count_share_lines_and_remedy():
     assert (finding.count, finding.share) == (2, Fraction(1, 4))
     assert finding.examples == [f"line {line} of preference: {FORMAT_ALONE}" for line in (2, 4)]
     assert finding.message.startswith(
-        "chosen and rejected are almost equal in 2 of 8 pairs (25.0%): line 2 of preference: "
+        "2 of 8 pairs have a chosen answer that is almost equal to the rejected one: line 2 of preference: "
     )
     entries = [{"source": "preference", "line": line, "reason": FORMAT_ALONE} for line in (2, 4)]
     assert finding.report == {"near_equal_pairs": entries}

@@ -299,7 +299,7 @@ def test_policy_of_pairs_decides_what_near_equal_answers_lead_to(make_job, check
     results = {one.name: one.result for one in root.report(Role.DATA).data_checks}
     assert results["near_equal_pairs"] == result
     if result == "Warned":
-        assert any("almost equal in 2 of 10 pairs" in warning for warning in plan_of(root).data.warnings)
+        assert any("2 of 10 pairs have a chosen answer" in warning for warning in plan_of(root).data.warnings)
     if result == "Refused":
         assert "line 1 of preference: they differ only in case" in failure(root)
 

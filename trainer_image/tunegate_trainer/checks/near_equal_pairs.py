@@ -7,26 +7,20 @@ fall: see Pal et al. 2024, "Smaug: Fixing Failure Modes of Preference Optimisati
 """
 
 import re
-from collections.abc import Iterator
-from fractions import Fraction
+from dataclasses import replace
 from typing import Any
 
 from rapidfuzz.distance import OSA, Levenshtein
 
 from tunegate_api.preference import json_notation
-from tunegate_trainer.checks.finding import (
-    DATA_REPORT,
-    SHOWN_EXAMPLES,
-    CheckContext,
-    Finding,
-    listed,
-)
+from tunegate_trainer.checks.finding import CheckContext, Finding
 from tunegate_trainer.checks.rows import UsableRows
+from tunegate_trainer.checks.share_finding import share_finding
 from tunegate_trainer.data.split import normalize
+from tunegate_trainer.data.usable import UsableRow
+from tunegate_trainer.tokens.rows import Pair
 
 NAME = "near_equal_pairs"
-REPORTED = 1000
-"""Maximum number of pairs in data/report.json."""
 MIN_CHARACTERS = 60
 """In answers shorter than this, such as labels, every other word is a preference."""
 MIN_LENGTH_RATIO = 0.75
@@ -44,35 +38,21 @@ _NEGATIONS = frozenset(
 _DIGIT = re.compile(r"\d")
 
 
-def run(rows: UsableRows, _context: CheckContext) -> Iterator[Finding]:
-    """Report the pairs whose answers are almost equal, see :func:`difference`."""
-    count = 0
-    entries: list[dict[str, Any]] = []
-    examples: list[str] = []
-    for measured in rows.pairs:
-        pair, place = measured.labelled.row, measured.labelled.place
-        found = difference(pair.chosen, pair.rejected)
-        if found is None:
-            continue
-        count += 1
-        if count <= REPORTED:
-            entries.append({**place.entry, "reason": found})
-        if count <= SHOWN_EXAMPLES:
-            examples.append(f"{place}: {found}")
-    if not count:
-        return
-    share = Fraction(count, len(rows.pairs))
-    yield Finding(
-        message=f"chosen and rejected are almost equal in {count} of {len(rows.pairs)} "
-        f"pairs ({float(share):.1%}): {listed(examples, count)}",
-        count=count,
-        share=share,
-        examples=examples,
-        remedy="remove these pairs, or replace one of their answers by one that is clearly better or "
-        f"worse; {DATA_REPORT} lists "
-        + ("these pairs" if count <= REPORTED else f"the first {REPORTED} of these pairs"),
-        report={NAME: entries},
+def run(rows: UsableRows, _context: CheckContext) -> list[Finding]:
+    """Find the pairs whose answers are almost equal, see :func:`difference`."""
+    return share_finding(
+        NAME,
+        replace(rows, rows=[]),
+        _difference_of,
+        "a chosen answer that is almost equal to the rejected one",
+        "remove these pairs, or replace one of their answers by one that is clearly better or worse",
+        unit="pairs",
     )
+
+
+def _difference_of(measured: UsableRow[Any]) -> str | None:
+    pair: Pair = measured.labelled.row
+    return difference(pair.chosen, pair.rejected)
 
 
 def difference(chosen: str, rejected: str) -> str | None:

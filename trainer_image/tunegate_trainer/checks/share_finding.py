@@ -17,13 +17,15 @@ Examine = Callable[[UsableRow[Any]], str | None]
 """Returns what is wrong with a row or pair, or None."""
 
 
-def where_listed(count: int) -> str:
+def where_listed(count: int, unit: str = "rows") -> str:
     """Return where the user finds the rows of a finding with this number of entries."""
-    listed = "these rows" if count <= REPORTED else f"the first {REPORTED} of these rows"
+    listed = f"these {unit}" if count <= REPORTED else f"the first {REPORTED} of these {unit}"
     return f"{DATA_REPORT} lists {listed}"
 
 
-def share_finding(check: str, rows: UsableRows, examine: Examine, fault: str, remedy: str) -> list[Finding]:
+def share_finding(
+    check: str, rows: UsableRows, examine: Examine, fault: str, remedy: str, *, unit: str = "rows"
+) -> list[Finding]:
     """Return one error with all rows and pairs in which ``examine`` finds a fault, or an empty list.
 
     ``fault`` completes the sentence "3 of 100 rows have ..."."""
@@ -42,14 +44,14 @@ def share_finding(check: str, rows: UsableRows, examine: Examine, fault: str, re
     if not count:
         return []
     total = len(rows.rows) + len(rows.pairs)
-    have = f"{count} of {total} rows {'has' if count == 1 else 'have'} {fault}"
+    have = f"{count} of {total} {unit} {'has' if count == 1 else 'have'} {fault}"
     return [
         Finding(
             message=f"{have}: {listed(examples, count)}",
             count=count,
             share=Fraction(count, total),
             examples=examples,
-            remedy=f"{remedy}; {where_listed(count)}",
+            remedy=f"{remedy}; {where_listed(count, unit)}",
             report={check: entries},
         )
     ]
