@@ -34,7 +34,6 @@ def common_passage(text: str, other: str) -> str:
 
 
 def _words_without(text: str, other: str) -> list[str]:
-    """Return the words of ``text`` that ``other`` lacks."""
     words = words_of(text)
     return [
         word

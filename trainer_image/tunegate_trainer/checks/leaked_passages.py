@@ -124,8 +124,6 @@ def _leaks(
 
 @dataclass(frozen=True)
 class _PassageSearch:
-    """The search for parts of some cases."""
-
     cases: Sequence[int]
     passages: Passages
     prompts: SimilarTexts

@@ -26,8 +26,6 @@ SHOWN_CHARACTERS = 50
 
 @dataclass(frozen=True)
 class _PromptTexts(LazySequence[list[Message]]):
-    """The prompts of all rows and pairs."""
-
     source: UsableRows
 
     def __len__(self) -> int:

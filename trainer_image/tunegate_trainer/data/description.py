@@ -49,8 +49,6 @@ def describe(rows: Iterable[Row]) -> DescribedData:
 
 @dataclass
 class _Answers:
-    """What is counted about answers."""
-
     rows: int = 0
     schema: ValueSchema = field(default_factory=ValueSchema)
     json: int = 0
@@ -91,8 +89,6 @@ class _Answers:
 
 @dataclass
 class _Prompts:
-    """What prompts have in common."""
-
     longest: int = 0
     _rows: int = 0
     _start: str = ""

@@ -156,8 +156,6 @@ def _band_hashes(digests: NDArray[np.uint32]) -> NDArray[np.uint32]:
 
 @dataclass
 class _Search:
-    """The search for near-duplicates, band by band."""
-
     documents: Sequence[Document]
     template: Template
     sketches: _Sketches

@@ -116,8 +116,6 @@ def parse_pairs(
 
 
 class _Reader(Generic[RowT]):
-    """Reads rows of one shape."""
-
     def __init__(self, shapes: Sequence[Shape[RowT]], columns: Columns, usual_fields: str) -> None:
         self._shapes: Sequence[Shape[RowT]] = shapes
         self._usual_fields = usual_fields

@@ -22,8 +22,6 @@ MIN_ENTROPY = 2.8
 
 
 class _Plugin(Protocol):
-    """A plugin of detect-secrets."""
-
     secret_type: str
 
     def analyze_string(self, string: str) -> Iterator[str]: ...

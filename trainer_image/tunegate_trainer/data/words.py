@@ -41,8 +41,6 @@ def _symbols(text: str) -> list[str]:
 
 
 class _WordHashes(dict[str, int]):
-    """The hashes of words that were seen before."""
-
     def __init__(self) -> None:
         super().__init__()
         self.weights: dict[int, int] = {}

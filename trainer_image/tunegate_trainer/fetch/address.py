@@ -74,7 +74,6 @@ class Address:
                 raise self._reserved()
 
     def _reserved(self) -> UserError:
-        """Return the error for an address in the reserved folder of a claim."""
         return self.wrong(
             f"the path leads into the folder {RESERVED} of a claim, where Tunegate keeps the files of jobs",
             "use a path outside this folder",
@@ -165,7 +164,6 @@ class RemoteFolder:
 
 
 def _listing_digest(files: Sequence[RemoteFile]) -> str:
-    """Return a digest of the names, sizes, checksums and versions of files."""
     listed = sorted([file.name, file.size, str(file.checksum), file.version] for file in files)
     return hashlib.sha256(json.dumps(listed).encode()).hexdigest()
 

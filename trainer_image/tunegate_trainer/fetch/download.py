@@ -130,8 +130,6 @@ def gigabytes(count: int) -> str:
 
 
 class _Progress:
-    """Logs the progress of a download every few seconds."""
-
     def __init__(self, field: str, total: int, held: int) -> None:
         self._field, self._total, self._done = field, total, held
         self._started = self._logged = time.monotonic()

@@ -102,8 +102,6 @@ def find_data(address: Address) -> RemoteFile | RemoteFolder:
 
 @dataclass(frozen=True)
 class _Snapshot:
-    """A repository at one commit."""
-
     address: Address
     repo: str
     repo_type: RepoType

@@ -121,7 +121,6 @@ def _manifest(address: Address, registry: Registry, reference: Reference) -> tup
 
 
 def _document(address: Address, registry: Registry, name: str) -> tuple[str, Mapping[str, Any]]:
-    """Return the digest of a manifest or index, and its content."""
     with registry.get(f"manifests/{name}", {"Accept": ", ".join(_MANIFESTS)}) as response:
         content = b""
         for chunk in response.iter_bytes():

@@ -104,8 +104,6 @@ def find_data(address: Address) -> RemoteFile | RemoteFolder:
 
 @dataclass(frozen=True)
 class _Bucket:
-    """The bucket of an address."""
-
     address: Address
     name: str
     client: "S3Client"
@@ -286,7 +284,6 @@ def _check_status(error: ClientError) -> int:
 
 @contextmanager
 def _refusals(address: Address, bucket: str) -> Iterator[None]:
-    """Translate errors of the S3 client."""
     try:
         yield
     except ClientError as error:

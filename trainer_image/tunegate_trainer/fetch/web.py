@@ -171,7 +171,6 @@ def _check(address: Address, response: httpx2.Response) -> None:
 
 
 def _authorization(address: Address, url: httpx2.URL) -> dict[str, str]:
-    """Return the header with the credentials in the Secret, if the address has one."""
     secret = address.secret
     if secret is None:
         return {}

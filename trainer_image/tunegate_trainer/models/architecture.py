@@ -57,7 +57,6 @@ def attention_of(config: Any) -> str | None:
 
 
 def _architecture(config: Any) -> Any:
-    """Return the model class of ``config``."""
     mappings = (MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING)
     found: Any = next(mapping[type(config)] for mapping in mappings if type(config) in mapping)
     return found[0] if isinstance(found, tuple) else found

@@ -157,7 +157,6 @@ def store_model(workspace: Path, uri: str, folder: Path, transfer: Transfer) -> 
 
 
 def _gguf_digest(file_sha256: Sha256) -> Sha256:
-    """Return the digest of the model that a GGUF file is converted to."""
     return hashlib.sha256(f"{GGUF_CONVERSION} {file_sha256}".encode()).hexdigest()
 
 

@@ -150,7 +150,6 @@ def _is_experts_tensor(model: PreTrainedModel, name: str) -> bool:
 
 
 def _experts_tensors(model: PreTrainedModel) -> list[str]:
-    """Return the full names of all tensors with the weights of experts."""
     return [f"{key}.{name}" for key, module in model.named_modules() for name in stacked_experts(module)]
 
 

@@ -185,7 +185,6 @@ def _case_counts(checking: CheckContext) -> dict[str, int]:
 
 
 def _metric_schemas(context: Context) -> dict[str, dict[str, Any]]:
-    """Return the JSON schema of each task metric that has one."""
     metrics = context.request.spec.task_metrics
     schemas = {metric.name: metric_schema(context.root, metric) for metric in metrics}
     return {name: schema for name, schema in schemas.items() if schema is not None}

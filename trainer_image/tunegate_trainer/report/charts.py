@@ -46,8 +46,6 @@ _DETECTION = ("share", "low", "high")
 
 @dataclass(frozen=True)
 class _RateLine:
-    """The pass rates of one measure by checkpoint."""
-
     label: str
     steps: list[int]
     rates: list[float]
@@ -188,7 +186,6 @@ def _lines(stage: StageHistory) -> list[_RateLine]:
 
 
 def _legend(axes: Any, columns: int) -> None:
-    """Draw the legend above the axes."""
     axes.legend(
         loc="lower left", bbox_to_anchor=(-0.02, 1.02), ncols=columns, frameon=False, labelcolor=_INK,
         handlelength=2.4, borderpad=0, columnspacing=1.4,

@@ -94,7 +94,6 @@ def _of_counts(counted: CountedMetric | None) -> Shown:
 
 
 def _values(aggregate: Aggregate, entries: Sequence[Entry], draws: Draws) -> np.ndarray[Any, Any]:
-    """Return the value of the metric in each bootstrap sample."""
     if aggregate is Aggregate.MEAN:
         values = np.array([e.numerator / e.denominator for e in entries if isinstance(e, Counts)])
         means: np.ndarray[Any, Any] = draws @ values / draws.sum(axis=1)

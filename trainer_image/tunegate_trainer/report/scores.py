@@ -202,7 +202,6 @@ def _rate_row(
     required: str | None = None,
     state: VerdictState | None = None,
 ) -> ScoreRow:
-    """Return the row of a pass rate on a set of a gate."""
     return ScoreRow(
         measure=measure + (" (dry run)" if gate.dry_run else ""),
         passed=passed,

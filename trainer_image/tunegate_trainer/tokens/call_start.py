@@ -70,7 +70,6 @@ def _is_of_call(value: object) -> bool:
 
 
 def _functions(rows: Sequence[Row]) -> set[str]:
-    """Return the names of the functions that rows define or call."""
     called = {call.function.name for row in rows for call in row.tool_calls or ()}
     return called | {tool["function"]["name"] for row in rows for tool in row.tools or ()}
 

@@ -134,7 +134,6 @@ class StageTrainer(SFTTrainer):
         return torch.stack(losses).sum()
 
     def _divided(self, model: Any, inputs: dict[str, Any]) -> list[list[int]]:
-        """Return the indices of the examples or pairs in each pass."""
         edges = inputs["cu_seq_lens_q"].tolist()[:: self._unit]
         sizes = [end - start for start, end in pairwise(edges)]
         if computes_singly(getattr(model, "module", model)):
@@ -145,7 +144,6 @@ class StageTrainer(SFTTrainer):
         return groups
 
     def _selected(self, inputs: dict[str, Any], group: Sequence[int]) -> dict[str, Any]:
-        """Return the row of a group of examples or pairs."""
         return select(inputs, [self._unit * i + n for i in group for n in range(self._unit)])
 
     def _synchronized(self, model: Any, *, is_last: bool) -> AbstractContextManager[Any]:

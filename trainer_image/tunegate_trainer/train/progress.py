@@ -77,7 +77,6 @@ class ProgressReporter:
         self._context.send_report(progress=self._progress(activity), usage=self._usage, **changes)
 
     def _count(self, **more: float) -> None:
-        """Add steps, tokens or seconds to the usage of the stage."""
         total = {name: round(getattr(self._usage, name) + value, 4) for name, value in more.items()}
         self._usage = self._usage.model_copy(update=total)
 
@@ -113,7 +112,6 @@ class ProgressReporter:
 
 
 def _read_usage(path: Path) -> Usage:
-    """Return the usage of earlier attempts."""
     try:
         return Usage.model_validate_json(path.read_bytes())
     except (FileNotFoundError, ValidationError):  # a damaged file counts as zero

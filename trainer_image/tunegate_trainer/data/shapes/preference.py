@@ -32,7 +32,6 @@ def _read(fields: Fields, columns: Columns) -> Pair:
 
 
 def _answers(columns: Columns) -> tuple[str, str]:
-    """Return the names of the fields with the answers."""
     return columns.chosen or "chosen", columns.rejected or "rejected"
 
 
