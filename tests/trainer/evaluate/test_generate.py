@@ -24,7 +24,7 @@ from tunegate_trainer.evaluate.generate import generate, generate_samples, greed
 from tunegate_trainer.graders import Output
 from tunegate_trainer.models.loading import load_base
 from tunegate_trainer.process.errors import UserError
-from tunegate_trainer.tokens.chat import encode, end_of_turn, load_tokenizer, render, stop_token_ids
+from tunegate_trainer.tokens.chat import answer_end, encode, load_tokenizer, render, stop_token_ids
 
 
 @pytest.fixture(scope="module")
@@ -248,13 +248,13 @@ def test_sampling_settings_of_a_model_are_dropped(tiny_model, tmp_path):
 
 def test_end_of_turn_token_is_eos_unless_the_chat_template_has_one(tiny_model):
     tokenizer = load_tokenizer(tiny_model)
-    assert end_of_turn(tokenizer) == END_OF_TURN
+    assert answer_end(tokenizer).token == END_OF_TURN
     tokenizer.eos_token = PAD
-    assert end_of_turn(tokenizer) == END_OF_TURN
+    assert answer_end(tokenizer).token == END_OF_TURN
     tokenizer.chat_template = "{{ '<|im_start|>' }} a template that shows no answer"
-    assert end_of_turn(tokenizer) == PAD
+    assert answer_end(tokenizer).token == PAD
     tokenizer.chat_template = None
-    assert end_of_turn(tokenizer) == PAD
+    assert answer_end(tokenizer).token == PAD
 
 
 def test_tokenizer_without_a_chat_template_returns_one_turn_unchanged(tiny_model):

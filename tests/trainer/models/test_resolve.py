@@ -29,7 +29,7 @@ from tunegate_trainer.models.resolve import model_digest, model_length, resolve_
 from tunegate_trainer.process.context import Context
 from tunegate_trainer.process.errors import BadDataError, SourceNotFoundError, StorageError, UserError
 from tunegate_trainer.process.files import verify
-from tunegate_trainer.tokens.chat import end_of_turn, load_tokenizer, render, stop_token_ids
+from tunegate_trainer.tokens.chat import answer_end, load_tokenizer, render, stop_token_ids
 
 
 @pytest.fixture
@@ -330,7 +330,7 @@ def test_smollm2_from_gguf_answers_and_ends_its_turn(tmp_path):
     assert prompt.endswith(
         "<|im_start|>user\nWhat is the capital of France?<|im_end|>\n<|im_start|>assistant\n"
     )
-    assert end_of_turn(tokenizer) == tokenizer.eos_token == "<|im_end|>"
+    assert answer_end(tokenizer).token == tokenizer.eos_token == "<|im_end|>"
     model = load_base(folder, "float32", torch.device("cpu"))
     stops = stop_token_ids(tokenizer, model.generation_config)
     assert stops == [tokenizer.convert_tokens_to_ids("<|im_end|>")]

@@ -17,7 +17,7 @@ from tunegate_api.messages import Message
 from tunegate_trainer.main import main
 from tunegate_trainer.process.errors import UserError
 from tunegate_trainer.tokens.answers import is_rewritten
-from tunegate_trainer.tokens.chat import end_of_turn, load_tokenizer
+from tunegate_trainer.tokens.chat import answer_end, load_tokenizer
 from tunegate_trainer.tokens.examples import IGNORED, tokenize_rows
 from tunegate_trainer.tokens.rows import Row
 
@@ -132,7 +132,7 @@ def learned(tokenizer: PreTrainedTokenizerBase, row: Row) -> list[str]:
     """Return the answers that carry loss, with their end tokens and without white space around them."""
     (example,) = tokenize_rows(tokenizer, [row], 512)
     ids = [i for i, label in zip(example["input_ids"], example["labels"], strict=True) if label != IGNORED]
-    end = end_of_turn(tokenizer)
+    end = answer_end(tokenizer).token
     return [part.strip() + end for part in tokenizer.decode(ids).split(end)[:-1]]
 
 
@@ -141,7 +141,7 @@ def test_every_answer_of_a_chat_is_trained_on_with_its_end_token(name):
     family = FAMILIES[name]
     tokenizer = tokenizer_of(family)
     row = chat("mug to Oslo", "yes 2", "and a lamp", "no", "thanks", "please")
-    assert end_of_turn(tokenizer) == family.end
+    assert answer_end(tokenizer).token == family.end
     assert not is_rewritten(tokenizer, row.prompt)
     assert learned(tokenizer, row) == [f"{text}{family.end}" for text in ("yes 2", "no", "please")]
 
@@ -220,7 +220,7 @@ def test_template_with_an_unknown_end_token_raises_an_error():
     tokenizer = make_tokenizer()
     tokenizer.chat_template = FAMILIES["headers"].template
     with pytest.raises(UserError, match=r"ends an answer with <\|eot_id\|>, which is not a token of"):
-        end_of_turn(tokenizer)
+        answer_end(tokenizer)
 
 
 @pytest.mark.parametrize(("others", "default"), [({}, ""), ({"default": "ChatML"}, "ChatML")])

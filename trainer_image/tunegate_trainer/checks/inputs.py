@@ -71,20 +71,17 @@ def words_of(text: str) -> list[str]:
 
 
 def _distinct(rows: UsableRows, *, learns_rows: bool) -> Iterator[tuple[RecordPlace, list[Message], Tools]]:
-    """Yield the place, the prompt and the tools of rows and pairs in a random order, each prompt once."""
+    """Yield the place, the prompt and the tools of rows and pairs in a random order, which is
+    always the same, each prompt once."""
     of_rows = len(rows.rows) if learns_rows else 0
     seen: set[str] = set()
-    for i in _shuffled(of_rows + len(rows.pairs)):
+    total = of_rows + len(rows.pairs)
+    for i in random.Random(0).sample(range(total), total):
         labelled = rows.rows[i].labelled if i < of_rows else rows.pairs[i - of_rows].labelled
         if labelled.prompt not in seen:
             seen.add(labelled.prompt)
             row = labelled.row
             yield labelled.place, row.prompt, row.tools if isinstance(row, Row) else None
-
-
-def _shuffled(count: int) -> Sequence[int]:
-    """Return the numbers up to ``count`` in a random order, which is always the same."""
-    return random.Random(0).sample(range(count), count)
 
 
 def _text(prompt: Sequence[Message]) -> str:

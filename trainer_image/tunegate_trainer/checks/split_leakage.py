@@ -61,16 +61,16 @@ def run(rows: SplitRows, _context: CheckContext) -> Iterator[Finding]:
 
 def find_leaks(rows: SplitRows) -> Leaks:
     """Return the leaks that :func:`run` refuses, see :func:`first_leaks`."""
-    return first_leaks(_leaks(rows, rows.trained, rows.held_out))
+    return first_leaks(_leaks(rows))
 
 
 def leaking_rows(rows: SplitRows) -> dict[int, int]:
     """Return the indices of all training rows with too much in common with held-out rows, each with the index
     of one of them."""
-    return {row: other for row, other, _ in _leaks(rows, rows.trained, rows.held_out)}
+    return {row: other for row, other, _ in _leaks(rows)}
 
 
-def _leaks(rows: SplitRows, train: Documents, held_out: Documents) -> Iterator[tuple[int, int, bool]]:
+def _leaks(rows: SplitRows) -> Iterator[tuple[int, int, bool]]:
     """Yield the indices of each training row and held-out row with too much in common, and whether they are
     near-duplicates.
 
@@ -78,10 +78,11 @@ def _leaks(rows: SplitRows, train: Documents, held_out: Documents) -> Iterator[t
     Chats with masked answers are left out: they start with the turns of a held-out chat, whose answer is not
     trained on.
     """
+    held_out = rows.held_out
     passages = Passages(Words.of(Documents(held_out.rows, [])), rows.template, ignore_frequent=False)
     similar_texts = SimilarTexts(Words.of(held_out), rows.template)
     start = 0
-    for words in batches(train):
+    for words in batches(rows.trained):
         found = {
             (one.row, one.text): False
             for one in passages.shared_with(words)

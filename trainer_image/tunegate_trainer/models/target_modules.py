@@ -131,7 +131,8 @@ def _problem(model: PreTrainedModel, name: str) -> str | None:
         return f"{ALL_LINEAR} cannot be combined with names"
     found = find_layers(model, name)
     if not found:
-        return None if _is_experts_tensor(model, name) else f"the model has no layer {name}"
+        of_experts = any(f".{tensor}".endswith(f".{name}") for tensor in _experts_tensors(model))
+        return None if of_experts else f"the model has no layer {name}"
     if any(module is output_head(model) for module in found.values()):
         return f"{name} is the output head, which cannot have an adapter"
     if any(module is tied_embedding(model) for module in found.values()):
@@ -143,10 +144,6 @@ def _problem(model: PreTrainedModel, name: str) -> str | None:
 def find_layers(model: nn.Module, name: str) -> dict[str, nn.Module]:
     """Return the modules with a name, which is the full name of a module or its last parts."""
     return {key: module for key, module in model.named_modules() if f".{key}".endswith(f".{name}")}
-
-
-def _is_experts_tensor(model: PreTrainedModel, name: str) -> bool:
-    return any(f".{tensor}".endswith(f".{name}") for tensor in _experts_tensors(model))
 
 
 def _experts_tensors(model: PreTrainedModel) -> list[str]:
@@ -188,14 +185,11 @@ def other_parts(model: PreTrainedModel) -> list[str]:
     above = ""
     for name in path.split("."):
         for key, child in parent.named_children():
-            if key != name and child is not output_head(model) and _has_layers(child):
+            has_layers = any(isinstance(module, _ADAPTABLE) for module in child.modules())
+            if key != name and child is not output_head(model) and has_layers:
                 parts.append(above + key)
         parent, above = parent.get_submodule(name), f"{above}{name}."
     return parts
-
-
-def _has_layers(part: nn.Module) -> bool:
-    return any(isinstance(module, _ADAPTABLE) for module in part.modules())
 
 
 def with_excluded_modules(folder: Path, stages: Sequence[StagePlan]) -> list[StagePlan]:

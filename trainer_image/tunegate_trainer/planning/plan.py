@@ -201,13 +201,9 @@ def base_dtype(request: Request, stage: Stage) -> str:
     """
     if stage.adapter is None:
         return "float32"
-    if request.spec.resources.accelerator == "CPU" and not _cpu_computes_bfloat16():
-        return "float32"
-    return "bfloat16"
-
-
-def _cpu_computes_bfloat16() -> bool:
-    return any(torch.cpu.get_capabilities().get(name) for name in BFLOAT16_INSTRUCTIONS)
+    on_gpu = request.spec.resources.accelerator == "GPU"
+    is_fast = on_gpu or any(torch.cpu.get_capabilities().get(name) for name in BFLOAT16_INSTRUCTIONS)
+    return "bfloat16" if is_fast else "float32"
 
 
 def stage_seed(stage: Stage) -> int:

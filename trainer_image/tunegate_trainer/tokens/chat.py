@@ -167,17 +167,6 @@ def encode(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
     return ids
 
 
-def end_of_turn(tokenizer: PreTrainedTokenizerBase) -> str:
-    """Return the token that ends a completion: the token that the chat template puts after an answer, else
-    EOS.
-
-    Raises :class:`UserError` if there is neither. Also raises it if the template ends answers with a text
-    that looks like a special token but is not a token of this tokenizer, because the template then belongs to
-    another model.
-    """
-    return answer_end(tokenizer).token
-
-
 @dataclass(frozen=True)
 class AnswerEnd:
     """The text that a template renders after an answer."""
@@ -191,7 +180,13 @@ class AnswerEnd:
 
 
 def answer_end(tokenizer: PreTrainedTokenizerBase) -> AnswerEnd:
-    """Return the text and the token with which answers end. Raises the same errors as :func:`end_of_turn`."""
+    """Return the text and the token with which answers end: the token that the chat template puts after an
+    answer, else EOS.
+
+    Raises :class:`UserError` if there is neither. Also raises it if the template ends answers with a text
+    that looks like a special token but is not a token of this tokenizer, because the template then belongs to
+    another model.
+    """
     return _answer_end(tokenizer, str(tokenizer.chat_template or ""), str(tokenizer.eos_token or ""))
 
 
@@ -276,7 +271,7 @@ def stop_token_ids(tokenizer: PreTrainedTokenizerBase, generation_config: Genera
     ``generation_config`` names.
     """
     named: Any = generation_config.eos_token_id
-    ends = [end_of_turn(tokenizer), end_of_call(tokenizer)]
+    ends = [answer_end(tokenizer).token, end_of_call(tokenizer)]
     ids = [*(i for end in ends for i in encode(tokenizer, end)), tokenizer.eos_token_id]
     ids += named if isinstance(named, list) else [named]
     return sorted({i for i in ids if isinstance(i, int)})

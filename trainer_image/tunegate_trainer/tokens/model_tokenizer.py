@@ -7,7 +7,7 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 from tunegate_trainer.process.errors import UserError
-from tunegate_trainer.tokens.chat import end_of_turn, load_tokenizer, template_arguments
+from tunegate_trainer.tokens.chat import answer_end, load_tokenizer, template_arguments
 
 
 def load_model_tokenizer(folder: Path, arguments: Mapping[str, Any]) -> PreTrainedTokenizerBase:
@@ -32,7 +32,7 @@ def _check_template(tokenizer: PreTrainedTokenizerBase, arguments: Mapping[str, 
     """Raise :class:`UserError` if no token of this tokenizer ends an answer, or if ``arguments`` has a name
     that the template does not read."""
     try:
-        end_of_turn(tokenizer)
+        answer_end(tokenizer)
     except UserError as error:
         raise UserError(f"model.uri: {error}", error.hint) from error
     if not arguments:
