@@ -5,7 +5,7 @@ Files are read over HTTP directly, because the hub's client cannot resume a file
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -24,7 +24,7 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
-from huggingface_hub.hf_api import BlobLfsInfo, RepoSibling
+from huggingface_hub.hf_api import RepoFile, RepoSibling
 
 from tunegate_api.meta import summarize
 from tunegate_trainer.fetch.address import (
@@ -114,7 +114,7 @@ class _Snapshot:
     def file(self, path: str) -> RemoteFile:
         return self.remote(self.files[path], PurePosixPath(path).name)
 
-    def remote(self, entry: RepoSibling, name: str) -> RemoteFile:
+    def remote(self, entry: RepoSibling | RepoFile, name: str) -> RemoteFile:
         """Return a file with the local ``name``."""
         if entry.lfs is not None:
             size, checksum = entry.lfs.size, Checksum("sha256", entry.lfs.sha256)
@@ -122,7 +122,7 @@ class _Snapshot:
             size, checksum = entry.size or 0, Checksum("git", str(entry.blob_id))
         return RemoteFile(name, size, checksum, partial(self._read, entry.rfilename))
 
-    def below(self, folder: str, *, recursive: bool = True) -> dict[str, RepoSibling]:
+    def below(self, folder: str, *, recursive: bool = True) -> dict[str, RepoFile]:
         """Return the files in a folder and its sub-folders, by their path in it. The listing stops after
         ``MAX_FILES`` files. It is empty if there is no such folder. Raises :class:`UserError` if it has more
         than ``MAX_PAGES`` pages.
@@ -133,7 +133,7 @@ class _Snapshot:
         path = f"{self.commit}/{quote(folder, safe='')}".removesuffix("/")
         api = f"{HfApi(endpoint=_endpoint()).endpoint}/api/{self.repo_type}s/{self.repo}"
         url = f"{api}/tree/{path}?recursive={str(recursive).lower()}"
-        found: dict[str, RepoSibling] = {}
+        found: dict[str, RepoFile] = {}
         for _ in range(MAX_PAGES):
             entries, next_url = with_retries(self.address.field, partial(self._page, url))
             found |= {entry.rfilename.removeprefix(prefix): entry for entry in entries}
@@ -145,7 +145,7 @@ class _Snapshot:
             "set uri to a folder with fewer folders and files",
         )
 
-    def _page(self, url: str) -> tuple[list[RepoSibling], str | None]:
+    def _page(self, url: str) -> tuple[list[RepoFile], str | None]:
         """Return the files of one page of a listing, and the URL of the next page."""
         with _refusals(self.address, self.commit):
             response = get_session().get(url, headers=self._authorization(), timeout=TIMEOUT)
@@ -153,7 +153,8 @@ class _Snapshot:
                 hf_raise_for_status(response)
             except EntryNotFoundError:
                 return [], None
-        files = [_listed(entry) for entry in response.json() if entry["type"] == "file"]
+        entries = [entry for entry in response.json() if entry["type"] == "file"]
+        files = [RepoFile(**entry) for entry in entries]  # type: ignore[no-untyped-call]
         return files, response.links.get("next", {}).get("url")
 
     @contextmanager
@@ -174,13 +175,6 @@ class _Snapshot:
     def _authorization(self) -> dict[str, str]:
         token = _token(self.address) or get_token()
         return {"Authorization": f"Bearer {token}"} if token else {}
-
-
-def _listed(entry: Mapping[str, Any]) -> RepoSibling:
-    """Return an entry of the hub's listing as the type of a file in the description of a repository."""
-    lfs = entry.get("lfs")
-    stored = BlobLfsInfo(lfs["size"], lfs["oid"], lfs["pointerSize"]) if lfs else None
-    return RepoSibling(entry["path"], entry["size"], entry["oid"], stored)
 
 
 def _list(address: Address, repo: str, repo_type: RepoType, revision: str | None) -> _Snapshot:

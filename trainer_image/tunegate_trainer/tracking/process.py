@@ -35,10 +35,14 @@ class TrackerProcesses:
 
         In the track role, a process ends as soon as it has sent everything.
         """
+        program = [sys.executable, "-m", "tunegate_trainer.tracking"]
         arguments = [str(role), *(["--failure", failure] if failure else [])]
-        return cls(
-            {name: _start(name, arguments, root) for name in names}, has_next_pod=role is not Role.TRACK
-        )
+        environment = os.environ | {ROOT_VARIABLE: str(root)}
+        processes = {
+            name: subprocess.Popen([*program, name, *arguments], stdin=subprocess.PIPE, env=environment)
+            for name in names
+        }
+        return cls(processes, has_next_pod=role is not Role.TRACK)
 
     def wait(self) -> list[str]:
         """Wait until all processes have ended. Call it only in the track role: in other roles, processes end
@@ -96,11 +100,3 @@ def tracker_names(tracking: Tracking) -> list[str]:
     """Return the names of a job's trackers. Weights & Biases is left out if WANDB_MODE is ``disabled``."""
     wandb = tracking.wandb and os.environ.get("WANDB_MODE") != "disabled"
     return [*(["mlflow"] if tracking.mlflow else []), *(["wandb"] if wandb else [])]
-
-
-def _start(name: str, arguments: Sequence[str], root: Path) -> "subprocess.Popen[bytes]":
-    return subprocess.Popen(
-        [sys.executable, "-m", "tunegate_trainer.tracking", name, *arguments],
-        stdin=subprocess.PIPE,
-        env=os.environ | {ROOT_VARIABLE: str(root)},
-    )

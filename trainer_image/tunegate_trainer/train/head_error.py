@@ -13,7 +13,7 @@ import torch
 from torch.nn.functional import linear
 from torch.utils.checkpoint import checkpoint
 
-from tunegate_trainer.train.kernel_error import Results, direction_of, inexact_results
+from tunegate_trainer.train.kernel_error import Results, gradients_of, inexact_results
 
 _TILE = 32_768
 """Number of vocabulary entries in a tile."""
@@ -46,14 +46,9 @@ def _results(model: Any, compute: Losses, *, trains_head: bool, exact: bool = Fa
             inputs = {"gradient of the input": hidden[0]}
             if trains_head:
                 inputs["gradient of weight"] = head.weight
-            gradients = torch.autograd.grad(
-                losses, list(inputs.values()), direction_of(losses), allow_unused=True
-            )
+            found = {"losses": losses.detach(), **gradients_of(losses, inputs)}
     finally:
         head.weight = before
-    found = {"losses": losses.detach()}
-    for (what, value), gradient in zip(inputs.items(), gradients, strict=True):
-        found[what] = torch.zeros_like(value) if gradient is None else gradient
     return {what: value.float() for what, value in found.items()}
 
 

@@ -106,10 +106,15 @@ def inexact_results(layer: str, exact: Results, usual: Results, found: Results) 
             yield f"the {what} of {layer} has an error of {error:.2g}, at most {most:.2g}"
 
 
-def direction_of(output: torch.Tensor) -> torch.Tensor:
-    """Return some gradient of ``output``, the same in each call."""
+def gradients_of(output: torch.Tensor, inputs: Results) -> Results:
+    """Return the gradients of ``inputs`` for some gradient of ``output``, the same in each call."""
     numbers = torch.arange(output.numel(), dtype=torch.float32, device=output.device).sin()
-    return numbers.view_as(output).to(output.dtype)
+    direction = numbers.view_as(output).to(output.dtype)
+    gradients = torch.autograd.grad(output, list(inputs.values()), direction, allow_unused=True)
+    return {
+        what: torch.zeros_like(value) if gradient is None else gradient
+        for (what, value), gradient in zip(inputs.items(), gradients, strict=True)
+    }
 
 
 def layer_results(
@@ -137,12 +142,7 @@ def layer_results(
         output = functional_call(layer, weights, arguments, named)
         output = output if isinstance(output, torch.Tensor) else output[0]
         output = output[:, tokens.kept] if tokens else output
-        gradients = torch.autograd.grad(
-            output, list(inputs.values()), direction_of(output), allow_unused=True
-        )
-    found = {"output": output.detach()}
-    for (what, value), gradient in zip(inputs.items(), gradients, strict=True):
-        found[what] = torch.zeros_like(value) if gradient is None else gradient
+        found = {"output": output.detach(), **gradients_of(output, inputs)}
     if tokens:
         of_input = found["gradient of the input"]
         joined = torch.zeros_like(of_input[:, tokens.kept])
