@@ -1,13 +1,8 @@
 """Measure how exact a faster way to compute a layer of a model is: its error, and that of the usual way.
 
-In bfloat16, losses of a whole model do not show whether a kernel is exact, because each layer
-amplifies the rounding of earlier layers. On usual texts, a kernel that rounds only its output changes losses
-of SmolLM2 by 0.05 on average, and a kernel with a scale that is 1 % too large by 0.06. In the first attention
-layer, the first has the error of ``sdpa``, and the second almost three times as much.
-
-A layer also has a reference that is cheap for models of every size: the layer computed in float32 from the
-same hidden states. For 8 billion weights, it needs a copy of 42 million weights instead of the whole model,
-and the backward pass needs no activations of other layers.
+The losses of a whole model do not show it, because each layer amplifies the rounding of earlier layers, see
+docs/adr/0045-passes-on-a-gpu.md. So each layer is also computed in float32, from the same hidden states: this
+is cheap for models of every size.
 """
 
 from collections.abc import Callable, Iterator, Sequence
