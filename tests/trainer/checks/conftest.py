@@ -59,7 +59,12 @@ class SoundData:
     def source_of(self, *lines: str) -> SourceRows[Row]:
         """Return the source of a file with these lines."""
         parsed = parse_rows(records_of(*lines), Columns(), None)
-        return replace(self.source, parsed=parsed, examples=self.folder / "more.arrow")
+        return replace(
+            self.source,
+            parsed=parsed,
+            tokenizer=self.context.tokenizer,
+            examples=self.folder / "more.arrow",
+        )
 
     def rows_of(self, *rows: dict[str, object]) -> list[UsableRow[Row]]:
         return self.source_of(*map(json.dumps, rows)).tokenized.kept
