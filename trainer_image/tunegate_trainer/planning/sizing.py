@@ -4,6 +4,7 @@ allocated."""
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from transformers import PreTrainedTokenizerBase
 
@@ -40,8 +41,10 @@ def with_memory(
     """
     shares_prompts = request.spec.resources.accelerator == "CPU" and model.sees_all_before
 
+    size, processes = gpu_bytes(request), request.spec.resources.processes
+
     def fitted(stage: StagePlan) -> StagePlan:
-        parameters, processes = stage.parameters, request.spec.resources.processes
+        parameters = stage.parameters
         share = parameters.batch_size // processes
         if parameters.method == "SFT":
             largest, mean = largest_of_rows(rows, share), _mean_tokens(rows)
@@ -49,52 +52,31 @@ def with_memory(
             shares = shares_prompts and not parameters.lora_dropout
             largest = largest_of_pairs(tokenizer, pairs, share, shares_prompts=shares)
             mean = _mean_tokens(pairs)
-        return _fitted(request, stage, model, largest, batches, mean_tokens=mean)
+        *_, least = largest(1)
+        estimated = partial(with_estimate, request, model=model, least=least, batches=batches)
+        if size is None:
+            sized = [estimated(stage, largest=one) for one in largest(parameters.pass_tokens)]
+            return max(sized, key=lambda one: one.memory.total if one.memory else 0)
+        found = fit(
+            model,
+            stage,
+            size,
+            processes=processes,
+            largest=largest,
+            mean_tokens=mean,
+            generation=_largest_generation(model, parameters, least, batches, "GPU"),
+        )
+        if found is None:
+            return estimated(stage, largest=least)
+        parameters = parameters.model_copy(update={"pass_tokens": found.pass_tokens})
+        changed = stage.model_copy(update={"parameters": parameters})
+        return estimated(changed, largest=found.largest, checkpointing=found.checkpointing)
 
     return [fitted(stage) for stage in stages]
 
 
 def _mean_tokens(measured: Sequence[UsableRow[RowT]]) -> float:
     return sum(one.tokens for one in measured) / len(measured) if measured else 0.0
-
-
-def _fitted(
-    request: Request,
-    stage: StagePlan,
-    model: ModelShape,
-    largest: LargestPasses,
-    batches: Sequence[GenerationBatch],
-    *,
-    mean_tokens: float,
-) -> StagePlan:
-    size, (*_, least) = gpu_bytes(request), largest(1)
-    if size is None:
-        planned = largest(stage.parameters.pass_tokens)
-        sized = [
-            with_estimate(request, stage, model, largest=one, least=least, batches=batches) for one in planned
-        ]
-        return max(sized, key=lambda one: one.memory.total if one.memory else 0)
-    found = fit(
-        model,
-        stage,
-        size,
-        processes=request.spec.resources.processes,
-        largest=largest,
-        mean_tokens=mean_tokens,
-        generation=_largest_generation(model, stage.parameters, least, batches, "GPU"),
-    )
-    if found is None:
-        return with_estimate(request, stage, model, largest=least, batches=batches)
-    parameters = stage.parameters.model_copy(update={"pass_tokens": found.pass_tokens})
-    return with_estimate(
-        request,
-        stage.model_copy(update={"parameters": parameters}),
-        model,
-        largest=found.largest,
-        least=least,
-        batches=batches,
-        checkpointing=found.checkpointing,
-    )
 
 
 def _largest_generation(
