@@ -26,7 +26,7 @@ def comparisons(job: Collected, stages: Sequence[StageHistory]) -> list[Comparis
         models = checkpoint_models(
             job.paths,
             stage.name,
-            stop.compared_step if stop else 0,
+            stop.assessment.best_step if stop else 0,
             stop.step if stop else stage.checkpoints[-1].step,
             [gate.name for gate in gates],
             with_safety=[gate.name for gate in gates if gate.safety_at_checkpoints],

@@ -38,34 +38,16 @@ class Checkpoint:
     run."""
 
 
-@dataclass(frozen=True)
-class StageStop:
+@dataclass(frozen=True, kw_only=True)
+class StageStop(StageAssessment):
     """Why a gate or a task metric stopped a stage."""
 
-    stage: str
-    step: int
     total_steps: int
-    gate: str | None
-    """The name of the gate. None if a task metric stopped the stage."""
-    metric: str | None
-    """The name of the task metric. None if a gate stopped the stage."""
-    message: str
-    must_pass: bool
-    safety: bool
-    """Whether the safety set of the gate stopped the stage."""
     best_step: int
     """The step of the best checkpoint. It is 0 if the starting model was best. If a safety set stopped the
     stage, the step of the best checkpoint that passed, or 0 if none passed."""
-    compared_step: int
-    """The step of the model with which the checkpoint was compared, of which step 0 is the starting model."""
-    regressed: tuple[str, ...]
     time: datetime
     seconds_per_step: float | None
-
-    @property
-    def source(self) -> str:
-        """The name of the gate, or ``taskMetrics``."""
-        return self.gate or "taskMetrics"
 
     @property
     def comparison(self) -> str:
@@ -143,19 +125,10 @@ def _stage(job: Collected, name: str) -> StageHistory | None:
     accepted, found = _replay_stop_rule(job, name, evaluations, stopped=stopped)
     stop = None
     if stopped and report is not None and found is not None:
-        assessment = found.assessment
         stop = StageStop(
-            stage=name,
-            step=found.step,
+            **vars(found),
             total_steps=total_steps,
-            gate=found.gate,
-            metric=found.metric,
-            message=assessment.message,
-            must_pass=assessment.must_pass,
-            safety=found.safety,
-            best_step=(best_step or 0) if found.safety else assessment.best_step,
-            compared_step=assessment.best_step,
-            regressed=assessment.regressed,
+            best_step=(best_step or 0) if found.safety else found.assessment.best_step,
             time=report.time,
             seconds_per_step=_seconds_per_step(losses),
         )

@@ -258,7 +258,7 @@ def _stage_tags(stage: StageHistory) -> dict[str, str]:
     if stage.progress is not None and stage.progress.pass_tokens:
         tags["pass_tokens"] = str(stage.progress.pass_tokens)  # smaller than planned
     if stage.stop is not None:
-        tags["stop"] = f"{stage.stop.source}: {stage.stop.message}"
+        tags["stop"] = f"{stage.stop.source}: {stage.stop.assessment.message}"
     return tags
 
 
