@@ -68,7 +68,6 @@ class MlflowTracker:
     tags."""
     _server_states: dict[str, _ServerState] = field(default_factory=dict)
 
-    name = "mlflow"
     pause = 10.0
     """Seconds between two attempts."""
     attempt_seconds = ATTEMPT_SECONDS

@@ -44,8 +44,6 @@ class WandbTracker:
     _seen: dict[str, TrackedRun] = field(default_factory=dict)
     """The runs as they were last sent."""
 
-    name = "wandb"
-
     @property
     def pause(self) -> float | None:
         """Seconds between two attempts; None in offline mode, where a run is written once, at the end."""
