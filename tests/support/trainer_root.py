@@ -358,6 +358,11 @@ def dpo_plan(name: str = "dpo", checkpoint_steps: Sequence[int] = (3, 6), **chan
     return stage_plan(name, checkpoint_steps, **(settings | changes))
 
 
+ROWS_OF_ORDERS = {"name": "train", "configMap": "orders", "key": "train.jsonl"}
+PAIRS_OF_ORDERS = {"name": "preference", "use": "Preference", "configMap": "orders", "key": "pairs.jsonl"}
+"""Sources of a job whose ConfigMap ``orders`` has both its rows and its pairs."""
+
+
 def safety_set(**fields: Any) -> dict[str, Any]:
     """Return a safety set."""
     return {"name": "safety", "kind": "Safety"} | fields

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from support.trainer_root import TrainerRoot, gate_spec
+from support.trainer_root import PAIRS_OF_ORDERS, ROWS_OF_ORDERS, TrainerRoot, gate_spec
 from tunegate_api.cases.case_lines import parse_cases
 from tunegate_api.cases.safety_cases import SafetyCase
 from tunegate_api.contract.process import ExitCode, Role
@@ -47,15 +47,7 @@ def run_data(tmp_path, tiny_model, monkeypatch):
         **of_gates: Any,
     ) -> tuple[int, TrainerRoot]:
         shutil.rmtree(tmp_path / "root", ignore_errors=True)
-        sources = [{"name": "train", "configMap": "orders", "key": "train.jsonl"}]
-        if pairs:
-            of_pairs = {
-                "name": "preference",
-                "use": "Preference",
-                "configMap": "orders",
-                "key": "pairs.jsonl",
-            }
-            sources.append(of_pairs)
+        sources = [ROWS_OF_ORDERS, *([PAIRS_OF_ORDERS] if pairs else [])]
         root = TrainerRoot(
             tmp_path / "root",
             inputs={"orders/train.jsonl": lines(*rows), "orders/pairs.jsonl": lines(*pairs or [])},

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from support.tiny_model import make_tokenizer
-from support.trainer_root import TrainerRoot, gate_spec, stage_plan
+from support.trainer_root import PAIRS_OF_ORDERS, ROWS_OF_ORDERS, TrainerRoot, gate_spec, stage_plan
 from tunegate_api.contract.plan import Plan
 from tunegate_api.contract.process import ExitCode, Role
 from tunegate_api.contract.request import StartRequest
@@ -88,15 +88,7 @@ def run_job(tmp_path, tiny_model, monkeypatch):
         golden: Rows | None = None,
     ) -> Job:
         uid = f"0f7c9c1e-0000-4000-8000-10000000000{len(jobs)}"
-        sources = [{"name": "train", "configMap": "orders", "key": "train.jsonl"}]
-        if pairs:
-            of_pairs = {
-                "name": "preference",
-                "use": "Preference",
-                "configMap": "orders",
-                "key": "pairs.jsonl",
-            }
-            sources.append(of_pairs)
+        sources = [ROWS_OF_ORDERS, *([PAIRS_OF_ORDERS] if pairs else [])]
         texts = {"train": rows, "pairs": pairs or []}
         root = TrainerRoot(
             tmp_path / uid,
