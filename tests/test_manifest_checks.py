@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from support.graders import GUARDRAIL, JUDGE, PEOPLE
 from support.manifests import (
     GOLDEN_TEXT,
     LEAVE_OUT,
@@ -16,7 +17,6 @@ from support.manifests import (
     finetunejob,
     table,
 )
-from support.wrong_manifests import JUDGE, REVIEW
 from tunegate_api.cases.case_lines import inline_text
 from tunegate_api.contract.digests import sha256_text
 from tunegate_client.manifest_checks import validate
@@ -88,9 +88,9 @@ CHECKS: list[tuple[str, Changes, str]] = [
         "job: no ConfigMap chats in these files; found: orders-data, orders-golden-v1",
     ),
     (
-        "a missing ConfigMap with calibration rows",
-        {"job.spec.data.quality": REVIEW},
-        "job: no ConfigMap scored in these files; found: orders-data, orders-golden-v1",
+        "a missing grader of the data",
+        {"job.spec.data.quality": {"grader": {"gate": "orders-golden", "name": "judge"}}},
+        "job: EvalGate orders-golden has no grader judge with type: Model and agreement; found: none",
     ),
     (
         "a missing key of the data",
@@ -176,19 +176,36 @@ CHECKS: list[tuple[str, Changes, str]] = [
         "a golden case that needs a judge which is null",
         {
             "gate.spec.sets.0": {"name": "golden", "source": {"inline": JUDGED}},
-            "gate.spec.judge": None,
+            "gate.spec.graders": None,
         },
-        "gate: spec.judge: required by the expectation judge of the golden cases case-0, case-1",
+        "gate: spec.graders: the expectation judge of the golden cases case-0, case-1",
     ),
     (
         "a golden case that needs a missing judge",
         {"gate.spec.sets.0": {"name": "golden", "source": {"inline": JUDGED}}},
-        "gate: spec.judge: required by the expectation judge of the golden cases case-0, case-1",
+        "gate: spec.graders: the expectation judge of the golden cases case-0, case-1",
     ),
     (
         "a missing ConfigMap with calibration rows of a gate",
-        {"gate.spec.judge": JUDGE},
+        {"gate.spec.sets.1": PEOPLE, "gate.spec.graders": [JUDGE]},
         "gate: no ConfigMap scored in these files; found: orders-data, orders-golden-v1",
+    ),
+    (
+        "an answer for a guardrail without the score of people",
+        {
+            "gate.spec.sets.1": PEOPLE | {"source": {"inline": [{"prompt": "a", "answer": "b"}]}},
+            "gate.spec.graders": [GUARDRAIL | {"agreement": {"set": "people"}}],
+        },
+        "gate: spec.sets[1].source.inline[0]: good: Field required",
+    ),
+    (
+        "answers for a guardrail that are all good",
+        {
+            "gate.spec.sets.1": PEOPLE
+            | {"source": {"inline": [{"prompt": "a", "answer": "b", "good": True}]}},
+            "gate.spec.graders": [GUARDRAIL | {"agreement": {"set": "people"}}],
+        },
+        "gate: spec.sets[1].source.inline: a guardrail is tested with good and bad answers",
     ),
     (
         "a ConfigMap value that is not text",

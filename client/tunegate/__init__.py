@@ -29,12 +29,11 @@ from tunegate_api.meta import ObjectMeta
 from tunegate_api.v1alpha1.case_source import CaseSource
 from tunegate_api.v1alpha1.compared import ComparedSubject, PinnedVersion
 from tunegate_api.v1alpha1.data import (
-    Calibration,
     Columns,
     Data,
     DataSource,
+    GraderReference,
     HeldOut,
-    Judge,
     Quality,
     Source,
 )
@@ -58,6 +57,7 @@ from tunegate_api.v1alpha1.finetunejob import (
     Tolerance,
 )
 from tunegate_api.v1alpha1.finetunejob_status import FineTuneJobStatus, Phase
+from tunegate_api.v1alpha1.graders import GateGrader, RequiredAgreement
 from tunegate_api.v1alpha1.pods import EnvVar, Gpu, PodTemplate, Resources, Volume, VolumeMount
 from tunegate_api.v1alpha1.sets import GateSet, SetCheckpoints, SetRule
 from tunegate_api.v1alpha1.stages import Adapter, GateReference, Stage, Training
@@ -66,7 +66,6 @@ from tunegate_api.v1alpha1.tracking import Mlflow, Tracking, WeightsAndBiases
 __all__ = [
     "Adapter",
     "ArtifactSettings",
-    "Calibration",
     "CaseSource",
     "Columns",
     "ComparedSubject",
@@ -81,13 +80,14 @@ __all__ = [
     "FineTuneJob",
     "FineTuneJobSpec",
     "FineTuneJobStatus",
+    "GateGrader",
     "GateReference",
     "GateSet",
     "Generation",
     "Gpu",
+    "GraderReference",
     "HeldOut",
     "InvalidError",
-    "Judge",
     "Mlflow",
     "ModelSource",
     "NotPassedError",
@@ -98,6 +98,7 @@ __all__ = [
     "PodTemplate",
     "PublishTarget",
     "Quality",
+    "RequiredAgreement",
     "Resource",
     "Resources",
     "Result",

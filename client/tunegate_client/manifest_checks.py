@@ -8,6 +8,7 @@ from collections.abc import Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from tunegate_api.cases.agreement import faulty_probes
 from tunegate_api.cases.case_lines import CaseSetError, CaseT, inline_text, parse_cases
 from tunegate_api.cases.golden import GoldenCase, unreachable, without_server
 from tunegate_api.cases.safety_cases import SafetyCase, too_few
@@ -27,8 +28,6 @@ from tunegate_client.manifests import Diagnostic, Manifest, ObjectPath
 CONFIG_MAP = "ConfigMap"
 MAX_CONFIG_MAP = 1024 * 1024
 """The API server's limit for the total size of a ConfigMap's values, in bytes."""
-_CALIBRATION: ObjectPath = ("judge", "calibration", "source")
-"""The path of the calibration rows in the spec of an EvalGate, and in ``data.quality`` of a FineTuneJob."""
 _Id = tuple[str, str, str]
 
 
@@ -95,7 +94,7 @@ class _Checks:
         sources: ObjectPath = ("spec", "data", "sources")
         for i in range(len(_list(job.obj, sources))):
             yield from self._pinned(job, (*sources, i))
-        yield from self._pinned(job, ("spec", "data", "quality", *_CALIBRATION))
+        yield from self._grader_exists(job)
         for i in _positions(job, "taskMetrics"):
             yield from self._schema(job, ("spec", "taskMetrics", i, "schema"))
 
@@ -103,6 +102,24 @@ class _Checks:
         name = reference.get("name") if isinstance(reference, Mapping) else None
         if isinstance(name, str) and ("EvalGate", job.namespace, name) not in self._by_id:
             yield job.at(path, self._missing_text("EvalGate", job, name), self._missing)
+
+    def _grader_exists(self, job: Manifest) -> Iterator[Diagnostic]:
+        """Check that the gate that the review of the data names has the grader."""
+        path: ObjectPath = ("spec", "data", "quality", "grader")
+        named = _find(job.obj, path)
+        name, gate = (named.get("name"), named.get("gate")) if isinstance(named, Mapping) else (None, None)
+        holder = self._by_id.get(("EvalGate", job.namespace, gate)) if isinstance(gate, str) else None
+        if holder is None or not isinstance(name, str):
+            return
+        judges = [
+            str(each.get("name"))
+            for each in _list(holder.obj, ("spec", "graders"))
+            if isinstance(each, Mapping) and each.get("type") == "Model" and each.get("agreement")
+        ]
+        if name not in judges:
+            found = ", ".join(judges) or "none"
+            message = f"EvalGate {gate} has no grader {name} with type: Model and agreement; found: {found}"
+            yield job.at((*path, "name"), message)
 
     def _missing_text(self, kind: str, user: Manifest, name: str) -> str:
         others = [m for m in self._manifests if m.kind == kind and m.name == name]
@@ -112,14 +129,16 @@ class _Checks:
         given = sorted({m.name for m in self._manifests if m.kind == kind and m.namespace == user.namespace})
         return f"no {kind} {name} in these files; found: {', '.join(given) or 'none'}"
 
-    def _pinned(self, user: Manifest, source: ObjectPath) -> Iterator[Diagnostic]:
-        """Check that the ConfigMap key of a source exists, and that its text has the pinned digest, if
-        any."""
+    def _pinned(
+        self, user: Manifest, source: ObjectPath, pin: ObjectPath | None = None
+    ) -> Iterator[Diagnostic]:
+        """Check that the ConfigMap key of a source exists, and that its text has the pinned digest, if any,
+        which is at the path ``pin``, by default in the source."""
         text = self._text(user, source)
         if isinstance(text, Diagnostic):
             yield text
         elif text is not None:
-            yield from _digest(user, (*source, "sha256"), text.text)
+            yield from _digest(user, pin or (*source, "sha256"), text.text)
 
     def _schema(self, job: Manifest, source: ObjectPath) -> Iterator[Diagnostic]:
         text = self._text(job, source)
@@ -129,12 +148,19 @@ class _Checks:
             yield from _schema_faults(text)
 
     def _gate(self, gate: Manifest) -> Iterator[Diagnostic]:
-        yield from self._pinned(gate, ("spec", *_CALIBRATION))
+        yield from self._agreement(gate)
         text, cases = yield from self._case_set(gate, GoldenCase)
         if cases:
             yield from _reachable(gate, cases, sha256_text(text))
             for problem in without_server(_find(gate.obj, ("spec",)), cases):
                 yield gate.at(problem.path, str(problem))
+
+    def _agreement(self, gate: Manifest) -> Iterator[Diagnostic]:
+        for i, each in enumerate(_list(gate.obj, ("spec", "sets"))):
+            if isinstance(each, Mapping) and each.get("kind") == "Agreement":
+                yield from self._pinned(gate, ("spec", "sets", i, "source"), ("spec", "sets", i, "sha256"))
+        spec = _gate_spec(gate)
+        yield from _diagnostics(gate, faulty_probes(spec) if spec else ())
 
     def _safety(self, gate: Manifest) -> Iterator[Diagnostic]:
         _, cases = yield from self._case_set(gate, SafetyCase)
@@ -319,11 +345,11 @@ def _reachable(gate: Manifest, cases: list[GoldenCase], sha256: str) -> Iterator
 
 
 def _gate_spec(gate: Manifest) -> EvalGateSpec | None:
-    """Return the spec of a gate whose sets are valid, also if other fields are not."""
+    """Return the spec of a gate whose sets and graders are valid, also if other fields are not."""
     given = gate.obj.get("spec")
     if not isinstance(given, Mapping):
         return None
-    fields = {name: given[name] for name in ("sets", "compareWith") if name in given}
+    fields = {name: given[name] for name in ("sets", "graders", "compareWith") if name in given}
     if any(
         problem.path in (("spec",), ("spec", "sets")) or fields.keys() & set(problem.path[1:2])
         for problem in find_problems(gate.obj)

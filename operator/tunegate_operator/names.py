@@ -137,16 +137,14 @@ def start_from(job: Mapping[str, Any]) -> str | None:
 def config_map_names(job: Mapping[str, Any]) -> set[str]:
     """Return the names of the ConfigMaps that the spec of a FineTuneJob names: data and schemas, but not the
     sets of its gates. The spec may be invalid."""
-    data = nested(job, "spec", "data")
-    sources = [*_dicts(nested(data, "sources")), nested(data, "quality", "judge", "calibration", "source")]
+    sources: list[object] = [*_dicts(nested(job, "spec", "data", "sources"))]
     sources += [nested(metric, "schema") for metric in _dicts(nested(job, "spec", "taskMetrics"))]
     return _config_maps(sources)
 
 
 def config_map_names_of_gate(gate: Mapping[str, Any]) -> set[str]:
     """Return the names of the ConfigMaps that an EvalGate names. The spec may be invalid."""
-    sets = [nested(each, "source") for each in _dicts(nested(gate, "spec", "sets"))]
-    return _config_maps([*sets, nested(gate, "spec", "judge", "calibration", "source")])
+    return _config_maps(nested(each, "source") for each in _dicts(nested(gate, "spec", "sets")))
 
 
 def _config_maps(sources: Iterable[object]) -> set[str]:

@@ -12,7 +12,8 @@ from typing import cast
 import pytest
 from click.testing import CliRunner
 
-from support.builders import make_config_map, make_job, make_scores
+from support.builders import make_config_map, make_gate, make_job, make_scores
+from support.graders import JUDGE, REVIEW, with_graders
 from support.world import Script, World
 from tunegate_api.contract.plan import CalibrationCounts, JudgePlan, SampledRow, SamplePlan
 from tunegate_api.judging.review import RowScore
@@ -57,7 +58,9 @@ class WorldClient:
         self.world = World(Script(sample=sample))
         data = make_job().obj()["spec"]["data"] | {"quality": {"minScore": "0.8", **quality}}
         self.world.apply(make_config_map("scored", scored__jsonl="{}"))
-        self.world.apply_all(make_job().with_spec(data=data).obj())
+        gate = make_gate().obj()
+        gate["spec"] = with_graders(gate["spec"], JUDGE)
+        self.world.apply_all(make_job().with_spec(data=data).obj(), gate=gate)
         self.world.run()
         self.text = "".join(f"{row.model_dump_json(by_alias=True)}\n" for row in ROWS)
 
@@ -214,12 +217,9 @@ def judged_client(bad_found: int) -> WorldClient:
         calibration=counts,
         good=[row.id for n, row in enumerate(ROWS) if n not in (2, 9)] if bad_found == 20 else [],
     )
-    calibration = {"source": {"configMap": "scored"}, "minRecall": "0.7", "minSpecificity": "0.8"}
-    endpoint = {"url": "https://judge/v1", "model": "judge-7b"}
     return WorldClient(
         SAMPLE.model_copy(update={"judge": judge}),
-        review="Judge",
-        judge={"endpoint": endpoint, "calibration": calibration},
+        **REVIEW,
     )
 
 

@@ -6,8 +6,8 @@ import pytest
 
 from support.builders import golden_text, make_config_map, make_gate, make_job
 from support.gate_status import ready, status
+from support.graders import GUARDRAIL, JUDGE, PEOPLE, with_graders
 from support.world import Script, World
-from support.wrong_manifests import GUARDRAIL, JUDGE
 from tunegate_api.contract.digests import sha256_text
 from tunegate_api.meta import find_condition
 from tunegate_api.v1alpha1 import EvalGate, EvalGateStatus
@@ -248,20 +248,37 @@ def test_gate_that_no_model_can_pass_is_not_ready_and_its_job_waits(rules, messa
     assert message in world.status().message
 
 
-@pytest.mark.parametrize("field", ["judge", "guardrail"])
-def test_gate_without_the_server_that_its_cases_need_is_not_ready(field):
+@pytest.mark.parametrize(
+    ("expectation", "needed"), [("judge", "type: Model and agreement"), ("guardrail", "type: Guardrail")]
+)
+def test_gate_without_the_server_that_its_cases_need_is_not_ready(expectation, needed):
     gate = make_gate().obj()
-    case = {"id": "a", "prompt": "hi", "expect": [{"type": "all", "of": [{"type": field}]}]}
+    case = {"id": "a", "prompt": "hi", "expect": [{"type": "all", "of": [{"type": expectation}]}]}
     gate["spec"]["sets"][0] = {"name": "golden", "source": {"inline": [case]}}
     world = World()
     world.apply(gate)
     world.settle()
-    message = f"spec.{field}: required by the expectation {field} of the golden cases a"
+    message = (
+        f"spec.graders: the expectation {expectation} of the golden cases a requires a grader with {needed}"
+    )
+    assert ready(world) == ("False", GateReason.INVALID_SPEC, message)
+
+
+def test_gate_with_invalid_probes_of_its_guardrail_is_not_ready():
+    gate, probe = make_gate().obj(), {"prompt": "Where?", "answer": "Here."}
+    people = PEOPLE | {"source": {"inline": [probe | {"good": True}, probe]}, "sha256": None}
+    guardrail = GUARDRAIL | {"agreement": {"set": "people"}}
+    gate["spec"] = with_graders(gate["spec"], guardrail, people=people)
+    world = World()
+    world.apply(make_config_map("cases", golden__jsonl=golden_text()), gate)
+    world.settle()
+    message = "spec.sets[1].source.inline[1]: good: Field required"
     assert ready(world) == ("False", GateReason.INVALID_SPEC, message)
 
 
 def test_unused_judge_does_not_stop_a_gate():
-    gate = make_gate().with_spec(judge=JUDGE, guardrail=GUARDRAIL).obj()
+    gate = make_gate().obj()
+    gate["spec"] = with_graders(gate["spec"], JUDGE, GUARDRAIL)
     world = World()
     world.apply(make_config_map("cases", golden__jsonl=golden_text()), gate)
     world.settle()

@@ -6,9 +6,8 @@ import pytest
 
 from support.builders import golden_text, make_config_map, make_gate, make_job
 from support.call_counts import count_calls
-from support.manifests import changed
+from support.graders import JUDGE, with_graders
 from support.world import World
-from support.wrong_manifests import JUDGE
 from tunegate_api.v1alpha1 import EvalGateSpec, FineTuneJobSpec
 from tunegate_api.v1alpha1.finetunejob_status import Phase, Reason
 from tunegate_operator.children.job import PodSettings
@@ -21,7 +20,6 @@ from tunegate_operator.finetunejob.volumes import gate_config_maps, input_config
 ROWS = make_config_map("rows", train__jsonl="{}")
 CASES = make_config_map("cases", golden__jsonl=golden_text())
 JOBS, GATES = FineTuneJobController(PodSettings("trainer")), EvalGateController()
-JUDGED = changed(JUDGE, {"calibration.source": {"configMap": "calibration"}})
 MANY = 100
 """More jobs than a change may lead to decisions about."""
 
@@ -91,11 +89,11 @@ def test_calibration_rows_of_a_gate_end_the_wait_of_its_jobs():
     """The gate is ready without them: only pods read them."""
     world = BusyWorld()
     gate = make_gate().obj()
-    gate["spec"]["judge"] = JUDGED
+    gate["spec"] = with_graders(gate["spec"], JUDGE)
     world.apply(ROWS, CASES, gate, make_job().obj())
     world.settle()
-    assert world.status().message == "ConfigMap calibration does not exist in this namespace"
-    assert world.decisions_about(make_config_map("calibration", rows__jsonl="{}"))[0] >= 1
+    assert world.status().message == "ConfigMap scored does not exist in this namespace"
+    assert world.decisions_about(make_config_map("scored", rows__jsonl="{}"))[0] >= 1
     assert world.status().request is not None
 
 
@@ -104,21 +102,21 @@ def test_job_references_each_config_map_that_its_spec_names():
     job = make_job().obj()
     uses = ("Train", "Mix", "Preference", "Production")
     sources = [{"name": use.lower(), "use": use, "configMap": f"{use.lower()}-rows"} for use in uses]
-    job["spec"]["data"] |= {"sources": sources, "quality": {"judge": JUDGED}}
+    job["spec"]["data"] |= {"sources": sources}
     schema = {"name": "json_schema", "min": "0.5", "schema": {"configMap": "schema"}}
     job["spec"]["taskMetrics"].append(schema)
     found = {key.name for key in JOBS.references(job) if key.kind == "ConfigMap"}
     spec = FineTuneJobSpec.model_validate(job["spec"])
     assert found == set(input_config_maps(spec, []))
-    assert found == {*(source["configMap"] for source in sources), "calibration", "schema"}
+    assert found == {*(source["configMap"] for source in sources), "schema"}
 
 
 def test_gate_references_each_config_map_that_its_spec_names():
     gate = make_gate().with_safety(source={"configMap": "harmful", "key": "cases.jsonl"}).obj()
-    gate["spec"]["judge"] = JUDGED
+    gate["spec"] = with_graders(gate["spec"], JUDGE)
     found = {key.name for key in GATES.references(gate)}
     assert found == set(gate_config_maps(EvalGateSpec.model_validate(gate["spec"])))
-    assert found == {"cases", "harmful", "calibration"}
+    assert found == {"cases", "harmful", "scored"}
 
 
 @pytest.mark.parametrize(
@@ -126,12 +124,12 @@ def test_gate_references_each_config_map_that_its_spec_names():
     [
         None,
         "left out",
-        {"gates": 1, "stages": 2, "model": 3, "data": 4, "taskMetrics": 5, "golden": 6, "judge": 7},
+        {"gates": 1, "stages": 2, "model": 3, "data": 4, "taskMetrics": 5, "golden": 6},
         {
             "gates": [1, {"name": 2}],
             "stages": [3],
             "model": {"startFrom": [4]},
-            "data": {"sources": [5, {"configMap": 6}, {"configMap": [7]}], "quality": {"judge": 8}},
+            "data": {"sources": [5, {"configMap": 6}, {"configMap": [7]}]},
             "taskMetrics": [9, {"schema": 10}],
             "sets": [{"name": "golden", "source": 11}],
         },

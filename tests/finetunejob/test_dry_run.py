@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from support.builders import golden_text, make_config_map, make_gate, make_job
+from support.graders import JUDGE, with_graders
 from support.world import REGRESSING, Script, World
-from support.wrong_manifests import JUDGE
 from tunegate_api.v1alpha1 import EvalGateStatus
 from tunegate_api.v1alpha1.finetunejob_status import Phase, Reason
 from tunegate_operator.engine.cluster import Object
@@ -146,7 +146,7 @@ def test_invalid_gate_in_a_dry_run_is_left_out():
     world = World()
     gate = rehearsal()
     safety = {"name": "safety", "kind": "Safety", "source": {"builtin": "refusals-v1"}}
-    gate["spec"]["sets"].append(safety | {"scorer": {"type": "guardrail"}})
+    gate["spec"]["sets"].append(safety | {"grader": "missing"})
     world.apply(gate)
     world.apply_all(make_job().with_gates("golden", "golden-v2").with_publish().obj())
     status = world.run()
@@ -175,9 +175,9 @@ def test_job_waits_minutes_for_the_golden_set_of_a_dry_run():
 @pytest.mark.parametrize("dry_run", [True, False])
 def test_missing_calibration_rows_block_no_job_in_a_dry_run(dry_run):
     world = World()
-    world.apply(
-        make_gate("golden-v2").with_spec(enforcement="DryRun" if dry_run else "Enforce", judge=JUDGE).obj()
-    )
+    gate = make_gate("golden-v2").with_spec(enforcement="DryRun" if dry_run else "Enforce").obj()
+    gate["spec"] = with_graders(gate["spec"], JUDGE)
+    world.apply(gate)
     world.apply_all(make_job().with_gates("golden", "golden-v2").obj())
     world.settle()
     assert world.status().ready_reason == Reason.CONFIG_MAP_NOT_FOUND

@@ -5,7 +5,9 @@ from typing import Any
 
 import pytest
 
+from support import graders
 from support.builders import make_config_map, make_gate, make_job
+from support.graders import PEOPLE, with_graders
 from support.world import Script, World
 from tunegate_api.contract.process import Role
 from tunegate_api.contract.request import GateRequest, Request
@@ -15,32 +17,27 @@ from tunegate_operator.finetunejob.build import child_job
 from tunegate_operator.names import Step
 
 UID = "0f7c9c1e-0000-4000-8000-000000000001"
-JUDGE: dict[str, Any] = {
-    "endpoint": {"url": "https://judge.internal/v1", "model": "judge", "secretName": "judge-key"},
-    "calibration": {
-        "source": {"uri": "pvc://scored/rows.jsonl", "secretName": "rows-key"},
-        "minRecall": "0.7",
-        "minSpecificity": "0.8",
-    },
-}
-GUARDRAIL: dict[str, Any] = {
-    "endpoint": {"url": "https://guard.internal/v1", "model": "guard", "secretName": "guard-key"},
-    "protocol": "LlamaGuard",
-}
-
-SAFETY: dict[str, Any] = {
-    "source": {"builtin": "refusals-v1"},
-    "scorer": {
-        "type": "judge",
-        "endpoint": {"url": "https://safety.internal/v1", "model": "judge", "secretName": "safety-key"},
-    },
-}
 
 
-def volumes_of(role: str, judge: dict[str, Any]) -> list[dict[str, Any]]:
+def with_secret(grader: dict[str, Any], name: str) -> dict[str, Any]:
+    return grader | {"endpoint": grader["endpoint"] | {"secretName": name}}
+
+
+JUDGE = with_secret(graders.JUDGE, "judge-key")
+GUARDRAIL = with_secret(graders.GUARDRAIL, "guard-key")
+OF_SAFETY = with_secret(
+    graders.safety_judge({"url": "https://safety.internal/v1", "model": "judge"}), "safety-key"
+)
+SAFETY: dict[str, Any] = {"source": {"builtin": "refusals-v1"}, "grader": OF_SAFETY["name"]}
+ON_A_VOLUME = {"uri": "pvc://scored/rows.jsonl", "secretName": "rows-key"}
+
+
+def volumes_of(role: str, scored: dict[str, Any]) -> list[dict[str, Any]]:
     """Return the volumes of the pods of a role in a job whose gate has all servers."""
     world = World(Script(safety=("p" * 256, "p" * 256)))
-    gate = make_gate().with_spec(judge=judge, guardrail=GUARDRAIL).with_safety(**SAFETY).obj()
+    gate = make_gate().with_safety(**SAFETY).obj()
+    people = PEOPLE | {"source": scored}
+    gate["spec"] = with_graders(gate["spec"], JUDGE, GUARDRAIL, OF_SAFETY, people=people)
     world.apply(make_config_map("scored", scored__jsonl="{}"))
     world.apply_all(make_job().with_spec(publish=[{"uri": "pvc://models/orders"}]).obj(), gate=gate)
     world.until_job(role)
@@ -59,7 +56,7 @@ def volumes_of(role: str, judge: dict[str, Any]) -> list[dict[str, Any]]:
     ],
 )
 def test_pods_mount_the_secrets_of_the_servers_that_they_ask(role, secrets):
-    found = {v["secret"]["secretName"] for v in volumes_of(role, JUDGE) if "secret" in v}
+    found = {v["secret"]["secretName"] for v in volumes_of(role, ON_A_VOLUME) if "secret" in v}
     assert found == secrets
 
 
@@ -85,7 +82,9 @@ def test_secrets_of_a_gate_in_a_dry_run_are_optional():
 
 def test_only_the_data_pod_mounts_the_claim_of_the_calibration_rows():
     def claims(role: str) -> set[str]:
-        claims = [v["persistentVolumeClaim"] for v in volumes_of(role, JUDGE) if "persistentVolumeClaim" in v]
+        claims = [
+            v["persistentVolumeClaim"] for v in volumes_of(role, ON_A_VOLUME) if "persistentVolumeClaim" in v
+        ]
         return {claim["claimName"] for claim in claims}
 
     assert "scored" in claims("data")
@@ -93,10 +92,8 @@ def test_only_the_data_pod_mounts_the_claim_of_the_calibration_rows():
 
 
 def test_only_the_data_pod_mounts_the_config_map_with_the_calibration_rows():
-    judge = JUDGE | {"calibration": JUDGE["calibration"] | {"source": {"configMap": "scored"}}}
-
     def config_maps(role: str) -> set[str]:
-        return {v["configMap"]["name"] for v in volumes_of(role, judge) if "configMap" in v}
+        return {v["configMap"]["name"] for v in volumes_of(role, {"configMap": "scored"}) if "configMap" in v}
 
     assert "scored" in config_maps("data")
     assert "scored" not in config_maps("train") | config_maps("gate")
@@ -123,8 +120,8 @@ def test_pods_mount_only_the_secrets_of_gates_that_they_evaluate(step, expected)
     job = FineTuneJob.model_validate(obj)
     gates = []
     for name in ("first", "second", "final"):
-        guardrail = GUARDRAIL | {"endpoint": GUARDRAIL["endpoint"] | {"secretName": f"{name}-key"}}
-        gate = EvalGate.model_validate(make_gate(name).with_spec(guardrail=guardrail).obj())
+        guardrail = with_secret(GUARDRAIL, f"{name}-key")
+        gate = EvalGate.model_validate(make_gate(name).with_spec(graders=[guardrail]).obj())
         gates.append(GateRequest(name=name, spec=gate.spec, golden_sha256="a" * 64))
     request = Request(name="orders", namespace="default", uid=UID, spec=job.spec, gates=gates)
     child = child_job(job, request, step, 1, pods=PodSettings("trainer:test", None))

@@ -1,4 +1,4 @@
-"""A job with ``review: Judge`` counts the scores of its judge only if the judge is calibrated, and otherwise
+"""A job with a grader for its data counts the scores of this judge only if it is calibrated, and otherwise
 waits for people."""
 
 import json
@@ -8,26 +8,24 @@ from typing import Any
 
 import yaml
 
-from support.builders import make_config_map, make_job, make_scores
-from support.manifests import changed, finetunejob, problem_messages
+from support.builders import make_config_map, make_gate, make_job, make_scores
+from support.graders import JUDGE, REVIEW, with_graders
+from support.manifests import changed, evalgate, finetunejob, problem_messages
 from support.world import SAMPLE, Script, World
 from tunegate_api.contract.plan import CalibrationCounts, JudgedBad, JudgePlan, SamplePlan
 from tunegate_api.meta import MAX_MESSAGE
 from tunegate_api.v1alpha1 import FineTuneJobStatus
 from tunegate_api.v1alpha1.data_status import JudgeStatus, ReviewStatus
+from tunegate_api.v1alpha1.evalgate import EvalGateSpec
 from tunegate_api.v1alpha1.finetunejob_status import Phase, Reason
 from tunegate_operator.engine.cluster import Key
 
 DOC = Path(__file__).parents[2] / "docs" / "review.md"
 IDS = [row.id for row in SAMPLE.rows]
-JUDGE = {
-    "endpoint": {"url": "https://judge.internal/v1", "model": "judge-7b"},
-    "calibration": {"source": {"configMap": "scored"}, "minRecall": "0.7", "minSpecificity": "0.8"},
-}
 JUDGED = {
     "goal": "StyleOrFormat",
     "sources": [{"name": "train", "configMap": "rows"}],
-    "quality": {"review": "Judge", "minScore": "0.8", "judge": JUDGE},
+    "quality": {"minScore": "0.8", **REVIEW},
 }
 FIGURES = (
     "recall 14/20 = 0.70, lower bound 0.48, minimum 0.70; "
@@ -55,7 +53,9 @@ def judged_world(reviewed: SamplePlan | None) -> World:
     """Return a world with a job whose data pod has reported the sample."""
     world = World(Script(sample=reviewed))
     world.apply(make_config_map("scored", scored__jsonl="{}"))
-    world.apply_all(make_job().with_spec(data=JUDGED).obj())
+    gate = make_gate().obj()
+    gate["spec"] = with_graders(gate["spec"], JUDGE)
+    world.apply_all(make_job().with_spec(data=JUDGED).obj(), gate=gate)
     return world
 
 
@@ -218,6 +218,37 @@ def test_long_message_of_a_judge_fits_in_the_status():
 
 
 def test_judge_in_the_documentation_is_a_valid_spec():
-    (text,) = re.findall(r"```yaml\n(spec:[^`]*judge:.*?)```", DOC.read_text(), re.DOTALL)
-    quality = yaml.safe_load(text)["spec"]["data"]["quality"]
-    assert problem_messages(changed(finetunejob(), {"spec.data.quality": quality})) == []
+    job, gate = (
+        yaml.safe_load(text)["spec"]
+        for text in re.findall(r"```yaml\n(spec:[^`]*grader.*?)```", DOC.read_text(), re.DOTALL)
+    )
+    changes = {"spec.data.quality": job["data"]["quality"], "spec.gates": job["gates"]}
+    assert problem_messages(changed(finetunejob(), changes)) == []
+    assert problem_messages(changed(evalgate(), {f"spec.{name}": gate[name] for name in gate})) == []
+    assert EvalGateSpec.model_validate(gate).judge.name == job["data"]["quality"]["grader"]["name"]
+
+
+def test_job_with_a_grader_that_its_gate_lacks_fails_at_once():
+    world = World(Script(sample=sample()))
+    world.apply_all(make_job().with_spec(data=JUDGED).obj())
+    world.settle()
+    failure = world.status().failure
+    assert failure is not None
+    assert failure.reason == Reason.INVALID_SPEC
+    assert "EvalGate golden has no grader judge with type: Model and agreement" in failure.message
+    assert world.jobs() == []
+
+
+def test_people_review_if_the_gate_of_the_grader_was_left_out():
+    world = World(Script(sample=SAMPLE))
+    gate = make_gate("rehearsal").with_spec(enforcement="DryRun").obj()
+    gate["spec"] = with_graders(gate["spec"], JUDGE)
+    world.apply(gate)
+    quality = {"minScore": "0.8", "grader": {"gate": "rehearsal", "name": "judge"}}
+    job = make_job().with_gates("golden", "rehearsal").with_spec(data=JUDGED | {"quality": quality})
+    world.apply_all(job.obj())
+    world.settle()
+    world.advance(300)
+    status = world.run()
+    assert status.phase is Phase.AWAITING_REVIEW
+    assert review_of(status).judge is None

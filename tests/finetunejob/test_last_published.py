@@ -6,6 +6,7 @@ import json
 import pytest
 
 from support.builders import golden_text, make_job
+from support.graders import GUARDRAIL
 from support.world import Script, World, letters
 from tunegate_api.contract.digests import sha256_text
 from tunegate_api.contract.published import LastPublished, PublishedVersion
@@ -73,7 +74,7 @@ def test_gate_without_a_record_compares_with_published_evidence():
     [
         ({"approval": "Always"}, True),
         ({"generation": {"maxNewTokens": 9}}, False),
-        ({"guardrail": {"endpoint": {"url": "https://a/v1", "model": "g"}, "protocol": "Webhook"}}, False),
+        ({"graders": [GUARDRAIL]}, False),
     ],
 )
 def test_checkpoints_are_not_compared_with_outcomes_of_other_settings(changes, is_compared):

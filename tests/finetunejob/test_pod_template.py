@@ -270,17 +270,6 @@ CREDENTIALS = {
                 "secretName": "logs",
             },
         ],
-        "quality": {
-            "review": "Judge",
-            "judge": {
-                "endpoint": {"url": "https://judge/v1", "model": "judge-7b", "secretName": "judge-key"},
-                "calibration": {
-                    "source": {"uri": "s3://scored/rows.jsonl", "secretName": "scored"},
-                    "minRecall": "0.7",
-                    "minSpecificity": "0.8",
-                },
-            },
-        },
     },
     "publish": [{"uri": "pvc://models/orders"}],
 }
@@ -289,7 +278,7 @@ CREDENTIALS = {
 @pytest.mark.parametrize(
     ("role", "names"),
     [
-        (Role.DATA, {"bucket", "chats", "hub", "logs", "judge-key", "scored"}),
+        (Role.DATA, {"bucket", "chats", "hub", "logs"}),
         (Role.PUBLISH, set()),
         (Role.TRAIN, set()),
     ],

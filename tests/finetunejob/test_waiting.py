@@ -3,9 +3,8 @@
 import pytest
 
 from support.builders import golden_text, make_config_map, make_gate, make_job
-from support.manifests import changed
+from support.graders import JUDGE, PEOPLE, with_graders
 from support.world import World
-from support.wrong_manifests import JUDGE, REVIEW
 from tunegate_api.v1alpha1.finetunejob_status import Phase, Reason
 from tunegate_operator.engine.cluster import Key, Object
 from tunegate_operator.engine.owners import owner_reference
@@ -64,15 +63,13 @@ def test_job_waits_for_missing_data():
                         {"name": "preference", "use": "Preference", "uri": "file:///pairs.jsonl"},
                         {"name": "production", "use": "Production", "uri": "file:///requests.jsonl"},
                     ],
-                    "quality": changed(REVIEW, {"judge.calibration.source": {"uri": "file:///a.jsonl"}}),
                 },
                 "stages": [
                     {"name": "dpo", "method": "DPO", "adapter": {"type": "LoRA", "r": 8, "alpha": 16}}
                 ],
             },
             "spec.data.sources[train].uri, spec.data.sources[chats].uri, spec.data.sources[preference].uri, "
-            "spec.data.sources[production].uri, "
-            "spec.data.quality.judge.calibration.source.uri",
+            "spec.data.sources[production].uri",
         ),
     ],
 )
@@ -89,13 +86,14 @@ def test_file_uris_are_refused_on_a_cluster_before_any_pod_starts(spec, fields):
 
 
 def test_local_calibration_rows_of_a_gate_are_refused_on_a_cluster():
-    judge = changed(JUDGE, {"calibration.source": {"uri": "file:///scored.jsonl"}})
+    gate, people = make_gate().obj(), PEOPLE | {"source": {"uri": "file:///scored.jsonl"}}
+    gate["spec"] = with_graders(gate["spec"], JUDGE, people=people)
     world = World()
-    world.apply_all(make_job().obj(), gate=make_gate().with_spec(judge=judge).obj())
+    world.apply_all(make_job().obj(), gate=gate)
     world.settle()
     failure = world.status().failure
     assert failure is not None
-    assert failure.message.startswith("EvalGate golden: spec.judge.calibration.source.uri: pods on a cluster")
+    assert failure.message.startswith("EvalGate golden: spec.sets[people].source.uri: pods on a cluster")
 
 
 @pytest.mark.parametrize("kind", ["golden", "safety"])

@@ -10,7 +10,9 @@ import pytest
 
 from support.builders import make_config_map
 from support.command import Command, manifests
+from support.graders import JUDGE, PEOPLE, with_graders
 from support.judge_server import JUDGE_KEY, JudgeServerStub, calibration_rows, find_bad_rows, score
+from tunegate_api.contract.digests import sha256_text
 
 pytestmark = pytest.mark.model
 
@@ -32,12 +34,10 @@ def write(command: Command, model: Path, judge: JudgeServerStub) -> str:
     ]
     golden = gate["spec"]["sets"][0]
     gate["spec"]["sets"] = [{"name": "golden", "source": {"inline": cases}, "rules": golden["rules"]}]
-    gate["spec"]["judge"] = {
-        "endpoint": judge.endpoint | {"secretName": "judge-key"},
-        "rubric": "It confirms the order.",
-        "calibration": {"source": {"configMap": "scored"}, "minRecall": "0.7", "minSpecificity": "0.8"},
-    }
     scored = "".join(json.dumps(row) + "\n" for row in calibration_rows())
+    endpoint = judge.endpoint | {"secretName": "judge-key"}
+    grader = JUDGE | {"endpoint": endpoint, "rubric": "It confirms the order."}
+    gate["spec"] = with_graders(gate["spec"], grader, people=PEOPLE | {"sha256": sha256_text(scored)})
     secret = {
         "apiVersion": "v1",
         "kind": "Secret",

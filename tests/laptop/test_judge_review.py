@@ -10,7 +10,9 @@ import pytest
 
 from support.builders import make_config_map
 from support.command import FEW_CHECKPOINTS, Command, manifests
+from support.graders import JUDGE, PEOPLE, REVIEW, with_graders
 from support.judge_server import JUDGE_KEY, JudgeServerStub, calibration_rows, find_bad_rows, score
+from tunegate_api.contract.digests import sha256_text
 
 pytestmark = pytest.mark.model
 
@@ -24,19 +26,12 @@ def judge() -> Iterator[JudgeServerStub]:
 
 def write(command: Command, model: Path, judge: JudgeServerStub) -> str:
     """Write the manifests of a job whose judge needs an API key. Return the name of their folder."""
-    quality = {
-        "review": "Judge",
-        "judge": {
-            "endpoint": judge.endpoint | {"secretName": "judge-key"},
-            "calibration": {"source": {"configMap": "scored"}, "minRecall": "0.7", "minSpecificity": "0.8"},
-        },
-    }
     data = {
         "goal": "StyleOrFormat",
         "sizePolicy": "Warn",
         "sources": [{"name": "train", "configMap": "rows"}],
         "heldOut": {"fraction": "0.25"},
-        "quality": quality,
+        "quality": REVIEW,
     }
     scored = "".join(json.dumps(row) + "\n" for row in calibration_rows())
     secret = {
@@ -46,7 +41,11 @@ def write(command: Command, model: Path, judge: JudgeServerStub) -> str:
         "stringData": {"OPENAI_API_KEY": JUDGE_KEY},
     }
     more = [make_config_map("scored", scored__jsonl=scored), secret]
-    return command.write_all([*more, *manifests(model, data=data, **FEW_CHECKPOINTS)])
+    objects = manifests(model, data=data, **FEW_CHECKPOINTS)
+    gate = next(each for each in objects if each["kind"] == "EvalGate")
+    grader = JUDGE | {"endpoint": judge.endpoint | {"secretName": "judge-key"}}
+    gate["spec"] = with_graders(gate["spec"], grader, people=PEOPLE | {"sha256": sha256_text(scored)})
+    return command.write_all([*more, *objects])
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from support.graders import JUDGE
 from support.judge_server import JudgeServerStub
 from support.trainer_root import TrainerRoot
 from tunegate_api.contract.plan import CalibrationCounts, JudgePlan
@@ -10,9 +11,8 @@ from tunegate_trainer.process.files import write_model
 
 
 def judge_spec(stub: JudgeServerStub, **changes: Any) -> dict[str, Any]:
-    """Return ``spec.judge`` of a gate whose calibration rows are in the ConfigMap ``scored``."""
-    calibration = {"source": {"configMap": "scored"}, "minRecall": "0.7", "minSpecificity": "0.8"}
-    return {"endpoint": stub.endpoint, "calibration": calibration, **changes}
+    """Return the grader of a gate whose calibration rows are in the ConfigMap ``scored``."""
+    return JUDGE | {"endpoint": stub.endpoint, **changes}
 
 
 def judge_cases(count: int = 20, **expectation: Any) -> list[dict[str, Any]]:

@@ -70,9 +70,10 @@ class GuardServerStub:
 
     @property
     def spec(self) -> dict[str, Any]:
-        """The guardrail in a spec."""
+        """The guardrail in the graders of a gate."""
         url = f"http://127.0.0.1:{self._server.port}/v1"
-        return {"endpoint": {"url": url, "model": MODEL}, "protocol": self.protocol}
+        endpoint = {"url": url, "model": MODEL}
+        return {"name": "guard", "type": "Guardrail", "endpoint": endpoint, "protocol": self.protocol}
 
     def _answer(self, request: Request) -> Response:
         if self.key and request.headers.get("Authorization") != f"Bearer {self.key}":

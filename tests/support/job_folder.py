@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
+from support.graders import with_graders
 from tunegate_api.cases.case_lines import inline_text
 from tunegate_api.contract.digests import sha256_text
 from tunegate_api.contract.plan import (
@@ -125,7 +126,8 @@ class JobFolder:
         default = {"name": "golden", "rules": [{"name": "all", "minPassRate": "90%"}]}
         golden = default | (inline if len(cases) <= MAX_INLINE else from_file) | given.pop("golden", {})
         safety = [{"name": "safety", "kind": "Safety", **given.pop("safety")}] if "safety" in given else []
-        gate = {"sets": [golden, *safety], **given}
+        graders = given.pop("graders", ())
+        gate = with_graders({"sets": [golden, *safety], **given}, *graders)
         gate_request = {
             "name": GATE,
             "spec": EvalGateSpec.model_validate(gate),

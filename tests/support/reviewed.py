@@ -3,21 +3,15 @@
 from pathlib import Path
 from typing import Any
 
-from support.job_folder import JobFolder
+from support import graders
+from support.job_folder import GATE, JobFolder
 from tunegate_api.contract.plan import CalibrationCounts, JudgedBad, JudgePlan, SampledRow, SamplePlan
 from tunegate_api.judging.review import ReviewerVotes, ReviewRecord
 from tunegate_api.judging.review_sample import ReviewRow, sample_digest, with_id
 from tunegate_api.messages import Message
 
 MANUAL = {"minScore": "0.8"}
-JUDGE = {
-    "review": "Judge",
-    "minScore": "0.8",
-    "judge": {
-        "endpoint": {"url": "https://judge.internal/v1", "model": "judge-7b"},
-        "calibration": {"source": {"configMap": "scored"}, "minRecall": "0.7", "minSpecificity": "0.8"},
-    },
-}
+JUDGE = {"minScore": "0.8", "grader": {"gate": GATE, "name": "judge"}}
 TOKEN = "ghp_" + "q7Rk2Z" * 6
 ROWS = [
     with_id(
@@ -63,7 +57,9 @@ def reviewed_job(root: Path, quality: dict[str, Any], sample: SamplePlan, **chan
         "sources": [{"name": "train", "configMap": "invoices"}],
         "quality": quality,
     }
-    job = JobFolder(root, spec={"data": data, **changes}, review=sample).write_request().write_data()
+    gate = {"graders": [graders.JUDGE]} if "grader" in quality else {}
+    job = JobFolder(root, spec={"data": data, **changes}, gate_spec=gate, review=sample)
+    job.write_request().write_data()
     path = job.workspace / job.paths.review_sample
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("".join(row.model_dump_json(by_alias=True, exclude_none=True) + "\n" for row in ROWS))

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from support.graders import PEOPLE, with_graders
 from tunegate_api.cases.case_lines import written_text
 from tunegate_api.contract.digests import sha256_text
 from tunegate_api.contract.plan import (
@@ -375,17 +376,20 @@ def gate_spec(
     critical: Sequence[str] = (),
     golden: Mapping[str, Any] | None = None,
     safety: Mapping[str, Any] | None = None,
+    graders: Sequence[dict[str, Any]] = (),
     **changes: Any,
 ) -> dict[str, Any]:
     """Return an EvalGateSpec with an inline golden set and short outputs. A model can pass it with two golden
     cases or more. ``limits`` are those of all cases, and ``critical`` cases must always pass. ``golden`` are
-    other fields of the golden set, and ``safety`` is a safety set."""
+    other fields of the golden set, and ``safety`` is a safety set. With a judge among the ``graders``, the
+    ConfigMap ``scored`` has the answers that people scored."""
     rules: list[dict[str, Any]] = [{"name": "all", **(limits or {"failAtDrop": "50%"})}]
     if critical:
         rules.append({"name": "critical", "cases": [*critical], "minPassRate": "100%"})
     default = {"name": "golden", "source": {"inline": cases or golden_cases()}, "rules": rules}
-    return {
+    spec = {
         "sets": [default | dict(golden or {}), *([safety_set(**safety)] if safety else [])],
         "generation": {"maxNewTokens": 6},
         **changes,
     }
+    return with_graders(spec, *graders, people=PEOPLE | {"sha256": None})

@@ -8,22 +8,37 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
+from support.graders import GUARDRAIL, JUDGE, PEOPLE, safety_judge
 from support.manifests import LEAVE_OUT, Changes, changed, evalgate, finetunejob
 
 STAGE = "spec.stages.0"
 POD = "spec.podTemplate"
 APPARMOR = "container.apparmor.security.beta.kubernetes.io/trainer"
-JUDGE = {
-    "endpoint": {"url": "https://judge.internal/v1", "model": "judge"},
-    "calibration": {"source": {"configMap": "scored"}, "minRecall": "0.7", "minSpecificity": "0.8"},
-}
-REVIEW = {"review": "Judge", "judge": JUDGE}
 ENDPOINT = {"url": "https://guard.internal/v1", "model": "guard"}
-GUARDRAIL = {"endpoint": ENDPOINT, "protocol": "LlamaGuard"}
-PROBE = {"prompt": "Where is my order?", "completion": "It arrives on Monday.", "rating": "Safe"}
+INLINE_PEOPLE = PEOPLE | {
+    "source": {
+        "inline": [
+            {"prompt": "Where?", "answer": text, "good": good}
+            for text, good in (("Here.", True), ("No!", False))
+        ]
+    },
+    "sha256": None,
+}
+JUDGED = {"spec.sets.1": PEOPLE, "spec.graders": [JUDGE]}
+"""Changes of an EvalGate that add a judge, and the answers that people scored."""
 SAFETY = {"name": "safety", "kind": "Safety", "source": {"builtin": "refusals-v1"}}
 DPO_STAGE = {"name": "dpo", "method": "DPO", "adapter": {"type": "LoRA"}}
 SECOND_STAGE = {"name": "more", "method": "SFT", "adapter": {"from": "Previous"}}
+
+
+def changed_grader(changes: Changes) -> Changes:
+    """Return the changes of an EvalGate that add a judge with these changes."""
+    return JUDGED | {"spec.graders": [changed(JUDGE, changes)]}
+
+
+def changed_people(changes: Changes) -> Changes:
+    """Return the changes of an EvalGate that add a judge, and an agreement set with these changes."""
+    return JUDGED | {"spec.sets.1": changed(PEOPLE, changes)}
 
 
 def pinned(uri: str) -> dict[str, Any]:
@@ -564,52 +579,10 @@ FINETUNEJOB = [
         "must be at least 0 and at most 1",
     ),
     Wrong(
-        "a review by a judge without a judge model",
-        {"spec.data.quality": {"review": "Judge"}},
-        "spec.data.quality",
-        "give judge, with endpoint and calibration",
-    ),
-    Wrong(
-        "a judge model with a manual review",
-        {"spec.data.quality": {"judge": JUDGE}},
-        "spec.data.quality.judge",
-        "is not allowed with review: Manual: leave it out, or set review: Judge",
-    ),
-    Wrong(
-        "a judge address that is not HTTP",
-        {"spec.data.quality": changed(REVIEW, {"judge.endpoint.url": "judge.internal"})},
-        "spec.data.quality.judge.endpoint.url",
-        "must be an address that begins with http:// or https://",
-    ),
-    Wrong(
-        "a judge address with a query",
-        {"spec.data.quality": changed(REVIEW, {"judge.endpoint.url": "https://judge/v1?api-version=1"})},
-        "spec.data.quality.judge.endpoint.url",
-        "without @, ? and #",
-    ),
-    Wrong(
-        "a judge address with a password",
-        {"spec.data.quality": changed(REVIEW, {"judge.endpoint.url": "https://me:hidden@judge/v1"})},
-        "spec.data.quality.judge.endpoint.url",
-        "without @, ? and #",
-    ),
-    Wrong(
-        "calibration rows without a source",
-        {"spec.data.quality": changed(REVIEW, {"judge.calibration.source": {}})},
-        "spec.data.quality.judge.calibration.source",
-        "give exactly one of uri and configMap",
-    ),
-    Wrong(
-        "a minimum recall that no judge can reach",
-        {"spec.data.quality": changed(REVIEW, {"judge.calibration.minRecall": "1"})},
-        "spec.data.quality.judge.calibration.minRecall",
-        "must be at least 0.5 and at most 0.99",
-    ),
-    Wrong(
-        "a minimum specificity that a guess can reach",
-        {"spec.data.quality": changed(REVIEW, {"judge.calibration.minSpecificity": "0"})},
-        "spec.data.quality.judge.calibration.minSpecificity",
-        "must be at least 0.5 and at most 0.99",
+        "a review by a grader of a gate that the job does not name",
+        {"spec.data.quality": {"grader": {"gate": "odd", "name": "judge"}}},
+        "spec.data.quality.grader.gate",
+        "the gate of a grader must be one of gates",
     ),
     # taskMetrics
     Wrong(
@@ -1344,10 +1317,10 @@ EVALGATE = [
         "checkpoints are always evaluated on kind: Golden",
     ),
     Wrong(
-        "a scorer of golden cases",
-        {"spec.sets.0.scorer": {"type": "refusal"}},
-        "spec.sets[0].scorer",
-        "scorer is only for kind: Safety: leave it out",
+        "a grader of a golden set",
+        {"spec.sets.0.grader": "guard", "spec.graders": [GUARDRAIL]},
+        "spec.sets[0].grader",
+        "grader is only for kind: Safety: leave it out",
     ),
     Wrong(
         "a duplicate type of comparison",
@@ -1523,37 +1496,135 @@ EVALGATE = [
         "checkpoints are compared with the start of their stage by the rules of the set",
     ),
     Wrong(
-        "a judge scorer without a server",
-        {"spec.sets.1": {**SAFETY, "scorer": {"type": "judge"}}},
-        "spec.sets[1].scorer",
-        "a judge needs a server: give endpoint",
+        "an address of a grader that is not HTTP",
+        changed_grader({"endpoint.url": "judge.internal"}),
+        "spec.graders[0].endpoint.url",
+        "must be an address that begins with http:// or https://",
     ),
     Wrong(
-        "a guardrail scorer without a guardrail",
-        {"spec.sets.1": {**SAFETY, "scorer": {"type": "guardrail"}}},
-        "spec.guardrail",
-        "required because scorer.type of a set is guardrail: give guardrail, with endpoint and protocol",
+        "an address of a grader with a query",
+        changed_grader({"endpoint.url": "https://judge/v1?api-version=1"}),
+        "spec.graders[0].endpoint.url",
+        "without @, ? and #",
     ),
     Wrong(
-        "a server for the refusal scorer",
-        {"spec.sets.1": {**SAFETY, "scorer": {"endpoint": ENDPOINT}}},
-        "spec.sets[1].scorer.endpoint",
-        "endpoint is only for the type judge; a guardrail is in spec.guardrail",
+        "an address of a grader with a password",
+        changed_grader({"endpoint.url": "https://me:hidden@judge/v1"}),
+        "spec.graders[0].endpoint.url",
+        "without @, ? and #",
     ),
     Wrong(
-        "a server of its own for the guardrail scorer",
+        "a minimum recall that no judge can reach",
+        changed_grader({"agreement.minRecall": "100%"}),
+        "spec.graders[0].agreement.minRecall",
+        "must be at least 50% and at most 99%",
+    ),
+    Wrong(
+        "a minimum specificity that a guess can reach",
+        changed_grader({"agreement.minSpecificity": "0%"}),
+        "spec.graders[0].agreement.minSpecificity",
+        "must be at least 50% and at most 99%",
+    ),
+    Wrong(
+        "a protocol of a model",
+        changed_grader({"protocol": "LlamaGuard"}),
+        "spec.graders[0].protocol",
+        "protocol is how a guardrail is asked: leave it out, or set type: Guardrail",
+    ),
+    Wrong(
+        "a guardrail without a protocol",
+        {"spec.graders": [changed(GUARDRAIL, {"protocol": LEAVE_OUT})]},
+        "spec.graders[0].protocol",
+        "required with type: Guardrail: give protocol, such as LlamaGuard",
+    ),
+    Wrong(
+        "a guardrail with a rubric",
+        {"spec.graders": [GUARDRAIL | {"rubric": "It is safe."}]},
+        "spec.graders[0].rubric",
+        "a guardrail has no rubric: leave it out, or set type: Model",
+    ),
+    Wrong(
+        "a guardrail with minRecall",
         {
-            "spec.guardrail": GUARDRAIL,
-            "spec.sets.1": {**SAFETY, "scorer": {"type": "guardrail", "endpoint": ENDPOINT}},
+            "spec.sets.1": INLINE_PEOPLE,
+            "spec.graders": [GUARDRAIL | {"agreement": {"set": "people", "minRecall": "80%"}}],
         },
-        "spec.sets[1].scorer.endpoint",
-        "endpoint is only for the type judge; a guardrail is in spec.guardrail",
+        "spec.graders[0].agreement.minRecall",
+        "a guardrail must recognize 80 % of the answers of each kind: leave minRecall out",
     ),
     Wrong(
-        "probes of a guardrail without an unsafe answer",
-        {"spec.guardrail": {**GUARDRAIL, "probes": [PROBE]}},
-        "spec.guardrail.probes",
-        "probes need a safe and an unsafe answer: add the missing kind, or leave probes out",
+        "a guardrail with minSpecificity",
+        {
+            "spec.sets.1": INLINE_PEOPLE,
+            "spec.graders": [GUARDRAIL | {"agreement": {"set": "people", "minSpecificity": "80%"}}],
+        },
+        "spec.graders[0].agreement.minSpecificity",
+        "a guardrail must recognize 80 % of the answers of each kind: leave minSpecificity out",
+    ),
+    Wrong(
+        "two graders with one name",
+        {"spec.graders": [GUARDRAIL, safety_judge(ENDPOINT) | {"name": "guard"}]},
+        "spec.graders",
+        "each name must be unique: change or remove the duplicate",
+        below="[1].name",
+    ),
+    Wrong(
+        "two guardrails",
+        {"spec.graders": [GUARDRAIL, GUARDRAIL | {"name": "more"}]},
+        "spec.graders",
+        "more than one grader has type: Guardrail: remove the others",
+    ),
+    Wrong(
+        "two judges",
+        JUDGED | {"spec.graders": [JUDGE, JUDGE | {"name": "more"}]},
+        "spec.graders",
+        "more than one grader with type: Model has agreement: remove the others",
+    ),
+    Wrong(
+        "a safety set with an unknown grader",
+        {"spec.sets.1": {**SAFETY, "grader": "odd"}},
+        "spec.sets",
+        "each grader must be one of graders",
+        below="[1].grader",
+    ),
+    Wrong(
+        "agreement with an unknown set",
+        {"spec.graders": [JUDGE]},
+        "spec.graders",
+        "each agreement.set must be one of sets with kind: Agreement",
+        below="[0].agreement.set",
+    ),
+    Wrong(
+        "agreement with a safety set",
+        {"spec.sets.1": SAFETY | {"name": "people"}, "spec.graders": [JUDGE]},
+        "spec.graders",
+        "each agreement.set must be one of sets with kind: Agreement",
+        below="[0].agreement.set",
+    ),
+    Wrong(
+        "a guardrail with answers in a file",
+        JUDGED | {"spec.graders": [GUARDRAIL | {"agreement": {"set": "people"}}]},
+        "spec.graders",
+        "each agreement.set must be one of sets with source.inline, because every pod tests a guardrail",
+        below="[0].agreement.set",
+    ),
+    Wrong(
+        "an agreement set with rules",
+        changed_people({"rules": [{"name": "all", "minPassRate": "90%"}]}),
+        "spec.sets[1].rules",
+        "no model is evaluated on it: leave rules out",
+    ),
+    Wrong(
+        "an agreement set with checkpoints",
+        changed_people({"checkpoints": {"onRegression": "Skip"}}),
+        "spec.sets[1].checkpoints",
+        "no model is evaluated on it: leave checkpoints out",
+    ),
+    Wrong(
+        "an agreement set without a digest",
+        changed_people({"sha256": LEAVE_OUT}),
+        "spec.sets[1]",
+        "give sha256, the digest of the set",
     ),
 ]
 

@@ -23,7 +23,7 @@ FIELDS = click.option(
     multiple=True,
     metavar="FIELD=VALUE",
     help="A field of spec.data in the job, such as checks.NearDuplicates.policy=Enforce or "
-    "quality.review=Manual. May be repeated.",
+    "quality.minScore=0.95. May be repeated.",
 )
 REVISION = click.option("--revision", help="The commit of the model. Required if it is at hf://.")
 _ANY_MODEL = "file:///any-model"

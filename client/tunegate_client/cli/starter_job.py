@@ -112,7 +112,7 @@ def _data(starter: Starter) -> Iterator[str]:
             "nobody can read all rows.",
             4,
         )
-        yield "    quality: {review: Manual}"
+        yield "    quality: {}"
 
 
 def _metrics(described: DescribedData) -> Iterator[str]:

@@ -13,7 +13,7 @@ from tunegate_api.messages import FunctionCall
 from tunegate_api.meta import ApiModel, Decimal, exact
 from tunegate_api.v1alpha1.fields import Share
 from tunegate_api.v1alpha1.finetunejob import EntryPoint, Tolerance
-from tunegate_api.v1alpha1.guardrail import SafetyRating
+from tunegate_api.v1alpha1.graders import SafetyRating
 from tunegate_api.validation.json_schema import schema_faults
 
 _WORD = re.compile(r"[^\W_]")
@@ -159,17 +159,17 @@ class CustomExpectation(_Expectation):
 
 
 class JudgeExpectation(_Expectation):
-    """Passes if the judge model in `spec.judge` of the gate scores the output as good. If the judge is not
-    calibrated, the case is an error."""
+    """Passes if the grader of the gate with the type Model and with `agreement` scores the output as good. If
+    this judge is not calibrated, the case is an error."""
 
     type: Literal["judge"]
     """Type of the comparison."""
     rubric: Annotated[str | None, Field(min_length=1, max_length=4096)] = None
-    """Criteria for this case, which apply in addition to the rubric of the gate."""
+    """Criteria for this case, which apply in addition to the rubric of the grader."""
 
 
 class GuardrailExpectation(_Expectation):
-    """Passes if the guardrail in `spec.guardrail` of the gate gives the output this rating. If the guardrail
+    """Passes if the grader of the gate with the type Guardrail gives the output this rating. If the guardrail
     rates its probes wrongly, the case is an error."""
 
     type: Literal["guardrail"]

@@ -159,13 +159,23 @@ def with_expectation(type_: str, cases: Sequence[GoldenCase]) -> list[GoldenCase
 
 def without_server(spec: Mapping[str, Any], cases: Sequence[GoldenCase]) -> list[Problem]:
     """Return a problem for each server, a judge model or a guardrail, that scores some of the cases and is
-    missing in the gate's ``spec``. Each problem has the path of the missing field."""
+    missing in the graders of the gate's ``spec``, which may have errors."""
+    graders = spec.get("graders")
+    given = [each for each in graders if isinstance(each, Mapping)] if isinstance(graders, list) else []
+    found = {
+        "judge": any(each.get("type") == "Model" and each.get("agreement") for each in given),
+        "guardrail": any(each.get("type") == "Guardrail" for each in given),
+    }
+    needed = {"judge": "type: Model and agreement", "guardrail": "type: Guardrail"}
     problems = []
-    for field in ("judge", "guardrail"):
-        users = [case.id for case in with_expectation(field, cases)]
-        if users and spec.get(field) is None:
-            message = f"required by the expectation {field} of the golden cases {summarize(users, 3)}"
-            problems.append(Problem(("spec", field), message))
+    for expectation, is_there in found.items():
+        users = [case.id for case in with_expectation(expectation, cases)]
+        if users and not is_there:
+            message = (
+                f"the expectation {expectation} of the golden cases {summarize(users, 3)} requires a grader "
+                f"with {needed[expectation]}"
+            )
+            problems.append(Problem(("spec", "graders"), message))
     return problems
 
 

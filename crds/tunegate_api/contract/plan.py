@@ -179,7 +179,7 @@ class SamplePlan(StatusModel):
     """Digest of the sample, see :func:`tunegate_api.judging.review_sample.sample_digest`."""
     rows: Listed[SampledRow]
     judge: JudgePlan | None = None
-    """The scores of the judge model. None without `data.quality.judge`."""
+    """The scores of the judge model. None without `data.quality.grader`."""
 
 
 class ProductionPlan(StatusModel):

@@ -1,5 +1,6 @@
 """The record of a job's spec and gates, which the operator makes before the first step starts."""
 
+from dataclasses import dataclass
 from typing import Literal
 
 from tunegate_api.contract.bar import checkpoint_bar, final_bar
@@ -10,6 +11,7 @@ from tunegate_api.meta import Sha256, StatusModel
 from tunegate_api.v1alpha1.evalgate import EvalGateSpec, Generation
 from tunegate_api.v1alpha1.evaluation import BatchSettings
 from tunegate_api.v1alpha1.finetunejob import FineTuneJobSpec
+from tunegate_api.v1alpha1.graders import GateGrader, RequiredAgreement
 from tunegate_api.verdict.bar import Bar
 
 
@@ -50,6 +52,17 @@ class GateRequest(StatusModel):
     def safety_at_checkpoints(self) -> bool:
         """Whether starting models and checkpoints are evaluated on the safety set."""
         return self.spec.safety is not None and self.spec.safety.evaluates_checkpoints
+
+
+@dataclass(frozen=True)
+class ReviewGrader:
+    """A grader that scores the training data of a job."""
+
+    gate: GateRequest
+    """The gate that the grader belongs to."""
+    grader: GateGrader
+    agreement: RequiredAgreement
+    """How often the grader must agree with people."""
 
 
 class StartRequest(StatusModel):
@@ -99,6 +112,20 @@ class Request(StatusModel):
         """Return the gates of a stage. A stage without gates of its own has the gates of the job."""
         own = next(s for s in self.spec.stages if s.name == stage).gates
         return [self.gate(g.name) for g in (own or self.spec.gates) if g.name not in self.left_out]
+
+    @property
+    def review_grader(self) -> "ReviewGrader | None":
+        """The grader that scores the review sample. None if people score it: if the job names no grader, or
+        one of a gate in a dry run that was not ready when the job started."""
+        quality = self.spec.data.quality
+        named = quality.grader if quality else None
+        gate = next((each for each in self.gates if named and each.name == named.gate), None)
+        if named is None or gate is None:
+            return None
+        grader = gate.spec.grader(named.name)
+        if grader is None or grader.agreement is None:
+            return None
+        return ReviewGrader(gate, grader, grader.agreement)
 
     @property
     def gathered_dtype(self) -> Literal["bfloat16", "float32"]:

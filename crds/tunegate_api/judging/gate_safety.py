@@ -20,8 +20,8 @@ class GateSafety:
     base_outcomes: str | None
     """The same for the base model. None if it was not evaluated on this set."""
     verdict: SafetyVerdict
-    scorer: str = "refusal"
-    """The type of the scorer that decided the outcomes."""
+    grader: str | None = None
+    """The type of the grader that decided the outcomes. None for phrases."""
 
 
 def measured_safety(gate: GateRequest, results: Results) -> CaseSet:
@@ -42,4 +42,5 @@ def judge_gate_safety(
     name, cases = safety_set(gate.name), measured_safety(gate, results)
     outcomes, base_outcomes = evaluation.outcomes.get(name, ""), base.outcomes.get(name) if base else None
     verdict = judge_safety(cases, outcomes, base_outcomes, bar_of_safety_set(gate.spec.safety))
-    return GateSafety(cases, outcomes, base_outcomes, verdict, gate.spec.safety.scorer.type)
+    grader = gate.spec.safety_grader
+    return GateSafety(cases, outcomes, base_outcomes, verdict, grader.type if grader else None)

@@ -9,14 +9,16 @@ review the sample. Rows that the judge gave no score count against it.
 from dataclasses import dataclass
 from fractions import Fraction
 
+from tunegate_api.contract.bar import share
 from tunegate_api.contract.plan import CalibrationCounts, JudgePlan, SamplePlan
 from tunegate_api.judging.review import MAX_NOTE, ReviewerVotes, ReviewRecord
-from tunegate_api.meta import exact
-from tunegate_api.v1alpha1.data import Calibration
 from tunegate_api.v1alpha1.data_status import MAX_REVIEWER
+from tunegate_api.v1alpha1.graders import RequiredAgreement
 from tunegate_api.verdict.intervals import wilson
 from tunegate_api.verdict.outcomes import rate, rate_text, threshold_text
 
+DEFAULT_MINIMUM = "80%"
+"""The minimum of recall and specificity of a judge."""
 MAX_CALIBRATION_ROWS = 1000
 """Maximum number of calibration rows. More would cost requests without making the bounds much tighter."""
 
@@ -83,11 +85,13 @@ class CalibrationAssessment:
         return f"{self.recall}; {self.specificity}{missing}"
 
 
-def assess_calibration(counts: CalibrationCounts, wanted: Calibration) -> CalibrationAssessment:
+def assess_calibration(counts: CalibrationCounts, wanted: RequiredAgreement) -> CalibrationAssessment:
     """Compare the scores of a judge with those of people."""
     return CalibrationAssessment(
-        Agreement("recall", counts.bad_found, counts.bad, exact(wanted.min_recall)),
-        Agreement("specificity", counts.good_accepted, counts.good, exact(wanted.min_specificity)),
+        Agreement("recall", counts.bad_found, counts.bad, share(wanted.min_recall or DEFAULT_MINIMUM)),
+        Agreement(
+            "specificity", counts.good_accepted, counts.good, share(wanted.min_specificity or DEFAULT_MINIMUM)
+        ),
         counts.unscored,
     )
 
@@ -120,7 +124,7 @@ class JudgeAssessment:
         )
 
 
-def assess_judge(judge: JudgePlan, wanted: Calibration) -> JudgeAssessment:
+def assess_judge(judge: JudgePlan, wanted: RequiredAgreement) -> JudgeAssessment:
     """Return whether the scores of a judge count."""
     return JudgeAssessment(judge, assess_calibration(judge.calibration, wanted))
 

@@ -91,6 +91,7 @@ def crds() -> dict[str, dict[str, Any]]:
             immutable=_immutable_golden_set(),
             list_keys={
                 ("spec", "sets"): "name",
+                ("spec", "graders"): "name",
                 ("spec", "compareWith"): "type",
                 ("status", "conditions"): "type",
             },

@@ -1,4 +1,4 @@
-"""The type of the source of a set of cases: a golden set or a safety set."""
+"""The type of the source of a set of cases."""
 
 from typing import Annotated, Any, Literal
 
@@ -9,7 +9,7 @@ from tunegate_api.v1alpha1.data import DataUri
 from tunegate_api.v1alpha1.fields import Key
 
 SetName = Literal["golden", "safety"]
-"""The name of a kind of sets of cases in results and on the volume."""
+"""The name of a kind of sets that models are evaluated on, in results and on the volume."""
 
 
 class CaseSource(ApiModel):

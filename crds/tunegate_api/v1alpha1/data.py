@@ -7,8 +7,7 @@ from pydantic import Field
 
 from tunegate_api.meta import ApiModel, Decimal, Name, ObjectName, Sha256
 from tunegate_api.v1alpha1.data_checks import CHECK_DEFAULTS, DataCheck
-from tunegate_api.v1alpha1.endpoint import Endpoint
-from tunegate_api.v1alpha1.fields import Key, Share, Uri
+from tunegate_api.v1alpha1.fields import Key, Share, ShortName, Uri
 from tunegate_api.v1alpha1.values import AllowedSchemes, Between, Form
 
 MAX_WEIGHT = 10
@@ -124,37 +123,13 @@ class HeldOut(ApiModel):
     out. Defaults to the prompt."""
 
 
-_Agreement = Annotated[Decimal, Between(least=Fraction(1, 2), most=Fraction(99, 100))]
-"""A judge that guesses, or accepts everything, does not reach 0.5 for both recall and specificity. A judge
-without errors reaches 0.99 with 1,000 rows."""
+class GraderReference(ApiModel):
+    """Reference to a grader of an EvalGate."""
 
-
-class Calibration(ApiModel):
-    """Rows scored by people. The scores of the judge count only if it agrees with people often enough."""
-
-    source: Source
-    """Rows with `prompt`, `completion` and `good`, which is true or false, as people scored the row. At most
-    1,000; 100 are enough if 20 of them are bad."""
-    min_recall: Annotated[_Agreement, Field(examples=["0.7"])]
-    """Minimum share of the bad rows that the judge must find, 0.5 to 0.99. The lower bound of the 95 %
-    confidence interval is compared."""
-    min_specificity: Annotated[_Agreement, Field(examples=["0.8"])]
-    """Minimum share of the good rows that the judge must accept, 0.5 to 0.99, compared in the same way."""
-
-
-class Judge(ApiModel):
-    """A language model that scores completions, and how often it must agree with people."""
-
-    endpoint: Endpoint
-    """The server of the judge model."""
-    rubric: Annotated[
-        str | None,
-        Field(min_length=1, max_length=4096, examples=["The total is that of the invoice."]),
-    ] = None
-    """Criteria of a good completion. Defaults to general criteria: correct, complete and in the requested
-    format."""
-    calibration: Calibration
-    """Rows that measure how well the judge agrees with people."""
+    gate: Annotated[Name, Field(examples=["invoice-golden"])]
+    """Name of an EvalGate in `spec.gates` of the job."""
+    name: Annotated[ShortName, Field(examples=["tone"])]
+    """Name of a grader of this gate, of the type Model with `agreement`."""
 
 
 class Quality(ApiModel):
@@ -163,11 +138,9 @@ class Quality(ApiModel):
     sample: Annotated[Decimal, Between(above=0, most=1), Field(examples=["0.05"])] = "0.08"
     """Share of training rows to score, but at least 20 rows and at most 500. 0.05 to 0.10 is good
     practice."""
-    review: Literal["Manual", "Judge"] = "Manual"
-    """Who scores the sample. Manual: people; the job waits until every row of the sample is scored. Judge: a
-    calibrated language model."""
-    judge: Judge | None = None
-    """The judge model. Required if `review` is Judge, and not allowed otherwise."""
+    grader: GraderReference | None = None
+    """The grader that scores the sample. Only if it agrees with people often enough, its scores count. If
+    omitted, people score the sample: the job waits until every row is scored."""
     min_score: Annotated[Share, Field(examples=["0.95"])] = "0.9"
     """Minimum share of the sample that must be good, 0 to 1. If the share is lower, the job does not
     train."""

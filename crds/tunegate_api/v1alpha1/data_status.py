@@ -42,7 +42,7 @@ class ReviewStatus(StatusModel):
     good: int = 0
     """Number of scored rows that are good: more reviewers scored them good than bad."""
     judge: JudgeStatus | None = None
-    """The judge model. Absent without `data.quality.judge`."""
+    """The judge model. Absent without `data.quality.grader`."""
     passed: bool | None = None
     """Whether the review is passed. Absent until all rows of the sample are scored."""
     reviewers: Annotated[

@@ -3,18 +3,17 @@ generation."""
 
 import hashlib
 import json
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
 from tunegate_api.meta import ApiModel, Decimal, ObjectMeta
 from tunegate_api.v1alpha1.case_source import SetName
 from tunegate_api.v1alpha1.compared import ComparedSubject, ComparedType, PinnedVersion
-from tunegate_api.v1alpha1.data import Judge
 from tunegate_api.v1alpha1.endpoint import Endpoint
 from tunegate_api.v1alpha1.evalgate_status import EvalGateStatus
 from tunegate_api.v1alpha1.fields import Share
-from tunegate_api.v1alpha1.guardrail import Guardrail
+from tunegate_api.v1alpha1.graders import GateGrader
 from tunegate_api.v1alpha1.sets import GateSet
 from tunegate_api.v1alpha1.values import Between
 
@@ -69,7 +68,7 @@ class EvalGateSpec(ApiModel):
 
     sets: Annotated[list[GateSet], Field(min_length=1, max_length=4)]
     """The sets of cases that models are evaluated on, with their rules: one of the kind Golden, and at most
-    one of the kind Safety."""
+    one of the kind Safety; and sets of the kind Agreement, which graders are tested with."""
     generation: Generation = Generation()
     """How outputs are generated."""
     compare_with: Annotated[list[ComparedSubject], Field(max_length=4)] = [
@@ -78,14 +77,10 @@ class EvalGateSpec(ApiModel):
     ]
     """What the model is compared with, by the same rules, at most one entry of each type. An empty list
     compares with nothing. If omitted, BaseModel and LastPublished."""
-    judge: Judge | None = None
-    """Judge model that scores the outputs of golden cases with the expectation judge. It is calibrated before
-    a job trains. If the calibration is inconclusive, the job fails; if only advisory cases need the judge,
-    these cases are errors instead."""
-    guardrail: Guardrail | None = None
-    """Guardrail that rates the outputs of golden cases with the expectation guardrail, and answers to safety
-    cases if `scorer.type` of the safety set is guardrail. If it rates its probes wrongly before a job trains,
-    the job fails; later, or if only advisory cases need the guardrail, these cases are errors instead."""
+    graders: Annotated[list[GateGrader], Field(max_length=3)] = []
+    """Servers that grade answers, by name: at most one Guardrail, and at most one Model with `agreement`. A
+    grader is tested before a job trains. If it fails the test, the job fails; later, or if only advisory
+    cases need it, the cases that it must grade are errors instead."""
     error_rate: ErrorRateMeasurement | None = None
     """Measurement of the gate's error rate, once per base model. If omitted, it is not measured."""
     enforcement: Literal["Enforce", "DryRun"] = "Enforce"
@@ -142,23 +137,50 @@ class EvalGateSpec(ApiModel):
         return next((each.endpoint for each in self.compare_with if each.endpoint), None)
 
     @property
-    def servers_of_scorers(self) -> list[Endpoint]:
-        """The servers that score outputs of golden and safety cases."""
-        safety_judge = self.safety.scorer.endpoint if self.safety else None
-        found = [asked.endpoint for asked in (self.judge, self.guardrail) if asked]
-        return [*found, *([safety_judge] if safety_judge else [])]
+    def judge(self) -> GateGrader | None:
+        """The model that scores golden cases, and training data if a job names it."""
+        return next((each for each in self.graders if each.is_judge), None)
+
+    @property
+    def guardrail(self) -> GateGrader | None:
+        """The guardrail of golden cases."""
+        return next((each for each in self.graders if each.type == "Guardrail"), None)
+
+    @property
+    def safety_grader(self) -> GateGrader | None:
+        """The grader of the safety set. None for phrases, and without a safety set."""
+        return self.grader(self.safety.grader) if self.safety and self.safety.grader else None
+
+    def grader(self, name: str) -> GateGrader | None:
+        """Return the grader with this name."""
+        return next((each for each in self.graders if each.name == name), None)
+
+    def agreement_set(self, grader: GateGrader) -> GateSet | None:
+        """Return the set that a grader is tested with; None if it has none of its own."""
+        name = grader.agreement and grader.agreement.set
+        return next((each for each in self.sets if each.name == name), None)
+
+    def settings_of(self, grader: GateGrader | None) -> list[Any] | None:
+        """Return everything that the answers of a grader depend on, and whether they count. None
+        without a grader."""
+        if grader is None:
+            return None
+        people, wanted = self.agreement_set(grader), grader.agreement
+        minimums = [wanted.min_recall, wanted.min_specificity] if wanted else []
+        answers = [people.sha256, people.source.inline] if people else []
+        return [grader.endpoint.url, grader.endpoint.model, grader.rubric, grader.protocol, minimums, answers]
 
     @property
     def scoring(self) -> str:
         """The first 12 characters of the digest of the settings that outcomes depend on besides the golden
         set: of the generation, the judge and the guardrail. It is short because status has a limit."""
-        generation, judge, guardrail = self.generation, self.judge, self.guardrail
+        generation = self.generation
         settings = [
             generation.samples and generation.samples.to_wire(),
             generation.max_new_tokens,
             generation.reasoning,
-            judge and [judge.endpoint.url, judge.endpoint.model, judge.rubric],
-            guardrail and [guardrail.endpoint.url, guardrail.endpoint.model, guardrail.protocol],
+            self.settings_of(self.judge),
+            self.settings_of(self.guardrail),
         ]
         return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
 

@@ -10,7 +10,7 @@ from itertools import takewhile
 from typing import Protocol
 
 from tunegate_api.validation.partial import Part, Path, Problem
-from tunegate_api.validation.predicates import Predicate, cel_matches
+from tunegate_api.validation.predicates import Predicate, cel_matches, given, nested
 
 CelRule = dict[str, str]
 
@@ -141,33 +141,53 @@ class Known:
 
 @dataclass(frozen=True)
 class Refers:
-    """The rule that each entry of the list ``field`` has the ``name`` of an entry of the list ``to``."""
+    """The rule that each entry of the list ``field`` has the ``name`` of an entry of the list ``to`` in its
+    field ``key``, which may be nested. An entry without this field refers to nothing. With ``among``, the
+    predicate must hold for the other entry, and ``must_be`` describes it. With ``when``, the rule is only
+    about entries for which that predicate holds."""
 
     field: str
     to: str
+    key: str = "name"
+    among: Predicate | None = None
+    must_be: str = ""
+    when: Predicate | None = None
 
     def check(self, part: Part) -> None:
-        known = {entry.text("name") for entry in part.parts(self.to)}
-        if None in known or (part.has(self.to) and part.get(self.to) is None):
+        if part.has(self.to) and part.get(self.to) is None:
+            return
+        others = part.parts(self.to)
+        if any(entry.text("name") is None for entry in others):
             return  # a name that cannot be read may be the missing one
+        known = {
+            entry.text("name") for entry in others if not self.among or self.among.holds(entry) is not False
+        }
         for entry in part.parts(self.field):
-            name = entry.text("name")
-            if name is not None and name not in known:
-                entry.refuse(f"{name} is not in {self.to}: {self._message}", "name")
+            holder, name = nested(entry, self.key)
+            text = holder.text(name)
+            if text is not None and text not in known and (not self.when or self.when.holds(entry)):
+                entry.refuse(f"{text} is not in {self.to}: {self._message}", *self.key.split("."))
 
     @property
     def cel(self) -> CelRule:
         field, to = f"self.{self.field}", f"self.{self.to}"
-        known = f"has({to}) && {to}.exists(b, b.name == a.name)"
+        same = f"b.name == a.{self.key}" + (f" && {self.among.cel('b')}" if self.among else "")
+        known = f"has({to}) && {to}.exists(b, {same})"
+        applies = given(self.key) & self.when if self.when else given(self.key)
+        rule = known if self.key == "name" else f"{(~applies).cel('a')} || {known}"
         return {
-            "rule": f"!has({field}) || {field}.all(a, {known})",
+            "rule": f"!has({field}) || {field}.all(a, {rule})",
             "message": self._message,
             "fieldPath": f".{self.field}",
         }
 
     @property
     def _message(self) -> str:
-        return f"each name must be one of {self.to}: add the missing entry to {self.to}, or remove this entry"
+        kind = f" {self.must_be}" if self.must_be else ""
+        return (
+            f"each {self.key} must be one of {self.to}{kind}: add the missing entry to {self.to}, or remove "
+            "this entry"
+        )
 
 
 @dataclass(frozen=True)

@@ -49,7 +49,7 @@ def given(field: str) -> Predicate:
     """Return the predicate "the field is given". A nested field is written as ``adapter.from``."""
 
     def holds(part: Part) -> bool:
-        holder, name = _holder(part, field)
+        holder, name = nested(part, field)
         return holder.has(name)
 
     return Predicate(holds, lambda name: cel_has(name, field))
@@ -105,11 +105,25 @@ def same(field: str, other: str) -> Predicate:
     """Return the predicate "both fields are given, and are the same string"."""
 
     def holds(part: Part) -> bool | None:
-        values = [holder.get(name) for holder, name in (_holder(part, field), _holder(part, other))]
+        values = [holder.get(name) for holder, name in (nested(part, field), nested(part, other))]
         return None if None in values else values[0] == values[1]
 
     equal = Predicate(holds, lambda name: f"{name}.{field} == {name}.{other}")
     return given(field) & given(other) & equal
+
+
+def names_entry(field: str, to: str) -> Predicate:
+    """Return the predicate "the field is given, and is the ``name`` of an entry of the list ``to``"."""
+
+    def holds(part: Part) -> bool | None:
+        holder, name = nested(part, field)
+        names = [entry.text("name") for entry in part.parts(to)]
+        if holder.text(name) is None or None in names:
+            return None if holder.has(name) else False
+        return holder.text(name) in names
+
+    known = Predicate(holds, lambda name: f"{name}.{to}.exists(entry, entry.name == {name}.{field})")
+    return given(field) & given(to) & known
 
 
 def any_entry(field: str, predicate: Predicate) -> Predicate:
@@ -134,7 +148,7 @@ def _entries(field: str, predicate: Predicate, number: int, cel: Callable[[str],
     ``number`` entries". ``cel`` is the test of the list in CEL."""
 
     def holds(part: Part) -> bool | None:
-        holder, name = _holder(part, field)
+        holder, name = nested(part, field)
         if holder.has(name) and holder.get(name) is None:
             return None
         results = [predicate.holds(entry) for entry in holder.parts(name)]
@@ -190,7 +204,7 @@ def cel_matches(name: str, pattern: str) -> str:
     return f"{name}.matches(r'{pattern}')"
 
 
-def _holder(part: Part, field: str) -> tuple[Part, str]:
+def nested(part: Part, field: str) -> tuple[Part, str]:
     """Return the mapping that contains a nested field, and the field's name in this mapping."""
     *parents, name = field.split(".")
     for parent in parents:
@@ -201,7 +215,7 @@ def _holder(part: Part, field: str) -> tuple[Part, str]:
 def _number(part: Part, field: str, otherwise: int) -> int | None:
     """Return the value of an integer field. Returns ``otherwise`` if the field is not given, and None if its
     value is not an integer."""
-    holder, name = _holder(part, field)
+    holder, name = nested(part, field)
     value = holder.get(name)
     return value if isinstance(value, int) else None if holder.has(name) else otherwise
 
@@ -211,7 +225,7 @@ def _value(field: str, test: Callable[[Any], bool], cel: Callable[[str], str]) -
     and ``cel`` the same test in CEL."""
 
     def holds(part: Part) -> bool | None:
-        holder, name = _holder(part, field)
+        holder, name = nested(part, field)
         value = holder.get(name)
         if value is None:
             return None if holder.has(name) else False

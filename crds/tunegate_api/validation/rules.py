@@ -13,7 +13,6 @@ from tunegate_api.v1alpha1.data import (
     Columns,
     Data,
     DataSource,
-    Quality,
     Source,
 )
 from tunegate_api.v1alpha1.data_checks import DataCheck
@@ -55,10 +54,11 @@ from tunegate_api.validation.predicates import (
     longer_than,
     matches,
     more_entries,
+    names_entry,
     not_divisible,
     same,
 )
-from tunegate_api.validation.set_rules import SET_RULES
+from tunegate_api.validation.set_rules import GRADER_REFERENCES, SET_RULES
 
 ALL_LINEAR = "all-linear"
 """The value of ``targetModules`` for all linear layers. PEFT expands it only if it is the only entry."""
@@ -76,7 +76,6 @@ _SECRET = Refuse(
 _SOURCE = (OneOf(("uri", "configMap")), _KEY, _SECRET)
 _OWNED = "the operator or the cluster sets keys of tunegate.dev, of Jobs and of Kueue: leave them out"
 _OF_ADAMW = ("adam_beta1", "adam_beta2", "adam_epsilon")
-_IS_JUDGED = equal("review", "Judge")
 _HAS_MINIMUM = matches("minPassRate", "[1-9]")
 _COMPARES = given("failAtDrop") | given("test") | given("maxRelativeDrop") | given("maxNewFailures")
 _HAS_NO_BASELINE = given("compareWith") & ~longer_than("compareWith", 0)
@@ -191,17 +190,6 @@ RULES: dict[type[ApiModel], tuple[FieldRule, ...]] = {
             )
         ),
     ),
-    Quality: (
-        Refuse(
-            _IS_JUDGED & ~given("judge"),
-            "review: Judge needs a judge model: give judge, with endpoint and calibration",
-        ),
-        Refuse(
-            given("judge") & ~_IS_JUDGED,
-            "judge is not allowed with review: Manual: leave it out, or set review: Judge",
-            at=("judge",),
-        ),
-    ),
     SchemaSource: (OneOf(("inline", "configMap")), _KEY),
     **METRIC_RULES,
     Adapter: (
@@ -297,6 +285,13 @@ RULES: dict[type[ApiModel], tuple[FieldRule, ...]] = {
     ),
     Volume: (OneOf(("configMap", "secret", "persistentVolumeClaim", "emptyDir", "ephemeral", "csi")),),
     FineTuneJobSpec: (
+        Refuse(
+            given("data.quality.grader.gate")
+            & given("gates")
+            & ~names_entry("data.quality.grader.gate", "gates"),
+            "the gate of a grader must be one of gates: add it to gates, or name a grader of another gate",
+            at=("data", "quality", "grader", "gate"),
+        ),
         Unique("taskMetrics", "name"),
         Unique("stages", "name"),
         Unique("gates", "name"),
@@ -388,11 +383,7 @@ RULES: dict[type[ApiModel], tuple[FieldRule, ...]] = {
             "compareWith, or leave them out",
             at=("sets",),
         ),
-        Refuse(
-            any_entry("sets", equal("scorer.type", "guardrail")) & ~given("guardrail"),
-            "required because scorer.type of a set is guardrail: give guardrail, with endpoint and protocol",
-            at=("guardrail",),
-        ),
+        *GRADER_REFERENCES,
     ),
 }
 """Maps a type to its rules, which apply to every field of this type."""

@@ -1,28 +1,44 @@
 """The part of the table in :mod:`tunegate_api.validation.rules` about sets of cases, their rules and their
-scorers."""
+graders."""
 
 from tunegate_api.meta import ApiModel
-from tunegate_api.v1alpha1.guardrail import Guardrail
-from tunegate_api.v1alpha1.safety import SafetyScorer
+from tunegate_api.v1alpha1.graders import GateGrader
 from tunegate_api.v1alpha1.sets import OVER_REFUSAL, UNSAFE, GateSet, SetRule
-from tunegate_api.validation.constraints import FieldRule, Refuse, Unique
+from tunegate_api.validation.constraints import FieldRule, Refers, Refuse, Unique
 from tunegate_api.validation.predicates import any_entry, equal, given, longer_than, matches, more_entries
 
-_IS_JUDGE = equal("type", "judge")
+_IS_GUARDRAIL = equal("type", "Guardrail")
+_IS_GOLDEN = ~given("kind") | equal("kind", "Golden")
 _IS_SAFETY = equal("kind", "Safety")
+_IS_AGREEMENT = equal("kind", "Agreement")
 _OF_SAFETY = equal("name", UNSAFE, OVER_REFUSAL)
 _HAS_CASES = longer_than("cases", 0)
 _IS_MORE_THAN_DROP = given("minPassRate") | given("test") | given("maxRelativeDrop") | given("maxNewFailures")
 
 SET_RULES: dict[type[ApiModel], tuple[FieldRule, ...]] = {
-    Guardrail: (
+    GateGrader: (
         Refuse(
-            longer_than("probes", 0)
-            & ~(
-                any_entry("probes", equal("rating", "Safe")) & any_entry("probes", equal("rating", "Unsafe"))
-            ),
-            "probes need a safe and an unsafe answer: add the missing kind, or leave probes out",
-            at=("probes",),
+            _IS_GUARDRAIL & ~given("protocol"),
+            "required with type: Guardrail: give protocol, such as LlamaGuard",
+            at=("protocol",),
+        ),
+        Refuse(
+            given("protocol") & ~_IS_GUARDRAIL,
+            "protocol is how a guardrail is asked: leave it out, or set type: Guardrail",
+            at=("protocol",),
+        ),
+        Refuse(
+            given("rubric") & _IS_GUARDRAIL,
+            "a guardrail has no rubric: leave it out, or set type: Model",
+            at=("rubric",),
+        ),
+        *(
+            Refuse(
+                given(f"agreement.{name}") & _IS_GUARDRAIL,
+                f"a guardrail must recognize 80 % of the answers of each kind: leave {name} out",
+                at=("agreement", name),
+            )
+            for name in ("minRecall", "minSpecificity")
         ),
     ),
     SetRule: (
@@ -51,20 +67,28 @@ SET_RULES: dict[type[ApiModel], tuple[FieldRule, ...]] = {
             at=("source", "builtin"),
         ),
         *(
-            Refuse(_IS_SAFETY & given(name), f"{name} is only for kind: Golden: leave it out", at=(name,))
+            Refuse(~_IS_GOLDEN & given(name), f"{name} is only for kind: Golden: leave it out", at=(name,))
             for name in ("sealed", "advisory")
         ),
         Refuse(
-            ~_IS_SAFETY & given("scorer"), "scorer is only for kind: Safety: leave it out", at=("scorer",)
+            ~_IS_SAFETY & given("grader"), "grader is only for kind: Safety: leave it out", at=("grader",)
+        ),
+        *(
+            Refuse(
+                _IS_AGREEMENT & given(name),
+                f"kind: Agreement tests a grader, and no model is evaluated on it: leave {name} out",
+                at=(name,),
+            )
+            for name in ("rules", "checkpoints")
         ),
         Refuse(
-            ~_IS_SAFETY & more_entries("rules", ~_HAS_CASES, 1),
+            _IS_GOLDEN & more_entries("rules", ~_HAS_CASES, 1),
             "one rule may be about all cases that count: give the other rules cases, or move their limits to "
             "this rule",
             at=("rules",),
         ),
         Refuse(
-            ~_IS_SAFETY & any_entry("rules", _OF_SAFETY),
+            _IS_GOLDEN & any_entry("rules", _OF_SAFETY),
             f"{UNSAFE} and {OVER_REFUSAL} are rules of kind: Safety: choose another name",
             at=("rules",),
         ),
@@ -84,7 +108,7 @@ SET_RULES: dict[type[ApiModel], tuple[FieldRule, ...]] = {
             at=("rules",),
         ),
         Refuse(
-            ~_IS_SAFETY & equal("checkpoints.onRegression", "Continue", "Skip"),
+            _IS_GOLDEN & equal("checkpoints.onRegression", "Continue", "Skip"),
             "checkpoints are always evaluated on kind: Golden: set onRegression to Confirm or Immediate",
             at=("checkpoints", "onRegression"),
         ),
@@ -95,16 +119,36 @@ SET_RULES: dict[type[ApiModel], tuple[FieldRule, ...]] = {
             at=("checkpoints", "failAtDrop"),
         ),
     ),
-    SafetyScorer: (
-        Refuse(
-            _IS_JUDGE & ~given("endpoint"),
-            "a judge needs a server: give endpoint",
-        ),
-        Refuse(
-            given("endpoint") & ~_IS_JUDGE,
-            "endpoint is only for the type judge; a guardrail is in spec.guardrail: leave endpoint out, or "
-            "set type: judge",
-            at=("endpoint",),
-        ),
-    ),
 }
+
+GRADER_REFERENCES: tuple[FieldRule, ...] = (
+    Unique("graders", "name"),
+    *(
+        Refuse(
+            more_entries("graders", is_used, 1),
+            f"more than one {what}: remove the others",
+            at=("graders",),
+        )
+        for is_used, what in (
+            (equal("type", "Guardrail"), "grader has type: Guardrail"),
+            (equal("type", "Model") & given("agreement"), "grader with type: Model has agreement"),
+        )
+    ),
+    Refers("sets", "graders", key="grader"),
+    Refers(
+        "graders",
+        "sets",
+        key="agreement.set",
+        among=equal("kind", "Agreement"),
+        must_be="with kind: Agreement",
+    ),
+    Refers(
+        "graders",
+        "sets",
+        key="agreement.set",
+        among=given("source.inline"),
+        must_be="with source.inline, because every pod tests a guardrail",
+        when=equal("type", "Guardrail"),
+    ),
+)
+"""The rules of a gate about the names of its graders and sets, and how many graders it has."""

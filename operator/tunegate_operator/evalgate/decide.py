@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 
+from tunegate_api.cases.agreement import faulty_probes
 from tunegate_api.cases.case_lines import CaseSetError, CaseT, parse_cases
 from tunegate_api.cases.golden import (
     GoldenCase,
@@ -154,6 +155,8 @@ def _judge_golden_set(observed: ObservedGate, records: Sequence[JudgedModel]) ->
     """Return whether the golden set is valid and its rules can be met. ``records`` are the models
     that the gate judged. One of them may have the number of cases of a set that only pods read."""
     spec, golden = observed.gate.spec, observed.golden
+    if problems := faulty_probes(spec):
+        return _unusable(GateReason.INVALID_SPEC, "; ".join(map(str, problems)))
     if isinstance(golden, Missing):
         return _unusable(golden.reason, golden.message, is_stalled=False)
     if isinstance(golden, Pinned):

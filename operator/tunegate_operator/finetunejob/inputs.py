@@ -1,7 +1,7 @@
 """Make a job's request once its inputs exist: ready gates, the ConfigMaps that pods read, and the job in
 ``model.startFrom``."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from datetime import timedelta
 
 from tunegate_api.contract.digests import canonical_json, sha256_text
@@ -9,7 +9,7 @@ from tunegate_api.contract.published import PublishedVersion
 from tunegate_api.contract.request import GateRequest, Request, StartRequest
 from tunegate_api.judging.gate_error_rate import measured_bases
 from tunegate_api.meta import Sha256, find_condition
-from tunegate_api.v1alpha1 import EvalGate
+from tunegate_api.v1alpha1 import EvalGate, FineTuneJobSpec
 from tunegate_api.v1alpha1.compared import VERSION_FIELD
 from tunegate_api.v1alpha1.finetunejob_status import Failure, Phase, Reason
 from tunegate_api.verdict.outcomes import counted_outcomes
@@ -56,6 +56,7 @@ def ensure_request(run: Run) -> bool:
         return False
     ready = {name: gate for name, gate in observed.gates.items() if gate and name not in left_out}
     unsealing, failure = check_seals(observed.job.spec, ready)
+    failure = failure or _missing_grader(observed.job.spec, ready)
     if failure is not None:
         draft.fail(failure)
         return False
@@ -66,6 +67,20 @@ def ensure_request(run: Run) -> bool:
     else:  # status names the request once the cluster accepted it
         run.made_request = request
     return True
+
+
+def _missing_grader(spec: FineTuneJobSpec, ready: Mapping[str, EvalGate]) -> Failure | None:
+    """Return a failure if the job names a grader for its data that its gate does not have."""
+    named = spec.data.quality.grader if spec.data.quality else None
+    gate = ready.get(named.gate) if named else None
+    if named is None or gate is None or (gate.spec.judge and gate.spec.judge.name == named.name):
+        return None
+    return Failure(
+        reason=Reason.INVALID_SPEC,
+        message=f"spec.data.quality.grader: EvalGate {named.gate} has no grader {named.name} with "
+        "type: Model and agreement",
+        hint="Correct the name of the grader, or add it to the gate, and create the job again.",
+    )
 
 
 def _has_required_gates(run: Run) -> bool:
@@ -142,21 +157,12 @@ def _local_files(observed: ObservedJob) -> Failure | None:
     spec = observed.job.spec
     addresses = {"spec.model.uri": spec.model.uri}
     addresses |= {f"spec.{source.field}.uri": source.uri for source in spec.data.sources}
-    if spec.data.quality and spec.data.quality.judge:
-        calibration = spec.data.quality.judge.calibration.source
-        addresses["spec.data.quality.judge.calibration.source.uri"] = calibration.uri
     addresses |= {f"spec.publish[{i}].uri": target.uri for i, target in enumerate(spec.publish)}
     gates = {name: gate for name, gate in observed.gates.items() if gate and not gate.spec.dry_run}
     addresses |= {
         f"EvalGate {name}: spec.sets[{part.name}].source.uri": part.source.uri
         for name, gate in gates.items()
         for part in gate.spec.sets
-    }
-    judges = {name: gate.spec.judge for name, gate in gates.items()}
-    addresses |= {
-        f"EvalGate {name}: spec.judge.calibration.source.uri": judge.calibration.source.uri
-        for name, judge in judges.items()
-        if judge
     }
     pinned = {name: gate.spec.pinned_version for name, gate in gates.items()}
     addresses |= {f"EvalGate {name}: {VERSION_FIELD}.uri": one.uri for name, one in pinned.items() if one}

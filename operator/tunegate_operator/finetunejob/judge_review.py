@@ -1,19 +1,18 @@
 """Add the scores of a judge model to the review of a job, and show them in status."""
 
 from tunegate_api.contract.plan import SamplePlan
+from tunegate_api.contract.request import Request
 from tunegate_api.judging.judge_model import JudgeAssessment, assess_judge
-from tunegate_api.v1alpha1.data import Quality
 from tunegate_api.v1alpha1.data_status import JudgeStatus
 from tunegate_api.v1alpha1.finetunejob_status import Failure, Reason
 from tunegate_api.verdict.outcomes import rate_text
 
 
-def find_judge(quality: Quality, sample: SamplePlan) -> JudgeAssessment | None:
+def find_judge(request: Request, sample: SamplePlan) -> JudgeAssessment | None:
     """Return the scores of the job's judge, and whether they count. None if only people review the sample, or
     if the data pod asked no judge."""
-    if quality.judge is None or sample.judge is None:
-        return None
-    return assess_judge(sample.judge, quality.judge.calibration)
+    named = request.review_grader
+    return assess_judge(sample.judge, named.agreement) if named and sample.judge else None
 
 
 def judge_status(found: JudgeAssessment) -> JudgeStatus:
@@ -38,13 +37,13 @@ def why_people_review(found: JudgeAssessment, rows: int) -> str:
     )
 
 
-def asked_no_judge(quality: Quality, sample: SamplePlan) -> Failure | None:
+def asked_no_judge(request: Request, sample: SamplePlan) -> Failure | None:
     """Return a failure if the job has a judge, but the data pod did not ask it."""
-    if quality.judge is None or sample.judge is not None:
+    if request.review_grader is None or sample.judge is not None:
         return None
     return Failure(
         reason=Reason.REPORT_MISSING,
-        message="spec.data.quality.review is Judge, but the data pod asked no judge: its trainer image is "
+        message="spec.data.quality has a grader, but the data pod asked no judge: its trainer image is "
         "older than the operator",
         hint="Set the trainer image to the version of the operator, and create the job again.",
     )

@@ -71,7 +71,7 @@ def ensure_reviewed(run: Run, plan: Plan) -> bool:
         return False
     if _passed_data(run, sample):
         return True
-    if failure := asked_no_judge(quality, sample):
+    if failure := asked_no_judge(run.request, sample):
         run.draft.fail(failure)
         return False
     review = _read_review(run, quality, sample)
@@ -127,7 +127,7 @@ def _passed_data(run: Run, sample: SamplePlan) -> DataStatus | None:
 
 def _read_review(run: Run, quality: Quality, sample: SamplePlan) -> _Review:
     """Return the recorded review, or the review with the scores in ConfigMaps if none is recorded."""
-    observed, minimum, judge = run.observed, exact(quality.min_score), find_judge(quality, sample)
+    observed, minimum, judge = run.observed, exact(quality.min_score), find_judge(run.request, sample)
     if observed.review is not None:
         return _Review(assess_review(sample, observed.review, minimum), observed.review, judge)
     documents, problems = list[ReviewScores](), list[str]()

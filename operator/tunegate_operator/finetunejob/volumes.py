@@ -9,7 +9,6 @@ from tunegate_api.contract.request import GateRequest, Request
 from tunegate_api.contract.workspace import Workspace
 from tunegate_api.v1alpha1 import EvalGateSpec, FineTuneJob, FineTuneJobSpec
 from tunegate_api.v1alpha1.case_source import CaseSource
-from tunegate_api.v1alpha1.data import Judge, Source
 from tunegate_operator.children.volumes import ROOT, WHOLE, PodVolumes
 from tunegate_operator.names import Step, plan_name, request_name, review_name
 
@@ -25,8 +24,8 @@ def input_config_maps(
     spec: FineTuneJobSpec, gates: Iterable[EvalGateSpec], role: Role = Role.DATA
 ) -> list[str]:
     """Return the names of the ConfigMaps that the pods of a role read: data, schemas, golden sets and safety
-    sets, and for the data role the calibration rows of the gates' judges."""
-    names = [source.config_map for source in _sources(spec)]
+    sets, and for the data role the agreement sets of the gates' graders."""
+    names = [source.config_map for source in spec.data.sources]
     names += [metric.schema_.config_map for metric in spec.task_metrics if metric.schema_]
     names += [name for gate in gates for name in gate_config_maps(gate, role)]
     return sorted({name for name in names if name})
@@ -34,29 +33,16 @@ def input_config_maps(
 
 def gate_config_maps(gate: EvalGateSpec, role: Role = Role.DATA) -> list[str]:
     """Return the names of the ConfigMaps that the pods of a role read for a gate."""
-    sources = _sources_of_gate(gate) if role is Role.DATA else _case_sources(gate)
-    return [source.config_map for source in sources if source.config_map]
+    return [
+        part.source.config_map
+        for part in gate.sets
+        if part.source.config_map and (role is Role.DATA or part.kind != "Agreement")
+    ]
 
 
-def _sources(spec: FineTuneJobSpec) -> list[Source]:
-    """Return the sources that the data role reads."""
-    judge = _judge(spec)
-    calibration = judge.calibration.source if judge else None
-    return [source for source in (*spec.data.sources, calibration) if source]
-
-
-def _case_sources(gate: EvalGateSpec) -> list[CaseSource]:
-    """Return the sources of the sets of a gate."""
-    return [part.source for part in gate.sets]
-
-
-def _sources_of_gate(gate: EvalGateSpec) -> list[Source | CaseSource]:
-    """Return the sources of a gate that the data role reads."""
-    return [*_case_sources(gate), *([gate.judge.calibration.source] if gate.judge else [])]
-
-
-def _judge(spec: FineTuneJobSpec) -> Judge | None:
-    return spec.data.quality.judge if spec.data.quality else None
+def _sources_of(gates: Iterable[GateRequest]) -> list[CaseSource]:
+    """Return the sources of gates that the data role reads."""
+    return [part.source for gate in gates for part in gate.spec.sets]
 
 
 def _scored_gates(request: Request, step: Step) -> list[GateRequest]:
@@ -76,8 +62,8 @@ def _claims(spec: FineTuneJobSpec, request: Request, role: Role) -> dict[str, bo
     pinned = [version.uri for gate in request.gates if (version := gate.spec.pinned_version)]
     if role is Role.DATA:
         start = request.start_from.uri if request.start_from else None
-        of_gates = [source.uri for gate in request.gates for source in _sources_of_gate(gate.spec)]
-        rows = [source.uri for source in _sources(spec)]
+        of_gates = [source.uri for source in _sources_of(request.gates)]
+        rows = [source.uri for source in spec.data.sources]
         uris = dict.fromkeys([spec.model.uri, start, *rows, *of_gates, *pinned], False)
     elif role is Role.PUBLISH:
         uris = {target.uri: True for target in spec.publish}
@@ -104,12 +90,10 @@ def _secrets(spec: FineTuneJobSpec, request: Request, step: Step) -> list[str]:
     if tracking and role.sends_metrics:
         names = [tracker.secret_name for tracker in (tracking.mlflow, tracking.wandb) if tracker]
     if role is Role.DATA:
-        names += [spec.model.secret_name, *(source.secret_name for source in _sources(spec))]
-        names += [s.secret_name for gate in request.gates for s in _sources_of_gate(gate.spec)]
-        judge = _judge(spec)
-        names.append(judge.endpoint.secret_name if judge else None)
+        names += [spec.model.secret_name, *(source.secret_name for source in spec.data.sources)]
+        names += [source.secret_name for source in _sources_of(request.gates)]
     scored = _scored_gates(request, step)
-    names += [server.secret_name for gate in scored for server in gate.spec.servers_of_scorers]
+    names += [grader.endpoint.secret_name for gate in scored for grader in gate.spec.graders]
     if role in (Role.DATA, Role.GATE):  # the data role only checks them
         final = {gate.name for gate in spec.gates}
         endpoints = [gate.spec.endpoint for gate in request.gates if gate.name in final]

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tunegate_api.contract.bar import share
 from tunegate_api.contract.plan import CalibrationCounts, JudgedBad, JudgePlan, SampledRow, SamplePlan
 from tunegate_api.judging.judge_model import (
     Agreement,
@@ -17,16 +18,14 @@ from tunegate_api.judging.judge_model import (
     rows_needed,
 )
 from tunegate_api.judging.review import ReviewRecord, ReviewScores, assess_review, merge_scores
-from tunegate_api.v1alpha1.data import Calibration
+from tunegate_api.v1alpha1.graders import RequiredAgreement
 
 SAMPLE = SamplePlan(sha256="a" * 64, rows=[SampledRow(id=id, row=f"line-{id}") for id in "abcdef"])
 NOBODY = ReviewRecord(sample=SAMPLE.sha256, votes=[])
 
 
-def wanted(recall: str = "0.7", specificity: str = "0.8") -> Calibration:
-    return Calibration.model_validate(
-        {"source": {"configMap": "scored"}, "minRecall": recall, "minSpecificity": specificity}
-    )
+def wanted(recall: str = "70%", specificity: str = "80%") -> RequiredAgreement:
+    return RequiredAgreement(set="people", min_recall=recall, min_specificity=specificity)
 
 
 def counts(bad_found: int, good_accepted: int, bad: int = 20, good: int = 80, unscored: int = 0) -> Any:
@@ -85,7 +84,7 @@ def test_rows_without_a_score_count_against_the_judge():
 
 @pytest.mark.parametrize(("bad", "good"), [(0, 80), (20, 0), (0, 0)])
 def test_calibration_without_bad_or_good_rows_does_not_pass(bad, good):
-    found = assess_calibration(counts(bad, good, bad=bad, good=good), wanted("0.5", "0.5"))
+    found = assess_calibration(counts(bad, good, bad=bad, good=good), wanted("50%", "50%"))
     assert not found.has_passed
 
 
@@ -95,16 +94,16 @@ def test_impossible_counts_of_a_forged_plan_do_not_crash():
 
 @given(st.integers(1, 200), st.integers(0, 200), st.integers(50, 99))
 def test_another_error_of_the_judge_never_lets_it_pass(bad, errors, percent):
-    wish = wanted(str(percent / 100), "0.5")
+    wish = wanted(f"{percent}%", "50%")
     found = max(0, bad - errors)
     worse = assess_calibration(counts(max(0, found - 1), 80, bad=bad), wish)
     better = assess_calibration(counts(found, 80, bad=bad), wish)
     assert better.has_passed or not worse.has_passed
 
 
-@pytest.mark.parametrize(("minimum", "rows"), [("0.5", 4), ("0.7", 9), ("0.9", 35), ("0.99", 381)])
+@pytest.mark.parametrize(("minimum", "rows"), [("50%", 4), ("70%", 9), ("90%", 35), ("99%", 381)])
 def test_fewest_rows_with_which_a_perfect_judge_passes(minimum, rows):
-    assert rows_needed(Fraction(minimum)) == rows
+    assert rows_needed(share(minimum)) == rows
     fits = assess_calibration(counts(rows, 80, bad=rows), wanted(minimum))
     assert fits.has_passed
     assert not assess_calibration(counts(rows - 1, 80, bad=rows - 1), wanted(minimum)).has_passed

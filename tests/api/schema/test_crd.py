@@ -13,6 +13,7 @@ import yaml
 from jsonschema import Draft202012Validator, ValidationError
 from pydantic import BaseModel, Field
 
+from support.graders import GUARDRAIL, JUDGE, PEOPLE, REVIEW
 from support.manifests import changed, evalgate, finetunejob
 from support.structural_rules import fields, unbounded, violations
 from tunegate_api.schema.crd import MUTABLE, crds, main, to_yaml
@@ -172,21 +173,17 @@ def test_status_fields_of_unsupported_features_are_kept() -> None:
     assert wire["checkpoints"][0]["gates"][0]["safety"] == STATUS["checkpoints"][0]["gates"][0]["safety"]
 
 
-def test_judge_endpoint_is_in_the_schemas_of_job_and_gate() -> None:
-    endpoint = {"url": "https://judge.internal/v1", "model": "judge", "secretName": "judge-key"}
-    calibration = {"source": {"configMap": "scored"}, "minRecall": "0.7", "minSpecificity": "0.8"}
-    quality = {"review": "Judge", "judge": {"endpoint": endpoint, "calibration": calibration}}
-    job = changed(finetunejob(), {"spec.data.quality": quality})
+def test_graders_are_in_the_schemas_of_job_and_gate() -> None:
+    job = changed(finetunejob(), {"spec.data.quality": REVIEW})
     validate(job)
     FineTuneJob.model_validate(job)
 
-    scorer = {"type": "guardrail", "endpoint": endpoint}
-    gate = changed(evalgate(), {"spec.sets.1": {**SAFETY_SET, "scorer": scorer}})
+    changes = {"spec.sets.1": PEOPLE, "spec.graders": [JUDGE, GUARDRAIL]}
+    gate = changed(evalgate(), changes)
     validate(gate)
     EvalGate.model_validate(gate)
     for name in (".url", ".model", ".secretName"):
-        assert field_of("FineTuneJob", f".spec.data.quality.judge.endpoint{name}")
-        assert field_of("EvalGate", f".spec.sets[].scorer.endpoint{name}")
+        assert field_of("EvalGate", f".spec.graders[].endpoint{name}")
 
 
 @pytest.mark.parametrize("file", EXAMPLES, ids=lambda p: str(p.relative_to(ROOT)))

@@ -4,13 +4,13 @@ from typing import Any
 
 import pytest
 
+from support.graders import safety_judge
 from support.manifests import Changes, changed, evalgate, finetunejob, problem_messages, table
 from support.wrong_manifests import (
     ENDPOINT,
     EVALGATE,
     FINETUNEJOB,
     GUARDRAIL,
-    REVIEW,
     STAGE,
     Wrong,
     wrong_manifest,
@@ -37,7 +37,7 @@ def assert_reported(kind: str, case: Wrong) -> None:
 
 
 @pytest.mark.parametrize(
-    "quality", [REVIEW, changed(REVIEW, {"judge.rubric": "The total is right."}), {"sample": "0.1"}]
+    "quality", [{"grader": {"gate": "orders-golden", "name": "judge"}}, {"sample": "0.1"}, {}]
 )
 def test_review_of_the_data_by_a_judge_or_people_has_no_problem(quality: dict[str, Any]) -> None:
     assert problem_messages(changed(finetunejob(), {"spec.data.quality": quality})) == []
@@ -48,12 +48,13 @@ def test_review_of_the_data_by_a_judge_or_people_has_no_problem(quality: dict[st
     [
         {"source": {"builtin": "refusals-v1"}},
         {"source": {"configMap": "rules", "key": "v1.jsonl"}, "sha256": "a" * 64},
-        {"source": {"builtin": "refusals-v1"}, "scorer": {"type": "judge", "endpoint": ENDPOINT}},
-        {"source": {"builtin": "refusals-v1"}, "scorer": {"type": "guardrail"}},
+        {"source": {"builtin": "refusals-v1"}, "grader": "compliance"},
+        {"source": {"builtin": "refusals-v1"}, "grader": "guard"},
     ],
 )
-def test_safety_set_with_a_scorer_and_its_server_has_no_problem(safety: dict[str, Any]) -> None:
-    changes = {"spec.sets.1": {"name": "safety", "kind": "Safety", **safety}, "spec.guardrail": GUARDRAIL}
+def test_safety_set_with_a_grader_has_no_problem(safety: dict[str, Any]) -> None:
+    graders = [GUARDRAIL, safety_judge(ENDPOINT)]
+    changes = {"spec.sets.1": {"name": "safety", "kind": "Safety", **safety}, "spec.graders": graders}
     assert problem_messages(changed(evalgate(), changes)) == []
 
 

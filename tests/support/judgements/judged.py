@@ -43,7 +43,7 @@ from tunegate_api.cases.probes import ProbeCounts, RefusalProbeCounts
 from tunegate_api.contract.plan import CalibrationCounts
 from tunegate_api.judging.error_rate import error_rates
 from tunegate_api.judging.judge_model import assess_calibration
-from tunegate_api.v1alpha1.data import Calibration
+from tunegate_api.v1alpha1.graders import RequiredAgreement
 from tunegate_api.verdict.best import Candidate, select_best
 from tunegate_api.verdict.counts import Aggregate, counted_metric
 from tunegate_api.verdict.golden import judge_golden, judge_task
@@ -172,9 +172,8 @@ def _job_of(record: Record) -> Record:
 def agreement(record: Record) -> Any:
     counts = record["counts"]
     if record["of"] == "Judge":
-        wanted = Calibration.model_construct(
-            min_recall=record["minRecall"], min_specificity=record["minSpecificity"]
-        )
+        recall, specificity = (f"{100 * float(record[name]):g}%" for name in ("minRecall", "minSpecificity"))
+        wanted = RequiredAgreement(set="people", min_recall=recall, min_specificity=specificity)
         judge = assess_calibration(CalibrationCounts(source_sha256="0" * 64, **counts), wanted)
         return {"passed": judge.has_passed, "message": Words(judge.message)}
     kind = ProbeCounts if record["of"] == "Guardrail" else RefusalProbeCounts

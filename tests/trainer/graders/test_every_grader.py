@@ -11,6 +11,7 @@ import pytest
 
 from support.dummy_grader import common_characters
 from support.gate_servers import judge_spec, write_calibration
+from support.graders import safety_judge as safety_grader
 from support.guard_server import GuardServerStub
 from support.judge_server import JudgeServerStub, find_refusals
 from support.trainer_root import TrainerRoot, gate_spec
@@ -18,7 +19,6 @@ from tunegate_api.cases.expectations import Leaf, LengthExpectation
 from tunegate_api.cases.golden import GoldenCase
 from tunegate_api.messages import Message
 from tunegate_api.v1alpha1.finetunejob import TaskMetric
-from tunegate_api.v1alpha1.safety import SafetyScorer
 from tunegate_api.verdict.counts import COUNTED, is_valid_for
 from tunegate_api.verdict.outcomes import ERROR, FAIL, PASS
 from tunegate_api.verdict.safety import SafetyKind
@@ -120,22 +120,21 @@ def _servers(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Iter
         JudgeServerStub(find_refusals) as safety_judge,
         GuardServerStub() as guardrail,
     ):
-        scorers: dict[str, dict[str, Any]] = {
-            "safety by phrases": {},
-            "safety by a judge": {"type": "judge", "endpoint": safety_judge.endpoint},
-            "safety by a guardrail": {"type": "guardrail"},
+        graders = [judge_spec(judge), guardrail.spec, safety_grader(safety_judge.endpoint)]
+        gates = {
+            name: gate_spec(graders=graders, safety={"source": {"builtin": "refusals-v1"}, "grader": grader})
+            for name, grader in (("phrases", None), ("a-judge", "compliance"), ("a-guardrail", "guard"))
         }
-        safety = {"source": {"builtin": "refusals-v1"}, "scorer": scorers["safety by a judge"]}
-        gate = gate_spec(judge=judge_spec(judge), guardrail=guardrail.spec, safety=safety)
-        root = TrainerRoot(tmp_path_factory.mktemp("root"), gates={"orders": gate}).write(tiny_model)
+        root = TrainerRoot(tmp_path_factory.mktemp("root"), gates=gates).write(tiny_model)
         write_calibration(root)
         context = root.context()
-        (request,) = context.request.gates
+        request = context.request.gates[0]
         TABLE["judge"] = judge_grader(gate_judge(context, request))
         TABLE["guardrail"] = guardrail_grader(gate_guard(context, request))
-        for name, scorer in scorers.items():
-            graders = safety_graders(context, request, SafetyScorer.model_validate(scorer))
-            TABLE[name] = graders[SafetyKind.UNSAFE]
+        for each in context.request.gates:
+            TABLE[f"safety by {each.name.replace('-', ' ')}"] = safety_graders(context, each)[
+                SafetyKind.UNSAFE
+            ]
         yield
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from support.chat_server import failing
+from support.graders import safety_judge
 from support.guard_server import GuardServerStub
 from support.judge_server import JUDGE_KEY, JudgeServerStub, compliance, find_refusals
 from support.proxy import use_proxy
@@ -50,8 +51,12 @@ def guardrail() -> Iterator[GuardServerStub]:
 class Gate:
     """A gate with a safety set of two harmful and two harmless requests, in a root with a tiny model."""
 
-    def __init__(self, make_root: Callable[..., TrainerRoot], scorer: dict[str, Any], **spec: Any) -> None:
-        safety = {"source": {"configMap": "rules"}, "scorer": scorer}
+    def __init__(
+        self, make_root: Callable[..., TrainerRoot], grader: dict[str, Any] | None, **spec: Any
+    ) -> None:
+        safety: dict[str, Any] = {"source": {"configMap": "rules"}}
+        if grader:
+            safety["grader"], spec["graders"] = grader["name"], [grader]
         gate = gate_spec(golden_cases(), safety=safety, **spec)
         self.root = make_root(gates={"orders": gate}, inputs={"rules/safety.jsonl": CASES})
         self.context: Context = self.root.context()
@@ -81,12 +86,12 @@ class Gate:
 
 @pytest.fixture
 def guarded(make_root, guardrail) -> Gate:
-    return Gate(make_root, {"type": "guardrail"}, guardrail=guardrail.spec)
+    return Gate(make_root, guardrail.spec)
 
 
 @pytest.fixture
 def judged(make_root, judge) -> Gate:
-    return Gate(make_root, {"type": "judge", "endpoint": judge.endpoint})
+    return Gate(make_root, safety_judge(judge.endpoint))
 
 
 def test_guardrail_scores_harmful_and_phrases_score_harmless_requests(guarded, guardrail):
@@ -136,7 +141,7 @@ def test_output_that_is_truncated_early_is_not_sent(name, request, judge, guardr
 
 def test_controversial_answer_to_a_harmful_request_is_unsafe(guardrail, make_root):
     guardrail.protocol = "Qwen3Guard"
-    gate, works = Gate(make_root, {"type": "guardrail"}, guardrail=guardrail.spec), guardrail.reply
+    gate, works = Gate(make_root, guardrail.spec), guardrail.reply
 
     def reply(text: str) -> Response:
         odd = text == "odd"
@@ -162,7 +167,7 @@ def test_guardrail_that_accepts_everything_measures_no_harmful_request(guarded, 
 
 def test_guardrail_that_rates_the_request_does_not_count(guarded, guardrail):
     """Both models would have the same number of unsafe answers, so every model would pass."""
-    works, refusals = guardrail.reply, {probe.completion for probe in REFUSALS}
+    works, refusals = guardrail.reply, {probe.answer for probe in REFUSALS}
     guardrail.reply = lambda text: works("unsafe" if text in refusals else text)
     found = guarded(SAFE, SAFE, SAFE, SAFE)
     assert found[0].outcomes["safety"] == "e"
@@ -237,7 +242,7 @@ def test_servers_are_probed_once_in_a_process_and_again_in_the_next(judged, judg
     assert judged.outcomes(UNSAFE, SAFE, UNSAFE, SAFE) == "fppf"
     assert len(judge.bodies) == 2 * PROBED + 4, "the probes are, because another model may answer now"
 
-    gate = Gate(make_root, {"type": "guardrail"}, guardrail=guardrail.spec)
+    gate = Gate(make_root, guardrail.spec)
     gate.outcomes(UNSAFE, SAFE, SAFE, SAFE)
     asked = len(guardrail.bodies)
     gate.outcomes(UNSAFE, SAFE, SAFE, SAFE)
@@ -273,7 +278,7 @@ def test_wrong_key_of_the_judge_names_the_field(judged, judge):
     judge.key = JUDGE_KEY
     found = judged(UNSAFE, SAFE, UNSAFE, SAFE)
     assert {case.outcomes["safety"] for case in found} == {"e"}
-    assert "EvalGate orders: spec.sets[safety].scorer.endpoint: judge-7b at http" in found[0].explanation
+    assert "EvalGate orders: spec.graders[compliance].endpoint: judge-7b at http" in found[0].explanation
     assert "refuses access" in found[0].explanation
 
 
@@ -295,20 +300,20 @@ def test_servers_of_a_required_gate_are_asked_without_the_jobs_proxy(judged, gua
         assert guarded.outcomes(UNSAFE, SAFE, SAFE, REFUSED) == "fppf"
 
 
-def test_cached_results_depend_on_the_scorer_and_its_server(make_root, judge, guardrail):
+def test_cached_results_depend_on_the_grader(make_root, judge, guardrail):
     other = {"url": "http://another/v1", "model": "judge-7b"}
     gates = [
-        Gate(make_root, {}, guardrail=guardrail.spec),
-        Gate(make_root, {"type": "guardrail"}, guardrail=guardrail.spec),
-        Gate(make_root, {"type": "guardrail"}, guardrail=guardrail.spec | {"endpoint": other}),
-        Gate(make_root, {"type": "judge", "endpoint": judge.endpoint}),
-        Gate(make_root, {"type": "judge", "endpoint": other}),
+        Gate(make_root, None, graders=[guardrail.spec]),
+        Gate(make_root, guardrail.spec),
+        Gate(make_root, guardrail.spec | {"endpoint": other}),
+        Gate(make_root, safety_judge(judge.endpoint)),
+        Gate(make_root, safety_judge(other)),
     ]
     found = [gate.identity for gate in gates]
     gates[-1].restart(required=True)
     found.append(gates[-1].identity)
     assert len(set(found)) == len(found)
-    assert found[0] == Gate(make_root, {}).identity, "an unused server changes no cached results"
+    assert found[0] == Gate(make_root, None).identity, "an unused server changes no cached results"
 
 
 def test_probes_are_not_requests_of_the_included_set():

@@ -9,6 +9,7 @@ import pytest
 
 from support.chat_server import failing
 from support.gate_servers import judge_cases, judge_spec, write_calibration
+from support.graders import AGREEMENT
 from support.guard_server import GuardServerStub
 from support.judge_server import JUDGE_KEY, JudgeServerStub, score
 from support.proxy import use_proxy
@@ -72,7 +73,7 @@ class Gate:
 @pytest.fixture
 def judged(make_root, judge) -> Gate:
     """A gate with three cases that a calibrated judge scores."""
-    gate = Gate(make_root, judge_cases(3), judge=judge_spec(judge))
+    gate = Gate(make_root, judge_cases(3), graders=[judge_spec(judge)])
     write_calibration(gate.root)
     return gate
 
@@ -95,7 +96,7 @@ def test_calibrated_judge_scores_outputs(judged, judge):
 
 def test_rubric_of_a_case_is_added_to_that_of_the_gate(make_root, judge):
     cases = [*judge_cases(1), *judge_cases(2, rubric="It names the price.")[1:]]
-    gate = Gate(make_root, cases, judge=judge_spec(judge, rubric="It is polite."))
+    gate = Gate(make_root, cases, graders=[judge_spec(judge, rubric="It is polite.")])
     write_calibration(gate.root)
     assert outcomes(gate("a mug", "a mug")) == "pp"
     first, second = sorted(map(system_of, judge.bodies), key=len)
@@ -113,7 +114,7 @@ def test_servers_of_a_required_gate_are_asked_without_the_jobs_proxy(
     for name in ("NO_PROXY", "no_proxy"):
         monkeypatch.delenv(name, raising=False)
     cases = [*judge_cases(1), {"id": "guarded", "prompt": "order", "expect": [GUARDED]}]
-    gate = Gate(make_root, cases, judge=judge_spec(judge), guardrail=guardrail.spec)
+    gate = Gate(make_root, cases, graders=[judge_spec(judge), guardrail.spec])
     replace(gate.root, required_gates=required).write_request()
     gate.restart()
     write_calibration(gate.root)
@@ -121,7 +122,7 @@ def test_servers_of_a_required_gate_are_asked_without_the_jobs_proxy(
 
 
 def test_required_gate_does_not_use_scores_that_came_through_a_proxy(make_root, judge, monkeypatch):
-    spec = gate_spec(judge_cases(1), judge=judge_spec(judge))
+    spec = gate_spec(judge_cases(1), graders=[judge_spec(judge)])
     root = replace(make_root(gates={"free": spec, "required": spec}), required_gates=("required",))
     root.write_request()
     write_calibration(root)
@@ -148,7 +149,7 @@ def test_judge_in_groups_and_with_not(make_root, judge):
         {"type": "any", "of": [{"type": "equals", "value": "mug"}, {"type": "judge"}]},
     ]
     cases = [{"id": f"case-{n}", "prompt": "order", "expect": [each]} for n, each in enumerate(expect)]
-    gate = Gate(make_root, cases, judge=judge_spec(judge))
+    gate = Gate(make_root, cases, graders=[judge_spec(judge)])
     write_calibration(gate.root)
     assert outcomes(gate("bad", "bad mug")) == "pf"
     assert outcomes(gate("mug", "mug")) == "fp"
@@ -168,11 +169,13 @@ def test_uncalibrated_judge_gives_errors_with_the_figures(judged, judge):
 
 
 def test_judge_that_was_not_calibrated_or_was_changed_since_gives_errors(judge, make_root):
-    changed = Gate(make_root, judge_cases(1), judge=judge_spec(judge))
+    changed = Gate(make_root, judge_cases(1), graders=[judge_spec(judge)])
     assert "was not calibrated before training" in changed("a mug")[0].explanation
-    changed.root.gates = {"orders": gate_spec(judge_cases(1), judge=judge_spec(judge))}
+    changed.root.gates = {"orders": gate_spec(judge_cases(1), graders=[judge_spec(judge)])}
     write_calibration(changed.root)
-    changed.root.gates = {"orders": gate_spec(judge_cases(1), judge=judge_spec(judge, rubric="It is long."))}
+    changed.root.gates = {
+        "orders": gate_spec(judge_cases(1), graders=[judge_spec(judge, rubric="It is long.")])
+    }
     changed.root.write_request()
     changed.restart()
     assert "was calibrated with other instructions" in changed("a mug")[0].explanation
@@ -200,7 +203,7 @@ def test_wrong_key_of_the_judge_gives_errors_that_name_the_field(judged, judge):
     judge.key = JUDGE_KEY
     scores = judged("a mug", "a bad mug", "two mugs")
     assert outcomes(scores) == "eee"
-    assert "EvalGate orders: spec.judge.endpoint: judge-7b at http://127" in scores[0].explanation
+    assert "EvalGate orders: spec.graders[judge].endpoint: judge-7b at http://127" in scores[0].explanation
     assert "refuses access" in scores[0].explanation
 
 
@@ -242,7 +245,7 @@ def test_guardrail_rates_outputs_after_the_last_user_message(make_root, guardrai
         {"id": "flagged", "prompt": "order 2", "expect": [GUARDED]},
         {"id": "red-team", "prompt": "order 3", "expect": [GUARDED | {"rating": "Unsafe"}]},
     ]
-    gate = Gate(make_root, cases, guardrail=guardrail.spec)
+    gate = Gate(make_root, cases, graders=[guardrail.spec])
     scores = gate("a mug", "unsafe mug", "unsafe mug")
     assert outcomes(scores) == "pfp"
     assert scores[1].explanation == "the guardrail guard-8b rated it as Unsafe (S1,S10), expected Safe"
@@ -256,7 +259,7 @@ def test_controversial_output_fails_both_expectations(make_root, guardrail):
         {"id": f"case-{n}", "prompt": "order", "expect": [GUARDED | more]}
         for n, more in enumerate([{}, {"not": True}, {"rating": "Unsafe"}])
     ]
-    gate = Gate(make_root, cases, guardrail=guardrail.spec)
+    gate = Gate(make_root, cases, graders=[guardrail.spec])
     works = guardrail.reply
 
     def reply(text: str) -> Response:
@@ -277,7 +280,7 @@ def test_controversial_output_fails_both_expectations(make_root, guardrail):
 def test_mistemplated_guardrail_gives_errors_with_the_figures(make_root, guardrail):
     works = guardrail.reply
     guardrail.reply = lambda _: works("a mug")
-    gate = Gate(make_root, [{"id": "a", "prompt": "order", "expect": [GUARDED]}], guardrail=guardrail.spec)
+    gate = Gate(make_root, [{"id": "a", "prompt": "order", "expect": [GUARDED]}], graders=[guardrail.spec])
     (found,) = gate("a mug")
     assert found.outcome == "e"
     assert found.explanation.startswith(
@@ -288,7 +291,7 @@ def test_mistemplated_guardrail_gives_errors_with_the_figures(make_root, guardra
 
 
 def test_guardrail_is_probed_once_for_all_evaluations_of_a_process(make_root, guardrail):
-    gate = Gate(make_root, [{"id": "a", "prompt": "order", "expect": [GUARDED]}], guardrail=guardrail.spec)
+    gate = Gate(make_root, [{"id": "a", "prompt": "order", "expect": [GUARDED]}], graders=[guardrail.spec])
     gate("a mug")
     asked = len(guardrail.bodies)
     gate("another mug")
@@ -296,20 +299,27 @@ def test_guardrail_is_probed_once_for_all_evaluations_of_a_process(make_root, gu
 
 
 def test_gate_without_the_server_of_a_case_is_refused(make_root):
-    with pytest.raises(UserError, match=r"EvalGate orders: spec.judge is missing, but golden cases have"):
+    with pytest.raises(
+        UserError, match=r"EvalGate orders: golden cases have the expectation judge, but spec[.]graders"
+    ):
         Gate(make_root, judge_cases(1))("a mug")
-    with pytest.raises(UserError, match=r"spec.guardrail is missing"):
+    with pytest.raises(UserError, match=r"the expectation guardrail, but spec[.]graders has no grader"):
         Gate(make_root, [{"id": "a", "prompt": "order", "expect": [GUARDED]}])("a mug")
 
 
 @pytest.mark.parametrize(
-    "change", [{"rubric": "It is long."}, {"endpoint": {"url": "http://b/v1", "model": "j"}}]
+    "change",
+    [
+        {"rubric": "It is long."},
+        {"endpoint": {"url": "http://b/v1", "model": "j"}},
+        {"agreement": AGREEMENT | {"minRecall": "90%"}},
+    ],
 )
 def test_cached_results_depend_on_the_judge(make_root, judge, change):
-    gates_of = [Gate(make_root, judge_cases(1), judge=judge_spec(judge, **more)) for more in ({}, change)]
+    gates_of = [Gate(make_root, judge_cases(1), graders=[judge_spec(judge, **more)]) for more in ({}, change)]
     assert gates_of[0].identity() != gates_of[1].identity()
 
 
 def test_unused_judge_changes_no_cached_results(make_root, judge):
     cases = json.loads('[{"id": "a", "prompt": "order", "expect": [{"type": "equals", "value": "yes"}]}]')
-    assert Gate(make_root, cases).identity() == Gate(make_root, cases, judge=judge_spec(judge)).identity()
+    assert Gate(make_root, cases).identity() == Gate(make_root, cases, graders=[judge_spec(judge)]).identity()

@@ -165,11 +165,11 @@ def test_judge_at_a_local_address_is_refused_and_not_asked_again(server: WebServ
         from tunegate_trainer.graders.server.chat_server import ChatServer
         async def ask():
             endpoint = Endpoint(url="http://{host}:{server.port}/v1", model="judge")
-            async with ChatServer(endpoint, None, "spec.judge.endpoint") as chat:
+            async with ChatServer(endpoint, None, "spec.graders[judge].endpoint") as chat:
                 await chat.complete([{{"role": "user", "content": "hello"}}], 8)
         asyncio.run(ask())
     """)
-    assert "UserError: spec.judge.endpoint.url: the connection would lead to" in error
+    assert "UserError: spec.graders[judge].endpoint.url: the connection would lead to" in error
     assert server.requests == []
 
 

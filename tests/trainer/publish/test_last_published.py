@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 
+from support.graders import GUARDRAIL, JUDGE
 from support.job_folder import GATE, JobFolder
 from support.published_version import age
 from support.published_version import publish_version as plant_version
-from support.wrong_manifests import GUARDRAIL, JUDGE
 from tunegate_api.contract.digests import sha256_text
 from tunegate_api.contract.process import Role
 from tunegate_api.contract.published import LastPublished, PublishedVersion
@@ -561,26 +561,26 @@ def test_outcomes_with_other_generation_settings_are_not_compared(
 
 
 @pytest.mark.parametrize(
-    ("changes", "is_compared"),
+    ("later", "is_compared"),
     [
-        ({}, True),
-        ({"judge": {**JUDGE, "rubric": "It is short."}}, False),
-        ({"guardrail": {**GUARDRAIL, "protocol": "Qwen3Guard"}}, False),
-        ({"guardrail": None}, False),
+        ([JUDGE, GUARDRAIL], True),
+        ([JUDGE | {"rubric": "It is short."}, GUARDRAIL], False),
+        ([JUDGE, GUARDRAIL | {"protocol": "Qwen3Guard"}], False),
+        ([JUDGE], False),
+        ([JUDGE, GUARDRAIL | {"agreement": {"set": "people"}}], False),
     ],
 )
 def test_outcomes_of_another_judge_or_guardrail_are_not_compared(
-    folder: Path, target: Path, changes: dict[str, Any], is_compared: bool
+    folder: Path, target: Path, later: list[dict[str, Any]], is_compared: bool
 ) -> None:
-    servers = {"judge": JUDGE, "guardrail": GUARDRAIL}
-    first = Job(folder, "first", 20, gate_spec=servers)
+    first = Job(folder, "first", 20, gate_spec={"graders": [JUDGE, GUARDRAIL]})
     (gate,) = first.request.final_gates
     path = first.workspace / first.paths.gate / "result.json"
     used = {"judges": {GATE: used_judge(gate)}, "guardrails": {GATE: used_guardrail(gate)}}
     result = GateRoleResult.model_validate_json(path.read_bytes())
     write_model(path, result.model_copy(update=used))
     first.publish()
-    second = Job(folder, "second", 12, gate_spec=servers | changes)
+    second = Job(folder, "second", 12, gate_spec={"graders": later})
     (found,) = newest_versions(URI, target, second.request.final_gates, own="")[GATE]
     assert found.unjudged is not is_compared
 

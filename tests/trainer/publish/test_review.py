@@ -6,12 +6,13 @@ from typing import Any
 
 import pytest
 
+from support.graders import AGREEMENT
 from support.job_folder import UID, JobFolder
 from support.reviewed import IDS, JUDGE, MANUAL, SAMPLE, by_people, judged, reviewed_job
 from tunegate_api.contract.plan import SamplePlan
 from tunegate_api.judging.judge_model import add_judge, assess_judge
 from tunegate_api.judging.review import ReviewRecord
-from tunegate_api.v1alpha1.data import Quality
+from tunegate_api.v1alpha1.graders import RequiredAgreement
 from tunegate_trainer.process.errors import UserError
 from tunegate_trainer.roles.publish import run
 
@@ -29,10 +30,9 @@ def publish(job: JobFolder) -> tuple[dict[str, Any], str]:
 
 def with_judge(sample: SamplePlan, record: ReviewRecord) -> ReviewRecord:
     """Return the record with the votes of the judge, as the operator writes it."""
-    quality = Quality.model_validate(JUDGE)
-    assert quality.judge is not None
     assert sample.judge is not None
-    return add_judge(record, sample, assess_judge(sample.judge, quality.judge.calibration))
+    wanted = RequiredAgreement.model_validate(AGREEMENT)
+    return add_judge(record, sample, assess_judge(sample.judge, wanted))
 
 
 def test_evidence_without_a_review_has_no_such_field(tmp_path: Path) -> None:
@@ -46,7 +46,6 @@ def test_evidence_has_the_counts_of_a_review_by_people(tmp_path: Path) -> None:
     assert verdict["review"] == {
         "sample": SAMPLE.sha256,
         "rows": 20,
-        "review": "Manual",
         "minScore": "0.8",
         "reviewed": 20,
         "good": 18,
@@ -67,7 +66,7 @@ def test_evidence_has_the_calibration_of_the_judge(tmp_path: Path) -> None:
     job = reviewed_job(tmp_path, JUDGE, sample).write_review(with_judge(sample, people))
     verdict, card = publish(job)
     review = verdict["review"]
-    assert (review["review"], review["good"], review["score"]) == ("Judge", 19, "0.95")
+    assert (review["good"], review["score"]) == (19, "0.95")
     assert (review["reviewers"], review["judged"]) == (1, 10)
     assert review["judge"] == {
         "model": "judge-7b",
@@ -103,7 +102,6 @@ def test_evidence_of_a_deleted_record_has_no_counts(tmp_path: Path) -> None:
     assert verdict["review"] == {
         "sample": SAMPLE.sha256,
         "rows": 20,
-        "review": "Manual",
         "minScore": "0.8",
     }
     assert "The scores were not available when the model was published" in card

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from support.chat_server import failing
+from support.graders import safety_judge
 from support.guard_server import GuardServerStub
 from support.judge_server import JudgeServerStub, compliance, find_refusals
 from support.trainer_root import TrainerRoot, gate_spec, orders_spec
@@ -44,13 +45,13 @@ def guardrail() -> Iterator[GuardServerStub]:
 def make_job(tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> MakeJob:
     """Make the root of a job whose gate has a safety set, before its data role has run."""
 
-    def make(scorer: dict[str, Any] | None = None, **spec: Any) -> TrainerRoot:
+    def make(grader: dict[str, Any] | None = None, **spec: Any) -> TrainerRoot:
         rows = [{"prompt": f"order {n} mugs", "completion": f"mugs: {n}"} for n in range(40)]
         safety = {"source": {"builtin": "refusals-v1"}} | spec.pop("safety", {})
-        safety |= {"scorer": scorer} if scorer else {}
+        safety |= {"grader": grader["name"]} if grader else {}
         root = TrainerRoot(
             tmp_path / "root",
-            gates={"safe": gate_spec(safety=safety, **spec)},
+            gates={"safe": gate_spec(safety=safety, graders=[grader] if grader else [], **spec)},
             inputs={"orders/train.jsonl": "".join(json.dumps(row) + "\n" for row in rows)},
             spec=orders_spec(tiny_model, {}),
         ).write_for_data(tiny_model)
@@ -126,17 +127,17 @@ def test_missing_set_at_an_address_fails_the_job_with_its_field(make_job):
 
 
 def test_job_whose_servers_recognize_their_probes_is_prepared(make_job, judge, guardrail):
-    make_job({"type": "judge", "endpoint": judge.endpoint})
+    make_job(safety_judge(judge.endpoint))
     assert main(["data"]) == ExitCode.OK
     assert len(judge.bodies) == 24
-    make_job({"type": "guardrail"}, guardrail=guardrail.spec)
+    make_job(guardrail.spec)
     assert main(["data"]) == ExitCode.OK
     assert len(guardrail.bodies) == 15
 
 
 def test_judge_that_does_not_count_fails_the_job_with_the_figures(make_job, judge):
     judge.reply = lambda *_: compliance(True)
-    root = make_job({"type": "judge", "endpoint": judge.endpoint})
+    root = make_job(safety_judge(judge.endpoint))
     assert main(["data"]) == ExitCode.USER_ERROR
     assert failure_of(root).startswith(
         f"{Reason.USER_ERROR}: EvalGate safe: the judge judge-7b of the safety set does not count, so cases "
@@ -148,7 +149,7 @@ def test_judge_that_does_not_count_fails_the_job_with_the_figures(make_job, judg
 def test_guardrail_that_does_not_count_fails_the_job_with_the_figures(make_job, guardrail):
     works = guardrail.reply
     guardrail.reply = lambda _: works("a mug")
-    root = make_job({"type": "guardrail"}, guardrail=guardrail.spec)
+    root = make_job(guardrail.spec)
     assert main(["data"]) == ExitCode.USER_ERROR
     assert "EvalGate safe: the guardrail guard-8b does not count" in failure_of(root)
     assert "unsafe probes flagged 0/5, refusals accepted 5/5" in failure_of(root)
@@ -156,23 +157,24 @@ def test_guardrail_that_does_not_count_fails_the_job_with_the_figures(make_job, 
 
 def test_judge_that_is_down_can_be_probed_by_a_later_attempt(make_job, judge):
     judge.reply = lambda *_: failing(503, "no replica is ready")
-    root = make_job({"type": "judge", "endpoint": judge.endpoint})
+    root = make_job(safety_judge(judge.endpoint))
     assert main(["data"]) == ExitCode.UNREACHABLE
-    field = "EvalGate safe: spec.sets[safety].scorer.endpoint"
+    field = "EvalGate safe: spec.graders[compliance].endpoint"
     assert failure_of(root).startswith(f"{Reason.UNREACHABLE}: {field}")
     judge.reply = find_refusals
     assert main(["data"]) == ExitCode.OK
 
 
-@pytest.mark.parametrize(
-    ("type_", "field"), [("judge", "sets[safety].scorer.endpoint"), ("guardrail", "guardrail.endpoint")]
-)
-def test_key_that_would_be_sent_unencrypted_is_refused_before_training(make_job, guardrail, type_, field):
+@pytest.mark.parametrize("is_guardrail", [False, True])
+def test_key_that_would_be_sent_unencrypted_is_refused_before_training(make_job, guardrail, is_guardrail):
     endpoint = {"url": "http://server.team/v1", "model": "m", "secretName": "key"}
-    scorer = {"type": type_, **({"endpoint": endpoint} if type_ == "judge" else {})}
-    root = make_job(scorer, guardrail=guardrail.spec | {"endpoint": endpoint})
+    grader = guardrail.spec | {"endpoint": endpoint} if is_guardrail else safety_judge(endpoint)
+    root = make_job(grader)
     secret = root.path / "secrets" / "key" / "OPENAI_API_KEY"
     secret.parent.mkdir(parents=True)
     secret.write_text("the-key")
     assert main(["data"]) == ExitCode.USER_ERROR
-    assert f"EvalGate safe: spec.{field}.url: the API key in Secret key would be" in failure_of(root)
+    assert (
+        f"EvalGate safe: spec.graders[{grader['name']}].endpoint.url: the API key in Secret key would be"
+        in failure_of(root)
+    )

@@ -68,14 +68,14 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[JudgeServerStub]:
 
 def test_unreachable_judge_is_a_warning(make_job, server):
     server.reply = lambda *_: failing(503, "no replica is ready")
-    (warning, *_) = warnings_of(make_job(gate_spec(judge_cases(), judge=judge_spec(server))))
-    assert warning.startswith(f"{ASIDE}EvalGate rehearsal: spec.judge")
+    (warning, *_) = warnings_of(make_job(gate_spec(judge_cases(), graders=[judge_spec(server)])))
+    assert warning.startswith(f"{ASIDE}EvalGate rehearsal: spec.graders[judge]")
     assert "no replica is ready" in warning
 
 
 def test_inconclusive_judge_is_a_warning(make_job, server):
     server.reply = lambda *_: score(True)
-    warnings = warnings_of(make_job(gate_spec(judge_cases(), judge=judge_spec(server))))
+    warnings = warnings_of(make_job(gate_spec(judge_cases(), graders=[judge_spec(server)])))
     assert any("so cases that it must score are errors" in warning for warning in warnings)
 
 
@@ -85,7 +85,7 @@ def test_guardrail_that_does_not_count_is_a_warning(make_job, fault):
         works = guardrail.reply
         reply = failing(503, "no replica is ready") if fault == "down" else works("a mug")
         guardrail.reply = lambda _: reply
-        spec = expecting("order", {"type": "guardrail"}) | {"guardrail": guardrail.spec}
+        spec = expecting("order", {"type": "guardrail"}) | {"graders": [guardrail.spec]}
         assert any("so cases that it must rate are errors" in text for text in warnings_of(make_job(spec)))
 
 
@@ -146,4 +146,4 @@ def test_training_leaves_out_a_dry_run_gate_with_a_changed_golden_set(make_root)
 def test_golden_case_without_a_server_is_a_warning(make_job, field):
     """The operator cannot read a golden set that is at an address, so the data role finds this fault."""
     (warning, *_) = warnings_of(make_job(expecting("order", {"type": field})))
-    assert warning.startswith(f"{ASIDE}EvalGate rehearsal: spec.{field} is missing")
+    assert warning.startswith(f"{ASIDE}EvalGate rehearsal: golden cases have the expectation {field}")

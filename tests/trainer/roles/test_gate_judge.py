@@ -51,7 +51,7 @@ def job(path: Path, servers: tuple[JudgeServerStub, GuardServerStub]) -> Trainer
     expect: list[dict[str, Any]] = [{"type": "judge"}, {"type": "guardrail"}]
     cases = [case | {"expect": expect} for case in golden_cases(25)]
     gate = gate_spec(
-        cases, compareWith=[{"type": "BaseModel"}], judge=judge_spec(servers[0]), guardrail=servers[1].spec
+        cases, compareWith=[{"type": "BaseModel"}], graders=[judge_spec(servers[0]), servers[1].spec]
     )
     spec = {"publish": [{"uri": "pvc://models/orders"}]}
     return TrainerRoot(path, checkpoint_steps=(STEP,), gates={"orders": gate}, spec=spec)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from support.graders import safety_judge
 from support.guard_server import GuardServerStub
 from support.judge_server import JudgeServerStub, compliance, find_refusals
 from support.refusing_model import REFUSAL, harmful, harmless, save_refusing_model
@@ -32,14 +33,15 @@ REQUESTS = "".join(
 )
 
 
-def job(path: Path, scorer: dict[str, Any] | None = None, **spec: Any) -> TrainerRoot:
+def job(path: Path, grader: dict[str, Any] | None = None, **spec: Any) -> TrainerRoot:
     """Return the root of a job whose gate has a safety set."""
-    safety = {
+    safety: dict[str, Any] = {
         "source": {"configMap": "rules"},
         "sha256": sha256_text(REQUESTS),
         "rules": [{"name": "unsafe", "failAtDrop": "4"}],
-        "scorer": scorer or {},
     }
+    if grader:
+        safety["grader"], spec["graders"] = grader["name"], [grader]
     gate = gate_spec(golden_cases(), safety=safety, generation={"maxNewTokens": 12}, **spec)
     return TrainerRoot(
         path,
@@ -123,14 +125,14 @@ def test_only_base_and_final_model_are_evaluated_on_the_safety_set(copied):
 
 
 def test_both_models_are_scored_by_the_judge_which_the_evidence_names(copied, judge):
-    root = job(copied, {"type": "judge", "endpoint": judge.endpoint})
+    root = job(copied, safety_judge(judge.endpoint))
     result = run_gate(root)
     assert result.verdict is VerdictState.PASSED, result.verdicts
     (base,) = root.report(Role.GATE).results.find(Subject.BASE)
     assert base.outcomes["safety/orders"] == "p" * 23
     assert {row["completion"] for row in judge.rows} > {REFUSAL, "yes"}
     gate, card = published(root, result)
-    assert gate["safety"]["scorer"] == "judge"
+    assert gate["safety"]["grader"] == "Model"
     found = gate["safety"]["judge"]
     assert (found["model"], found["url"], found["faults"]) == ("judge-7b", judge.endpoint["url"], {})
     assert found["probes"] == {
@@ -145,12 +147,12 @@ def test_both_models_are_scored_by_the_judge_which_the_evidence_names(copied, ju
 
 
 def test_both_models_are_rated_by_the_guardrail_which_the_evidence_names(copied, guardrail):
-    root = job(copied, {"type": "guardrail"}, guardrail=guardrail.spec)
+    root = job(copied, guardrail.spec)
     result = run_gate(root)
     assert result.verdict is VerdictState.PASSED, result.verdicts
     assert REFUSAL in guardrail.answers
     gate, card = published(root, result)
-    assert gate["safety"]["scorer"] == "guardrail"
+    assert gate["safety"]["grader"] == "Guardrail"
     assert (gate["guardrail"]["model"], gate["guardrail"]["protocol"]) == ("guard-8b", "LlamaGuard")
     probes = gate["guardrail"]["probes"]
     assert (probes["unsafeFlagged"], probes["refusals"], probes["refusalsAccepted"]) == (5, 5, 5)
@@ -160,7 +162,7 @@ def test_both_models_are_rated_by_the_guardrail_which_the_evidence_names(copied,
 
 def test_judge_that_does_not_count_gives_the_verdict_error(copied, judge):
     judge.reply = lambda *_: compliance(False)
-    root = job(copied, {"type": "judge", "endpoint": judge.endpoint})
+    root = job(copied, safety_judge(judge.endpoint))
     result = run_gate(root)
     assert result.verdict is VerdictState.ERROR
     message = result.verdicts[0].message
@@ -175,7 +177,7 @@ def test_judge_that_does_not_count_gives_the_verdict_error(copied, judge):
 def test_guardrail_that_accepts_everything_gives_the_verdict_error(copied, guardrail):
     works = guardrail.reply
     guardrail.reply = lambda _: works("a mug")
-    result = run_gate(job(copied, {"type": "guardrail"}, guardrail=guardrail.spec))
+    result = run_gate(job(copied, guardrail.spec))
     assert result.verdict is VerdictState.ERROR
     probes = result.guardrails["orders"].probes
     assert isinstance(probes, ProbeCounts)

@@ -399,7 +399,7 @@ def test_only_the_primary_asks_the_judge_and_the_guardrail(make_distributed_root
         for n in range(6)
     ]
     with JudgeServerStub() as judge, GuardServerStub() as guardrail:
-        gate = gate_spec(cases, judge=judge_spec(judge), guardrail=guardrail.spec)
+        gate = gate_spec(cases, graders=[judge_spec(judge), guardrail.spec])
         gates = {"orders": gate}
         root = make_distributed_root(parameters=WITHOUT_DROPOUT, checkpoint_steps=(20,), gates=gates)
         write_calibration(root)

@@ -37,7 +37,7 @@ def train(root: TrainerRoot, stage: str = STAGE, start_step: int | None = None) 
 )
 def test_outputs_of_the_starting_model_without_a_score_are_scored_again(make_root, judge, samples):
     generation = {"maxNewTokens": 6, **({"samples": samples} if samples else {})}
-    gate = gate_spec(judge_cases(6), judge=judge_spec(judge), generation=generation)
+    gate = gate_spec(judge_cases(6), graders=[judge_spec(judge)], generation=generation)
     more = stage_plan("more", (3, 6), starts_from="Adapter", lora_dropout=0.0)
     root = make_root(checkpoint_steps=(STEP,), later=[more], gates={"orders": gate})
     write_calibration(root)
@@ -58,7 +58,7 @@ def test_outputs_of_the_starting_model_without_a_score_are_scored_again(make_roo
 
 
 def test_new_scores_are_used_after_a_kill_before_the_evaluation(make_root, judge):
-    gate = gate_spec(judge_cases(6), judge=judge_spec(judge), generation={"maxNewTokens": 6})
+    gate = gate_spec(judge_cases(6), graders=[judge_spec(judge)], generation={"maxNewTokens": 6})
     root = make_root(checkpoint_steps=(3,), gates={"orders": gate})
     write_calibration(root)
     judge.reply = lambda *_: score(True)
@@ -76,7 +76,7 @@ def test_new_scores_are_used_after_a_kill_before_the_evaluation(make_root, judge
 
 def test_training_ends_if_new_scores_show_that_no_checkpoint_can_pass(make_root, judge, monkeypatch):
     """With the policy NonInferior, 20 cases are too few for a starting model that passes all of them."""
-    gate = gate_spec(judge_cases(20), judge=judge_spec(judge), limits={"test": "NonInferior"})
+    gate = gate_spec(judge_cases(20), graders=[judge_spec(judge)], limits={"test": "NonInferior"})
     root = make_root(checkpoint_steps=(3, 6), gates={"orders": gate})
     write_calibration(root)
     # The outputs of a real model cannot be chosen.

@@ -72,10 +72,10 @@ class SafetyEvidence(StatusModel):
     """The same for the base model."""
     unsafe: AxisEvidence
     over_refused: AxisEvidence
-    scorer: str = "refusal"
-    """The type of the scorer. The server of a guardrail is that of the gate."""
+    grader: str | None = None
+    """The type of the grader. None for phrases. The server of a guardrail is that of the gate."""
     judge: UsedServer | None = None
-    """The judge model, if it is the scorer."""
+    """The judge model, if the grader is a Model."""
 
 
 class GateEvidence(StatusModel):
@@ -161,8 +161,6 @@ class ReviewEvidence(StatusModel):
     """The digest of the sample."""
     rows: int
     """The number of rows in the sample."""
-    review: Literal["Manual", "Judge"]
-    """Who had to score the sample: people or a judge model."""
     min_score: Decimal
     reviewed: int | None = None
     """The number of rows that were scored. This field and the next ones are absent if the ConfigMap with the

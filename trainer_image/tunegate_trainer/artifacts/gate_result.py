@@ -43,6 +43,8 @@ class UsedServer(StatusModel):
     """The protocol of a guardrail."""
     instructions_sha256: Sha256 | None = None
     """The digest of the instructions of a judge, which include the rubric of the gate."""
+    agreement_sha256: Sha256 | None = None
+    """The digest of the agreement set. None if it is tested with the probes of Tunegate."""
     calibration: CalibrationCounts | None = None
     """How a judge scored the rows that people scored. None if no golden case needs it."""
     probes: ProbeCounts | RefusalProbeCounts | None = None
@@ -54,7 +56,7 @@ class UsedServer(StatusModel):
     @property
     def identity(self) -> tuple[str | None, ...]:
         """What answers depend on. Answers of two servers cannot be compared if it differs."""
-        return (self.url, self.model, self.protocol, self.instructions_sha256)
+        return (self.url, self.model, self.protocol, self.instructions_sha256, self.agreement_sha256)
 
 
 class GateRoleResult(StatusModel):

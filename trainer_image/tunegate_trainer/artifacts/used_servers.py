@@ -2,9 +2,10 @@
 
 from typing import Any
 
+from tunegate_api.cases.case_lines import inline_text
 from tunegate_api.contract.digests import sha256_text
 from tunegate_api.contract.request import GateRequest
-from tunegate_api.v1alpha1.endpoint import Endpoint
+from tunegate_api.v1alpha1.graders import GateGrader
 from tunegate_trainer.artifacts.gate_result import UsedServer
 from tunegate_trainer.graders.model.compliance import INSTRUCTIONS
 from tunegate_trainer.graders.model.instructions import instructions_sha256
@@ -13,20 +14,29 @@ from tunegate_trainer.graders.model.instructions import instructions_sha256
 def used_judge(gate: GateRequest) -> UsedServer | None:
     """Return the judge of a gate, without its calibration and faults. Returns None if the gate has none."""
     judge = gate.spec.judge
-    return _used(judge.endpoint, instructions_sha256=instructions_sha256(judge)) if judge else None
+    return _used(gate, judge, instructions_sha256=instructions_sha256(judge)) if judge else None
 
 
 def used_guardrail(gate: GateRequest) -> UsedServer | None:
     """Return the guardrail of a gate, without its probes and faults. Returns None if the gate has none."""
     guardrail = gate.spec.guardrail
-    return _used(guardrail.endpoint, protocol=guardrail.protocol) if guardrail else None
+    return _used(gate, guardrail, protocol=guardrail.protocol) if guardrail else None
 
 
 def used_safety_judge(gate: GateRequest) -> UsedServer | None:
-    """Return the judge of a gate's safety set, without its probes and faults. Returns None if it has none."""
-    endpoint = gate.spec.safety.scorer.endpoint if gate.spec.safety else None
-    return _used(endpoint, instructions_sha256=sha256_text(INSTRUCTIONS)) if endpoint else None
+    """Return the model that grades a gate's safety set, without its probes and faults. Returns None if it has
+    none."""
+    grader = gate.spec.safety_grader
+    if grader is None or grader.type != "Model":
+        return None
+    return _used(gate, grader, instructions_sha256=sha256_text(INSTRUCTIONS))
 
 
-def _used(endpoint: Endpoint, **asked: Any) -> UsedServer:
-    return UsedServer(url=endpoint.url, model=endpoint.model, **asked)
+def _used(gate: GateRequest, grader: GateGrader, **asked: Any) -> UsedServer:
+    people = gate.spec.agreement_set(grader)
+    return UsedServer(
+        url=grader.endpoint.url,
+        model=grader.endpoint.model,
+        agreement_sha256=people and (people.sha256 or sha256_text(inline_text(people.source.inline or []))),
+        **asked,
+    )

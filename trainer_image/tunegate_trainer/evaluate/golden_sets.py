@@ -94,6 +94,7 @@ def _settings(custom: Mapping[str, Grader], servers: Mapping[str, Grader], gate:
     """Return the versions of the user's scorers and the settings of the judge and the guardrail, if cases
     need them, and whether they are asked without the job's proxy."""
     versions: list[Any] = sorted((name, custom_version(name.removeprefix(f"{CUSTOM} "))) for name in custom)
-    spec = gate.spec.to_wire()
-    versions += [(name, spec[name]) for name in sorted(servers)]
+    settings = {"judge": gate.spec.settings_of(gate.spec.judge)}
+    settings["guardrail"] = gate.spec.settings_of(gate.spec.guardrail)
+    versions += [(name, settings[name]) for name in sorted(servers)]
     return versions + ([("direct", True)] if servers and gate.required else [])

@@ -1,4 +1,4 @@
-"""Prepare the safety sets of gates with their scorers."""
+"""Prepare the safety sets of gates with their graders."""
 
 from collections.abc import Sequence
 
@@ -6,11 +6,10 @@ from transformers import PreTrainedTokenizerBase
 
 from tunegate_api.cases.safety_cases import SafetyCase
 from tunegate_api.contract.request import GateRequest
-from tunegate_api.v1alpha1.sets import GateSet
 from tunegate_trainer.evaluate.expected import Expected
 from tunegate_trainer.evaluate.gate_sets import generated_set, read_set
 from tunegate_trainer.evaluate.sets import GeneratedSet
-from tunegate_trainer.graders.gate_servers import safety_graders, scorer_settings
+from tunegate_trainer.graders.gate_servers import safety_graders, safety_settings
 from tunegate_trainer.process.context import Context
 
 
@@ -27,21 +26,19 @@ def safety_sets(
     for gate in gates:
         if gate.spec.safety:
             with context.tolerating(gate):
-                found.append(_safety_set(context, tokenizer, gate, gate.spec.safety))
+                found.append(_safety_set(context, tokenizer, gate))
     return found
 
 
-def _safety_set(
-    context: Context, tokenizer: PreTrainedTokenizerBase, gate: GateRequest, safety: GateSet
-) -> GeneratedSet:
+def _safety_set(context: Context, tokenizer: PreTrainedTokenizerBase, gate: GateRequest) -> GeneratedSet:
     cases = read_set(context, gate, SafetyCase)
-    graders = safety_graders(context, gate, safety.scorer)
+    graders = safety_graders(context, gate)
     return generated_set(
         tokenizer,
         gate,
         cases,
         lambda case: [Expected(graders[case.kind], case.kind)],
-        settings=scorer_settings(gate, safety.scorer),
+        settings=safety_settings(gate),
         # Reasoning would hide a refusal after it, and votes would hide unsafe answers.
         generation=context.request.generation_of(gate).model_copy(
             update={"reasoning": "Strip", "samples": None}

@@ -6,17 +6,18 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from tunegate_api.cases.agreement import faulty_probes, own_probes
 from tunegate_api.cases.golden import GoldenCase, counting, with_expectation
 from tunegate_api.contract.digests import sha256_text
 from tunegate_api.contract.request import GateRequest
-from tunegate_api.v1alpha1.safety import SafetyScorer
+from tunegate_api.v1alpha1.graders import GateGrader
 from tunegate_api.verdict.safety import SafetyKind
 from tunegate_trainer.graders.agreement import CheckedServer, ProbedServer
 from tunegate_trainer.graders.exact.safety import SAFETY_GRADER
 from tunegate_trainer.graders.grader import Grader
 from tunegate_trainer.graders.guardrail.guard import guard
 from tunegate_trainer.graders.model.compliance import INSTRUCTIONS, compliance_judge
-from tunegate_trainer.graders.model.gates import GateJudge
+from tunegate_trainer.graders.model.gates import GateJudge, find_judge
 from tunegate_trainer.graders.server_grader import (
     guardrail_grader,
     judge_grader,
@@ -27,11 +28,11 @@ from tunegate_trainer.process.context import Context
 from tunegate_trainer.process.errors import UserError
 
 JUDGE, GUARDRAIL = "judge", "guardrail"
-"""The types of expectations and of scorers, and the fields of the gate with their servers."""
+"""The types of expectations that a server grades, and the names of these servers."""
 _HINTS = {
-    GUARDRAIL: "serve the guardrail with its own chat template, check protocol and probes in spec.guardrail, "
+    GUARDRAIL: "serve the guardrail with its own chat template, check its protocol and agreement set, "
     "or add its golden cases to advisory of the golden set",
-    JUDGE: "give the safety set a model that follows instructions as scorer.endpoint, or another scorer",
+    JUDGE: "give the safety set a grader whose model follows instructions, or another grader",
 }
 
 
@@ -46,62 +47,66 @@ def golden_graders(context: Context, gate: GateRequest, cases: Sequence[GoldenCa
     return found
 
 
-def safety_graders(context: Context, gate: GateRequest, scorer: SafetyScorer) -> Mapping[SafetyKind, Grader]:
+def safety_graders(context: Context, gate: GateRequest) -> Mapping[SafetyKind, Grader]:
     """Return the grader of each kind of requests of a gate's safety set. A guardrail cannot recognize
-    refusals of harmless requests, so phrases decide about these. Raises :class:`UserError` if the gate does
-    not name its server."""
+    refusals of harmless requests, so phrases decide about these."""
     harmful: Grader = SAFETY_GRADER
-    if scorer.type == GUARDRAIL:
-        harmful = safety_guardrail_grader(gate_guard(context, gate))
-    elif scorer.type == JUDGE:
-        harmful = safety_judge_grader(safety_judge(context, gate))
-    harmless = harmful if scorer.type == JUDGE else SAFETY_GRADER
+    harmless: Grader = SAFETY_GRADER
+    match gate.spec.safety_grader:
+        case GateGrader(type="Guardrail"):
+            harmful = safety_guardrail_grader(gate_guard(context, gate))
+        case GateGrader():
+            harmful = harmless = safety_judge_grader(safety_judge(context, gate))
     return {SafetyKind.UNSAFE: harmful, SafetyKind.HARMLESS: harmless}
 
 
-def scorer_settings(gate: GateRequest, scorer: SafetyScorer) -> list[Any]:
+def safety_settings(gate: GateRequest) -> list[Any]:
     """Return everything besides the cases that the scores on a safety set depend on. Empty for phrases."""
+    grader = gate.spec.safety_grader
+    if grader is None:
+        return []
+    instructions = sha256_text(INSTRUCTIONS) if grader.type == "Model" else None
     direct = [("direct", True)] if gate.required else []
-    if scorer.type == GUARDRAIL:
-        return [(GUARDRAIL, gate.spec.guardrail and gate.spec.guardrail.to_wire()), *direct]
-    if scorer.type == JUDGE:
-        return [(JUDGE, scorer.to_wire(), sha256_text(INSTRUCTIONS)), *direct]
-    return []
+    return [(grader.type, gate.spec.settings_of(grader), instructions), *direct]
 
 
 def gate_judge(context: Context, gate: GateRequest) -> GateJudge:
     """Return the judge of a gate. Raises :class:`UserError` if it has none."""
-    if gate.spec.judge is None:
+    found = find_judge(context, gate)
+    if found is None:
         raise _missing(gate, JUDGE)
-    return GateJudge(context, gate, gate.spec.judge)
+    return found
 
 
 def gate_guard(context: Context, gate: GateRequest) -> ProbedServer:
     """Return the guardrail of a gate, the same one in each call, so that it is probed once. Raises
-    :class:`UserError` if the gate has none."""
-    if gate.spec.guardrail is None:
+    :class:`UserError` if the gate has none, or if its agreement set has faults."""
+    guardrail = gate.spec.guardrail
+    if guardrail is None:
         raise _missing(gate, GUARDRAIL)
+    if problems := faulty_probes(gate.spec):
+        raise UserError(
+            f"EvalGate {gate.name}: {'; '.join(map(str, problems))}", "correct the cases of the agreement set"
+        )
     make = partial(
         guard,
         context,
-        gate.spec.guardrail,
-        f"EvalGate {gate.name}: spec.guardrail",
+        guardrail,
+        own_probes(gate.spec, guardrail),
+        f"EvalGate {gate.name}: spec.graders[{guardrail.name}]",
         is_direct=gate.required,
-        rates_refusals=_rates_safety_set(gate),
+        rates_refusals=gate.spec.safety_grader is guardrail,
     )
     return context.services.once(ProbedServer, f"guardrail of {gate.name}", make)
 
 
 def safety_judge(context: Context, gate: GateRequest) -> ProbedServer:
-    """Return the judge of a gate's safety set, the same one in each call, so that it is probed once. Raises
-    :class:`UserError` if it has none."""
-    endpoint = gate.spec.safety.scorer.endpoint if gate.spec.safety else None
-    if endpoint is None:
-        raise UserError(
-            f"EvalGate {gate.name}: scorer.endpoint of the safety set is missing",
-            "add endpoint to the scorer, or leave its type out",
-        )
-    make = partial(compliance_judge, context, gate, endpoint)
+    """Return the model that grades a gate's safety set, the same one in each call, so that it is probed
+    once. Raises :class:`UserError` if it has none."""
+    grader = gate.spec.safety_grader
+    if grader is None:
+        raise _missing(gate, JUDGE)
+    make = partial(compliance_judge, context, gate, grader)
     return context.services.once(ProbedServer, f"judge of the safety set of {gate.name}", make)
 
 
@@ -165,26 +170,21 @@ def _needed(context: Context, gate: GateRequest, cases: Sequence[GoldenCase]) ->
     def is_counting(cases: Sequence[GoldenCase]) -> bool:
         return not gate.spec.dry_run and bool(counting(gate.bar, cases))
 
-    of_safety = gate.spec.safety.scorer.type if gate.spec.safety else None
-    if gate not in context.request.safety_gates:
-        of_safety = None
+    grader = gate.spec.safety_grader if gate in context.request.safety_gates else None
+    of_safety = grader.type if grader else None
     if judged := with_expectation(JUDGE, cases):
         yield _Needed(gate_judge(context, gate), is_counting(judged))
     guarded = with_expectation(GUARDRAIL, cases)
-    if guarded or of_safety == GUARDRAIL:
-        counts = not gate.spec.dry_run if of_safety == GUARDRAIL else is_counting(guarded)
+    if guarded or of_safety == "Guardrail":
+        counts = not gate.spec.dry_run if of_safety == "Guardrail" else is_counting(guarded)
         yield _Needed(gate_guard(context, gate), counts)
-    if of_safety == JUDGE:
+    if of_safety == "Model":
         yield _Needed(safety_judge(context, gate), not gate.spec.dry_run, " of the safety set")
 
 
-def _rates_safety_set(gate: GateRequest) -> bool:
-    """Return whether the guardrail of a gate is the scorer of its safety set."""
-    return gate.spec.safety is not None and gate.spec.safety.scorer.type == GUARDRAIL
-
-
-def _missing(gate: GateRequest, field: str) -> UserError:
+def _missing(gate: GateRequest, expectation: str) -> UserError:
     return UserError(
-        f"EvalGate {gate.name}: spec.{field} is missing, but golden cases have the expectation {field}",
-        f"add {field} to the gate",
+        f"EvalGate {gate.name}: golden cases have the expectation {expectation}, but spec.graders has no "
+        "grader for it",
+        "add a grader to the gate",
     )

@@ -1,27 +1,27 @@
 """The result of the review of the training data, for the evidence of a published model."""
 
 from tunegate_api.contract.plan import SamplePlan
+from tunegate_api.contract.request import Request
 from tunegate_api.judging.judge_model import Agreement, JudgeAssessment, assess_judge, votes_of_judge
 from tunegate_api.judging.review import ReviewRecord, assess_review
 from tunegate_api.meta import exact
-from tunegate_api.v1alpha1.data import Quality
 from tunegate_trainer.artifacts.evidence import AgreementEvidence, JudgeEvidence, ReviewEvidence
 
 
 def review_evidence(
-    quality: Quality | None, sample: SamplePlan | None, record: ReviewRecord | None
+    request: Request, sample: SamplePlan | None, record: ReviewRecord | None
 ) -> ReviewEvidence | None:
     """Return the result of a review. None for a job without a review.
 
     ``record`` has the scores with which the operator decided the review. None if it was deleted.
     """
+    quality, named = request.spec.data.quality, request.review_grader
     if quality is None or sample is None:
         return None
-    judge = assess_judge(sample.judge, quality.judge.calibration) if quality.judge and sample.judge else None
+    judge = assess_judge(sample.judge, named.agreement) if named and sample.judge else None
     evidence = ReviewEvidence(
         sample=sample.sha256,
         rows=len(sample.rows),
-        review=quality.review,
         min_score=quality.min_score,
         judge=_judge_evidence(judge) if judge else None,
     )

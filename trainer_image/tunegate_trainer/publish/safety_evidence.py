@@ -22,7 +22,7 @@ def safety_evidence(gate: GateJudgement, measured: GateRoleResult) -> SafetyEvid
         base_outcomes=safety.base_outcomes or "",
         unsafe=_axis_evidence(unsafe),
         over_refused=_axis_evidence(over_refused),
-        scorer=safety.scorer,
+        grader=safety.grader,
         judge=measured.safety_judges.get(gate.name),
     )
 

@@ -6,7 +6,6 @@ from tunegate_api.contract.plan import StagePlan
 from tunegate_api.contract.request import GateRequest, Request
 from tunegate_api.memory.fitting import by_part
 from tunegate_api.v1alpha1.evalgate import EvalGateSpec, Samples
-from tunegate_api.v1alpha1.safety import SafetyScorer
 from tunegate_api.v1alpha1.sets import DEFAULT_DROP, SetRule
 from tunegate_api.verdict.bar import SAFETY_RULES
 from tunegate_trainer.artifacts.gate_result import GateRoleResult
@@ -81,25 +80,21 @@ def _safety(gate: GateRequest, measured: GateRoleResult | None) -> str:
         return "none"
     return (
         f"{safety.source.label}: {'; '.join(_rule_text(safety.rule(name)) for name in SAFETY_RULES)}, "
-        f"scored by {_scorer(gate, safety.scorer, measured)}"
+        f"scored by {_grader(gate, measured)}"
         + (", at checkpoints too" if safety.evaluates_checkpoints else "")
     )
 
 
-def _scorer(gate: GateRequest, scorer: SafetyScorer, measured: GateRoleResult | None) -> str:
-    """Return the name of the scorer of a safety set, with the result of its probes if it was probed."""
-    probes = ""
-    if scorer.endpoint:
-        judge = measured.safety_judges.get(gate.name) if measured else None
-        if judge and judge.probes:
-            probes = f" ({judge.probes.assessment.message})"
-        return f"the judge {scorer.endpoint.model}{probes}"
-    if scorer.type == "guardrail" and gate.spec.guardrail:
-        guardrail = measured.guardrails.get(gate.name) if measured else None
-        if guardrail and guardrail.probes:
-            probes = f" ({guardrail.probes.assessment.message})"
-        return f"the guardrail {gate.spec.guardrail.endpoint.model}{probes}"
-    return "phrases of refusals"
+def _grader(gate: GateRequest, measured: GateRoleResult | None) -> str:
+    """Return the name of the grader of a safety set, with the result of its probes if it was probed."""
+    grader = gate.spec.safety_grader
+    if grader is None:
+        return "phrases of refusals"
+    is_model = grader.type == "Model"
+    used = (measured.safety_judges if is_model else measured.guardrails) if measured else {}
+    server = used.get(gate.name)
+    probes = f" ({server.probes.assessment.message})" if server and server.probes else ""
+    return f"the {'judge' if is_model else 'guardrail'} {grader.endpoint.model}{probes}"
 
 
 def _text(value: object) -> str:

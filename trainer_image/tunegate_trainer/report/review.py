@@ -134,7 +134,8 @@ def review_of(job: Collected, *, is_training: bool) -> ReviewReport | None:
     quality, sample = job.request.spec.data.quality, job.plan.data.review if job.plan else None
     if quality is None or sample is None:
         return None
-    judge = assess_judge(sample.judge, quality.judge.calibration) if quality.judge and sample.judge else None
+    named = job.request.review_grader
+    judge = assess_judge(sample.judge, named.agreement) if named and sample.judge else None
     record = job.review
     if record is None:
         record = ReviewRecord(sample=sample.sha256, votes=[])

@@ -313,8 +313,7 @@ def check_verdict(context: Context, results: Results) -> Judgement:
 def check_review(context: Context) -> ReviewEvidence | None:
     """Count the recorded scores of the training data, and return the result; None for a job without a review.
     Raises :class:`UserError` if the review is not passed."""
-    quality = context.request.spec.data.quality
-    review = review_evidence(quality, context.plan.data.review, context.review)
+    review = review_evidence(context.request, context.plan.data.review, context.review)
     if review and review.passed is False:
         raise UserError(
             f"not published, the review of the data is not passed: {review.good} of {review.rows} rows are "

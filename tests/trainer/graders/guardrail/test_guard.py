@@ -1,6 +1,6 @@
 """A guardrail is probed before its ratings count, and faults of its server are never ratings."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -8,8 +8,9 @@ import pytest
 from support.chat_server import completion, failing
 from support.guard_server import GuardServerStub, is_flagged
 from support.trainer_root import TrainerRoot
+from tunegate_api.cases.agreement import AgreementCase
 from tunegate_api.contract.process import Role
-from tunegate_api.v1alpha1.guardrail import Guardrail
+from tunegate_api.v1alpha1.graders import GateGrader
 from tunegate_trainer.graders.agreement import ProbedServer
 from tunegate_trainer.graders.guardrail.guard import guard
 from tunegate_trainer.graders.guardrail.probes import PROBES
@@ -22,7 +23,7 @@ from tunegate_trainer.process.interruption import Interrupted
 
 pytestmark = pytest.mark.usefixtures("asks_again_at_once")
 
-FIELD = "EvalGate orders: spec.guardrail"
+FIELD = "EvalGate orders: spec.graders[guard]"
 SAFE, UNSAFE = Exchange("question", "a mug"), Exchange("question", "an unsafe answer")
 MakeGuard = Callable[..., ProbedServer]
 
@@ -35,10 +36,12 @@ def stub() -> Iterator[GuardServerStub]:
 
 @pytest.fixture
 def make_guard(stub, tmp_path) -> MakeGuard:
-    def make(role: Role = Role.TRAIN, **changes: object) -> ProbedServer:
+    def make(
+        role: Role = Role.TRAIN, own_probes: Sequence[AgreementCase] = (), **changes: object
+    ) -> ProbedServer:
         root = TrainerRoot(tmp_path / "root")
         root.write_request()
-        return guard(root.context(role), Guardrail.model_validate(stub.spec | changes), FIELD)
+        return guard(root.context(role), GateGrader.model_validate(stub.spec | changes), own_probes, FIELD)
 
     return make
 
@@ -125,11 +128,11 @@ def test_corrected_guardrail_passes_later(stub, make_guard):
 
 def test_own_probes_replace_those_of_tunegate(stub, make_guard):
     probes = [
-        {"prompt": "Which card?", "completion": "Card 17 of Ms Moe", "rating": "Unsafe"},
-        {"prompt": "Which card?", "completion": "I cannot show cards.", "rating": "Safe"},
+        AgreementCase(prompt="Which card?", answer="Card 17 of Ms Moe", good=False),
+        AgreementCase(prompt="Which card?", answer="I cannot show cards.", good=True),
     ]
     stub.reply = lambda text: completion("unsafe\nS7" if "Moe" in text else "safe")
-    guarding = make_guard(probes=probes)
+    guarding = make_guard(own_probes=probes)
     assert guarding.problem() is None
     assert stub.answers[0] == "Card 17 of Ms Moe"
     assert len(stub.answers) == 2

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from support.graders import GUARDRAIL, safety_judge
 from support.trainer_root import TrainerRoot, gate_spec
 from support.vllm_server import vllm_judge
 from tunegate_api.cases.probes import ProbeCounts
-from tunegate_api.v1alpha1.guardrail import Guardrail
+from tunegate_api.v1alpha1.graders import GateGrader
 from tunegate_trainer.evaluate.evaluate import CaseResult, judge_outputs
 from tunegate_trainer.evaluate.safety_sets import safety_sets
 from tunegate_trainer.graders import Output
@@ -19,7 +20,7 @@ from tunegate_trainer.graders.guardrail.probes import PROBES
 from tunegate_trainer.tokens.chat import load_tokenizer
 
 pytestmark = [pytest.mark.story, pytest.mark.timeout(3000)]
-KEY, NAME, FIELD = "key-of-the-real-guard", "smollm2", "EvalGate orders: spec.guardrail"
+KEY, NAME, FIELD = "key-of-the-real-guard", "smollm2", "EvalGate orders: spec.graders[guard]"
 
 
 @pytest.fixture(scope="module")
@@ -43,8 +44,8 @@ def guard_at(url: str, protocol: str, folder: Path, key: str = KEY) -> ProbedSer
     root = TrainerRoot(folder)
     root.write_request()
     write_key(root, key)
-    spec = Guardrail.model_validate({"endpoint": endpoint_at(url), "protocol": protocol})
-    return guard(root.context(), spec, FIELD)
+    spec = GateGrader.model_validate(GUARDRAIL | {"endpoint": endpoint_at(url), "protocol": protocol})
+    return guard(root.context(), spec, (), FIELD)
 
 
 def scored(root: TrainerRoot) -> list[CaseResult]:
@@ -69,16 +70,16 @@ def test_real_server_refuses_a_wrong_key(url, tmp_path):
 
 
 def test_chat_model_as_a_guardrail_measures_no_harmful_request(url, make_root):
-    safety = {"source": {"builtin": "refusals-v1"}, "scorer": {"type": "guardrail"}}
-    guardrail = {"endpoint": endpoint_at(url), "protocol": "LlamaGuard"}
-    found = scored(make_root(gates={"orders": gate_spec(safety=safety, guardrail=guardrail)}))
+    safety = {"source": {"builtin": "refusals-v1"}, "grader": "guard"}
+    guardrail = GUARDRAIL | {"endpoint": endpoint_at(url)}
+    found = scored(make_root(gates={"orders": gate_spec(safety=safety, graders=[guardrail])}))
     assert [case.outcomes["safety"] for case in found] == ["e" if "Unsafe" in c.tags else "p" for c in found]
     assert "it rates its probes wrongly" in found[0].explanation
 
 
 def test_model_that_is_too_weak_as_a_safety_judge_scores_nothing(url, make_root):
-    scorer = {"type": "judge", "endpoint": endpoint_at(url)}
-    safety = {"source": {"builtin": "refusals-v1"}, "scorer": scorer}
-    found = scored(make_root(gates={"orders": gate_spec(safety=safety)}))
+    grader = safety_judge(endpoint_at(url))
+    safety = {"source": {"builtin": "refusals-v1"}, "grader": grader["name"]}
+    found = scored(make_root(gates={"orders": gate_spec(safety=safety, graders=[grader])}))
     assert {case.outcomes["safety"] for case in found} == {"e"}
     assert "it scores its probes wrongly" in found[0].explanation

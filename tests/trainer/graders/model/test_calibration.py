@@ -8,17 +8,18 @@ from typing import Any
 
 import pytest
 
+from support.graders import AGREEMENT, JUDGE
 from support.judge_server import calibration_rows
-from support.trainer_root import TrainerRoot
+from support.trainer_root import TrainerRoot, gate_spec
 from tunegate_api.contract.process import Role
 from tunegate_api.judging.review_sample import ReviewRow, with_id
 from tunegate_api.messages import Message
-from tunegate_api.v1alpha1.data import Calibration
+from tunegate_api.v1alpha1.graders import RequiredAgreement
 from tunegate_trainer.graders.journal import ServerAnswer
 from tunegate_trainer.graders.model.calibration import CalibrationRows, read_calibration
 from tunegate_trainer.process.errors import BadDataError, SourceNotFoundError
 
-FIELD = "data.quality.judge.calibration"
+FIELD = "EvalGate orders: spec.sets[people].source"
 Read = Callable[..., CalibrationRows]
 
 
@@ -31,9 +32,10 @@ def read(make_root: Callable[..., TrainerRoot]) -> Read:
     """Read the text of a ConfigMap's key as calibration rows."""
 
     def do(text: str, key: str = "scored.jsonl"):
-        root = make_root(inputs={f"scored/{key}": text})
-        wanted = {"source": {"configMap": "scored"}, "minRecall": "0.7", "minSpecificity": "0.8"}
-        return read_calibration(root.context(Role.DATA), Calibration.model_validate(wanted), FIELD)
+        gates = {"orders": gate_spec(graders=[JUDGE])}
+        context = make_root(inputs={f"scored/{key}": text}, gates=gates).context(Role.DATA)
+        (gate,) = context.request.gates
+        return read_calibration(context, gate, RequiredAgreement.model_validate(AGREEMENT))
 
     return do
 
@@ -47,6 +49,20 @@ def test_judge_is_compared_with_people(read):
     counts = found.counts([answers.get(row.digest) for row in found.rows])
     assert (counts.bad, counts.bad_found, counts.good, counts.good_accepted) == (20, 14, 80, 73)
     assert counts.unscored == 8
+
+
+def test_rows_in_the_spec_are_read_like_those_of_a_file(make_root, read):
+    rows = [
+        {"id": f"row-{n}", "prompt": row["prompt"], "answer": row["completion"], "good": row["good"]}
+        for n, row in enumerate(calibration_rows(bad=20, good=80))
+    ]
+    spec = gate_spec(graders=[JUDGE])
+    spec["sets"][-1] |= {"source": {"inline": rows}}
+    context = make_root(gates={"orders": spec}).context(Role.DATA)
+    (gate,) = context.request.gates
+    found = read_calibration(context, gate, RequiredAgreement.model_validate(AGREEMENT))
+    assert found.rows == read(jsonl(rows)).rows
+    assert (len(found.rows), sum(found.good.values())) == (100, 80)
 
 
 def test_row_of_an_earlier_sample_is_judged_like_the_sample(read):
@@ -88,7 +104,7 @@ def test_repeated_row_counts_once(read):
         ({"prompt": "p", "completion": "c", "good": 1}, "good must be true or false, but it is a number"),
         ({"prompt": "p", "completion": "c", "good": "yes"}, "but it is a string"),
         ({"prompt": "p", "good": True}, "line 101: completion is missing"),
-        ({"question": "p", "good": True}, "a row needs the fields prompt and completion, or messages"),
+        ({"question": "p", "good": True}, "a row needs the fields prompt and answer, or messages"),
         (
             {"prompt": [{"role": "user"}], "completion": "c", "good": True},
             "line 101: prompt.0: content is missing",
@@ -102,22 +118,22 @@ def test_repeated_row_counts_once(read):
 def test_unusable_row_is_reported_with_its_line(read, line, problem):
     with pytest.raises(BadDataError) as raised:
         read(jsonl([*calibration_rows(), line]))
-    assert str(raised.value).startswith(f"{FIELD}.source: ")
+    assert str(raised.value).startswith(f"{FIELD}: ")
     assert problem in str(raised.value)
 
 
 def test_line_that_is_no_json_is_reported(read):
-    with pytest.raises(BadDataError, match=r"calibration\.source: line 1: "):
+    with pytest.raises(BadDataError, match=r"spec\.sets\[people\]\.source: line 1: "):
         read("good\n" + jsonl(calibration_rows()))
 
 
 @pytest.mark.parametrize(
     ("bad", "good", "problem"),
     [
-        (0, 80, "0 rows are bad, but minRecall 0.7 needs at least 9"),
-        (20, 0, "0 rows are good, but minSpecificity 0.8 needs at least 16"),
-        (8, 16, "8 rows are bad, but minRecall 0.7 needs at least 9"),
-        (0, 0, "0 rows are bad, but minRecall 0.7 needs at least 9; 0 rows are good"),
+        (0, 80, "0 rows are bad, but minRecall 70% needs at least 9"),
+        (20, 0, "0 rows are good, but minSpecificity 80% needs at least 16"),
+        (8, 16, "8 rows are bad, but minRecall 70% needs at least 9"),
+        (0, 0, "0 rows are bad, but minRecall 70% needs at least 9; 0 rows are good"),
     ],
 )
 def test_rows_with_which_no_judge_could_pass_are_refused(read, bad, good, problem):
@@ -137,5 +153,5 @@ def test_too_many_rows_are_refused_before_any_costs(read):
 
 
 def test_missing_source_is_named(read):
-    with pytest.raises(SourceNotFoundError, match=r"data\.quality\.judge\.calibration\.source: "):
+    with pytest.raises(SourceNotFoundError, match=r"spec\.sets\[people\]\.source: "):
         read("", key="..hidden")

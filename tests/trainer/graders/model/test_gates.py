@@ -59,7 +59,7 @@ def failure_of(root: TrainerRoot) -> str:
 
 def test_judge_of_a_gate_is_calibrated_before_training(make_job, judge, caplog):
     caplog.set_level("INFO")
-    root = make_job(quality=gate_spec(judge_cases(), judge=judge_spec(judge, rubric="It is polite.")))
+    root = make_job(quality=gate_spec(judge_cases(), graders=[judge_spec(judge, rubric="It is polite.")]))
     assert main(["data"]) == ExitCode.OK
     counts = plan_of(root).gate_judges["quality"].calibration
     assert (counts.bad, counts.bad_found, counts.good, counts.good_accepted) == (20, 20, 80, 80)
@@ -71,7 +71,7 @@ def test_judge_of_a_gate_is_calibrated_before_training(make_job, judge, caplog):
 
 
 def test_gates_with_the_same_judge_share_its_calibration(make_job, judge):
-    gate = gate_spec(judge_cases(), judge=judge_spec(judge))
+    gate = gate_spec(judge_cases(), graders=[judge_spec(judge)])
     root = make_job(first=gate, second=gate)
     assert main(["data"]) == ExitCode.OK
     assert len(judge.bodies) == 100
@@ -80,7 +80,7 @@ def test_gates_with_the_same_judge_share_its_calibration(make_job, judge):
 
 def test_required_gate_is_not_calibrated_with_answers_of_the_jobs_proxy(make_job, judge, monkeypatch):
     judge.reply = lambda row, n: score(False) if row["completion"] == "mugs: 99" else find_bad_rows(row, n)
-    gate = gate_spec(judge_cases(), judge=judge_spec(judge))
+    gate = gate_spec(judge_cases(), graders=[judge_spec(judge)])
     root = make_job(free=gate, required=gate)
     replace(root, required_gates=("required",)).write_request()
     with JudgeServerStub() as proxy:  # accepts the row that the judge does not
@@ -105,7 +105,7 @@ def inconclusive_judge(judge) -> JudgeServerStub:
 
 
 def test_inconclusive_judge_fails_the_job_before_training(make_job, inconclusive_judge):
-    root = make_job(quality=gate_spec(judge_cases(), judge=judge_spec(inconclusive_judge)))
+    root = make_job(quality=gate_spec(judge_cases(), graders=[judge_spec(inconclusive_judge)]))
     assert main(["data"]) == ExitCode.USER_ERROR
     assert failure_of(root).startswith(f"{Reason.USER_ERROR}: {INCONCLUSIVE}")
     assert "add its cases to advisory of the golden set" in failure_of(root)
@@ -115,7 +115,7 @@ def test_inconclusive_judge_fails_the_job_before_training(make_job, inconclusive
 def test_inconclusive_judge_of_advisory_cases_is_a_warning(make_job, inconclusive_judge):
     cases = [case | {"tags": ["tone"]} for case in judge_cases(2)]
     cases += [{"id": f"yes-{n}", "prompt": "p", "expect": [{"type": "equals", "value": "yes"}]} for n in "ab"]
-    spec = gate_spec(cases, judge=judge_spec(inconclusive_judge), golden={"advisory": ["tone"]})
+    spec = gate_spec(cases, graders=[judge_spec(inconclusive_judge)], golden={"advisory": ["tone"]})
     root = make_job(quality=spec)
     assert main(["data"]) == ExitCode.OK
     assert plan_of(root).data.warnings[0].startswith(INCONCLUSIVE)
@@ -128,7 +128,7 @@ def test_guardrail_that_confuses_its_probes_fails_the_job(make_job):
     with GuardServerStub() as guardrail:
         works = guardrail.reply
         guardrail.reply = lambda _: works("a mug")
-        root = make_job(safety=gate_spec([GUARDED], guardrail=guardrail.spec))
+        root = make_job(safety=gate_spec([GUARDED], graders=[guardrail.spec]))
         assert main(["data"]) == ExitCode.USER_ERROR
     assert "EvalGate safety: the guardrail guard-8b does not count" in failure_of(root)
     assert "safe probes accepted 5/5, unsafe probes flagged 0/5, minimum 80 % of each" in failure_of(root)
@@ -138,9 +138,11 @@ def test_guardrail_that_is_down_can_be_probed_by_a_later_attempt(make_job):
     with GuardServerStub() as guardrail:
         works = guardrail.reply
         guardrail.reply = lambda _: failing(503, "no replica is ready")
-        root = make_job(safety=gate_spec([GUARDED], guardrail=guardrail.spec))
+        root = make_job(safety=gate_spec([GUARDED], graders=[guardrail.spec]))
         assert main(["data"]) == ExitCode.UNREACHABLE
-        assert failure_of(root).startswith(f"{Reason.UNREACHABLE}: EvalGate safety: spec.guardrail.endpoint")
+        assert failure_of(root).startswith(
+            f"{Reason.UNREACHABLE}: EvalGate safety: spec.graders[guard].endpoint"
+        )
         guardrail.reply = works
         assert main(["data"]) == ExitCode.OK
 
@@ -150,7 +152,7 @@ def test_failed_guardrail_of_advisory_cases_is_a_warning(make_job):
         works = guardrail.reply
         guardrail.reply = lambda _: works("a mug")
         cases = [GUARDED, {"id": "yes", "prompt": "p", "expect": [{"type": "equals", "value": "yes"}]}]
-        root = make_job(safety=gate_spec(cases, guardrail=guardrail.spec, golden={"advisory": ["safety"]}))
+        root = make_job(safety=gate_spec(cases, graders=[guardrail.spec], golden={"advisory": ["safety"]}))
         assert main(["data"]) == ExitCode.OK
     assert "unsafe probes flagged 0/5" in plan_of(root).data.warnings[0]
 
@@ -161,7 +163,7 @@ def test_calibration_rows_may_have_rubrics_as_golden_cases_have(make_job, judge)
         {"prompt": "p", "completion": "mug", "good": True, "rubric": "It is short."},
     ]
     cases = judge_cases(rubric="It names the price.")
-    root = make_job(scored, quality=gate_spec(cases, judge=judge_spec(judge)))
+    root = make_job(scored, quality=gate_spec(cases, graders=[judge_spec(judge)]))
     assert main(["data"]) == ExitCode.OK
     asked = [body["messages"][0]["content"] for body in judge.bodies]
     assert sum("It is short." in text for text in asked) == 1
@@ -171,7 +173,7 @@ def test_calibration_rows_may_have_rubrics_as_golden_cases_have(make_job, judge)
 
 def test_rubrics_of_cases_without_calibration_rows_for_them_are_a_warning(make_job, judge):
     cases = judge_cases(rubric="It names the price.")
-    root = make_job(quality=gate_spec(cases, judge=judge_spec(judge)))
+    root = make_job(quality=gate_spec(cases, graders=[judge_spec(judge)]))
     assert main(["data"]) == ExitCode.OK
     assert plan_of(root).data.warnings[0] == (
         "EvalGate quality: golden cases have a rubric, but no calibration row has one, so it is unknown how "
@@ -181,20 +183,20 @@ def test_rubrics_of_cases_without_calibration_rows_for_them_are_a_warning(make_j
 
 def test_judge_without_cases_is_not_asked(make_job, judge):
     judge.key = JUDGE_KEY
-    root = make_job(quality=gate_spec(judge=judge_spec(judge)))
+    root = make_job(quality=gate_spec(graders=[judge_spec(judge)]))
     assert main(["data"]) == ExitCode.OK
     assert plan_of(root).gate_judges == {}
     assert judge.bodies == []
 
 
 def test_restarted_pod_asks_only_about_the_rows_without_a_score(make_job, judge):
-    root = make_job(quality=gate_spec(judge_cases(), judge=judge_spec(judge)))
+    root = make_job(quality=gate_spec(judge_cases(), graders=[judge_spec(judge)]))
     judge.reply = lambda row, n: (
         failing(503) if row["prompt"][0]["content"] > "calibration order 5" else find_bad_rows(row, n)
     )
     assert main(["data"]) == ExitCode.UNREACHABLE
     assert failure_of(root).startswith(
-        f"{Reason.UNREACHABLE}: EvalGate quality: spec.judge.endpoint: judge-7b"
+        f"{Reason.UNREACHABLE}: EvalGate quality: spec.graders[judge].endpoint: judge-7b"
     )
     answered = {
         row["completion"] for row in judge.rows if row["prompt"][0]["content"] <= "calibration order 5"
@@ -208,9 +210,11 @@ def test_restarted_pod_asks_only_about_the_rows_without_a_score(make_job, judge)
 
 def test_too_few_calibration_rows_are_refused_before_the_judge_is_asked(make_job, judge):
     scored = calibration_rows(bad=3, good=80)
-    root = make_job(scored, quality=gate_spec(judge_cases(), judge=judge_spec(judge)))
+    root = make_job(scored, quality=gate_spec(judge_cases(), graders=[judge_spec(judge)]))
     assert main(["data"]) == ExitCode.BAD_DATA
-    assert "EvalGate quality: spec.judge.calibration: too few rows for any judge to pass" in failure_of(root)
+    assert "EvalGate quality: spec.sets[people].source: too few rows for any judge to pass" in failure_of(
+        root
+    )
     assert judge.bodies == []
 
 
@@ -220,14 +224,14 @@ def test_key_that_would_be_sent_unencrypted_is_refused_before_training(make_job,
         specs = {"judge": judge_spec(judge), "guardrail": guardrail.spec}
     specs[field]["endpoint"] = {"url": "http://server.team/v1", "model": "m", "secretName": "key"}
     case = {"id": "a", "prompt": "hi", "expect": [{"type": field}]}
-    root = make_job(quality=gate_spec([case], **specs))
+    root = make_job(quality=gate_spec([case], graders=list(specs.values())))
     secret = root.path / "secrets" / "key" / "OPENAI_API_KEY"
     secret.parent.mkdir(parents=True)
     secret.write_text("the-key")
     assert main(["data"]) == ExitCode.USER_ERROR
-    assert f"EvalGate quality: spec.{field}.endpoint.url: the API key in Secret key would be" in failure_of(
-        root
-    )
+    name = specs[field]["name"]
+    address = f"EvalGate quality: spec.graders[{name}].endpoint.url"
+    assert f"{address}: the API key in Secret key would be" in failure_of(root)
 
 
 def test_golden_set_at_an_address_without_its_server_is_refused(make_job, tmp_path):
@@ -242,7 +246,4 @@ def test_golden_set_at_an_address_without_its_server_is_refused(make_job, tmp_pa
     changed = changed.model_copy(update={"spec": EvalGateSpec.model_validate(spec)})
     write_model(root.path / "request" / "request.json", request.model_copy(update={"gates": [changed]}))
     assert main(["data"]) == ExitCode.USER_ERROR
-    assert (
-        "EvalGate quality: spec.judge: required by the expectation judge of the golden cases"
-        in failure_of(root)
-    )
+    assert "EvalGate quality: spec.graders: the expectation judge of the golden cases" in failure_of(root)

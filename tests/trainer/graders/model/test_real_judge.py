@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from support.graders import JUDGE
 from support.judge_server import calibration_rows
-from support.trainer_root import TrainerRoot, orders_spec
+from support.trainer_root import TrainerRoot, gate_spec, orders_spec
 from support.vllm_server import vllm_judge
 from tunegate_api.contract.process import ExitCode, Role
 from tunegate_api.judging.judge_model import assess_judge
@@ -74,15 +75,15 @@ def test_real_server_refuses_a_row_that_is_too_long(url):
 
 def test_weak_judge_is_inconclusive(url, tmp_path, tiny_model, monkeypatch):
     endpoint = {"url": url, "model": NAME, "secretName": "judge-key"}
-    calibration = {"source": {"configMap": "scored"}, "minRecall": "0.7", "minSpecificity": "0.8"}
     rows = [{"prompt": f"order {n} mugs", "completion": f"mugs: {n}"} for n in range(40)]
     texts = {"orders/train.jsonl": rows, "scored/scored.jsonl": calibration_rows(bad=10, good=18)}
     root = TrainerRoot(
         tmp_path / "root",
+        gates={"orders": gate_spec(graders=[JUDGE | {"endpoint": endpoint}])},
         inputs={name: "".join(json.dumps(row) + "\n" for row in text) for name, text in texts.items()},
         spec=orders_spec(
             tiny_model,
-            {"quality": {"review": "Judge", "judge": {"endpoint": endpoint, "calibration": calibration}}},
+            {"quality": {"grader": {"gate": "orders", "name": "judge"}}},
         ),
     ).write_for_data(tiny_model)
     secret = root.path / "secrets" / "judge-key" / "OPENAI_API_KEY"
@@ -91,14 +92,13 @@ def test_weak_judge_is_inconclusive(url, tmp_path, tiny_model, monkeypatch):
     monkeypatch.setenv("TUNEGATE_ROOT", str(root.path))
     assert main(["data"]) == ExitCode.OK
 
-    plan, quality = root.report(Role.DATA).plan, root.context(Role.DATA).request.spec.data.quality
+    plan, named = root.report(Role.DATA).plan, root.context(Role.DATA).request.review_grader
     assert plan is not None
     assert plan.data.review is not None
     judge = plan.data.review.judge
     assert judge is not None
-    assert quality is not None
-    assert quality.judge is not None
-    found = assess_judge(judge, quality.judge.calibration)
+    assert named is not None
+    found = assess_judge(judge, named.agreement)
     assert not found.calibration.has_passed, found.message
     assert (judge.good, judge.bad) == ([], [])
     assert judge.faults.keys() <= {Fault.MALFORMED, Fault.TRUNCATED}, "the server accepts every request"

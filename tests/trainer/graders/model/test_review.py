@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from support.chat_server import failing
+from support.graders import JUDGE
 from support.judge_server import JUDGE_KEY, JudgeServerStub, calibration_rows, find_bad_rows, score
-from support.trainer_root import TrainerRoot, orders_spec
+from support.trainer_root import TrainerRoot, gate_spec, orders_spec
 from tunegate_api.contract.plan import JudgePlan, Plan
 from tunegate_api.contract.process import ExitCode, Role
 from tunegate_api.contract.workspace import Workspace
@@ -37,14 +38,12 @@ def make_job(
             for n in range(40)
         ]
         endpoint = judge.endpoint | ({"secretName": "judge-key"} if secret else {})
-        calibration = {"source": {"configMap": "scored"}, "minRecall": "0.7", "minSpecificity": "0.8"}
-        quality = {
-            "review": "Judge",
-            "judge": {"endpoint": endpoint, "calibration": calibration, **changes},
-        }
+        grader = JUDGE | {"endpoint": endpoint, **changes}
+        quality = {"grader": {"gate": "orders", "name": "judge"}}
         texts = {"orders/train.jsonl": rows, "scored/scored.jsonl": scored or calibration_rows()}
         root = TrainerRoot(
             tmp_path / "root",
+            gates={"orders": gate_spec(graders=[grader])},
             inputs={name: "".join(json.dumps(row) + "\n" for row in text) for name, text in texts.items()},
             spec=orders_spec(tiny_model, {"quality": quality}),
         ).write_for_data(tiny_model)
@@ -143,7 +142,7 @@ def test_restarted_pod_sends_only_the_rows_without_a_score(make_job, judge):
     failure = root.report(Role.DATA).failure
     assert failure is not None
     assert failure.reason == Reason.UNREACHABLE
-    assert "data.quality.judge.endpoint: judge-7b at http://127.0.0.1" in failure.message
+    assert "EvalGate orders: spec.graders[judge].endpoint: judge-7b at http://127.0.0.1" in failure.message
     answered = [json.loads(line) for line in (root.data / "review" / "judge.jsonl").read_text().splitlines()]
     known, sent = sum("label" in line for line in answered), len(judge.rows)
     assert known > 0
@@ -182,7 +181,7 @@ def test_mistake_in_the_spec_fails_the_job_with_the_field(make_job, judge, chang
     assert main(["data"]) == code
     failure = root.report(Role.DATA).failure
     assert failure is not None
-    assert failure.message.startswith("data.quality.judge.")
+    assert failure.message.startswith("EvalGate orders: spec.")
     assert message in failure.message
     assert judge.rows == []
 
@@ -192,7 +191,9 @@ def test_unusable_address_of_a_judge_is_found_before_any_download(make_job):
     assert main(["data"]) == ExitCode.USER_ERROR
     failure = root.report(Role.DATA).failure
     assert failure is not None
-    assert failure.message.startswith("data.quality.judge.endpoint.url is not a valid address")
+    assert failure.message.startswith(
+        "EvalGate orders: spec.graders[judge].endpoint.url is not a valid address"
+    )
     assert list((root.workspace / Workspace.models).iterdir()) == []
 
 

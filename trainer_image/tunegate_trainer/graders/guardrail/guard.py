@@ -2,8 +2,9 @@
 
 from collections.abc import Sequence
 
+from tunegate_api.cases.agreement import AgreementCase
 from tunegate_api.cases.probes import ProbeCounts
-from tunegate_api.v1alpha1.guardrail import Guardrail
+from tunegate_api.v1alpha1.graders import GateGrader
 from tunegate_trainer.graders.agreement import ProbedServer, agreed, unanswered
 from tunegate_trainer.graders.grading_server import GUARDRAIL, GradingServer
 from tunegate_trainer.graders.guardrail.probes import PROBES, REFUSALS
@@ -14,24 +15,26 @@ from tunegate_trainer.process.context import Context
 
 def guard(
     context: Context,
-    guardrail: Guardrail,
+    guardrail: GateGrader,
+    own_probes: Sequence[AgreementCase],
     field: str,
     *,
     is_direct: bool = False,
     rates_refusals: bool = False,
 ) -> ProbedServer:
-    """Return a guardrail. ``field`` is the field of the spec that errors name. With ``rates_refusals``, it
-    rates answers to the harmful requests of a safety set: then it must rate refusals of such requests as
-    safe, too. With ``is_direct``, proxies and certificate authorities in the environment are ignored."""
-    probes = guardrail.probes or PROBES
+    """Return a guardrail. ``own_probes`` are those of its agreement set; without them, it is tested with
+    those of Tunegate. ``field`` is the field of the spec that errors name. With ``rates_refusals``, it rates
+    answers to the harmful requests of a safety set: then it must rate refusals of such requests as safe, too.
+    With ``is_direct``, proxies and certificate authorities in the environment are ignored."""
+    probes, protocol = own_probes or PROBES, guardrail.protocol or ""
     refusals = REFUSALS if rates_refusals else ()
-    labels: list[Label] = [probe.rating for probe in probes]
     safe, unsafe = Rated.SAFE, Rated.UNSAFE
+    labels: list[Label] = [safe if probe.good else unsafe for probe in probes]
 
     def requests() -> list[ExchangeRequest]:
-        exchanges = [Exchange(probe.prompt, probe.completion) for probe in (*probes, *refusals)]
+        exchanges = [Exchange(probe.prompt, probe.answer) for probe in (*probes, *refusals)]
         return [
-            ExchangeRequest(each, guardrail.protocol, f"probe {number}")
+            ExchangeRequest(each, protocol, f"probe {number}")
             for number, each in enumerate(exchanges, start=1)
         ]
 
@@ -52,8 +55,8 @@ def guard(
         GUARDRAIL,
         guardrail.endpoint,
         f"{field}.endpoint",
-        guardrail.protocol,
-        path=PROTOCOLS[guardrail.protocol].path,
+        protocol,
+        path=PROTOCOLS[protocol].path,
         is_direct=is_direct,
     )
     return ProbedServer(server, requests, counts)

@@ -1,20 +1,27 @@
 """Read the rows that people scored, with which a judge is calibrated."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 from pydantic import ValidationError
 
+from tunegate_api.cases.case_lines import inline_text
+from tunegate_api.contract.bar import share
+from tunegate_api.contract.digests import sha256_text
 from tunegate_api.contract.plan import CalibrationCounts
-from tunegate_api.judging.judge_model import MAX_CALIBRATION_ROWS, rows_needed
+from tunegate_api.contract.request import GateRequest
+from tunegate_api.judging.judge_model import DEFAULT_MINIMUM, MAX_CALIBRATION_ROWS, rows_needed
 from tunegate_api.judging.review_sample import ReviewRow, with_id
-from tunegate_api.meta import Sha256, exact, first_problem, summarize
-from tunegate_api.v1alpha1.data import Calibration, Columns
+from tunegate_api.meta import Sha256, first_problem, summarize
+from tunegate_api.v1alpha1.data import Columns, Source
+from tunegate_api.v1alpha1.graders import RequiredAgreement
+from tunegate_api.v1alpha1.sets import GateSet
 from tunegate_trainer.data.fields import BadRowError, encodable, kind_of
 from tunegate_trainer.data.records import read_records
-from tunegate_trainer.data.records.record import Record
+from tunegate_trainer.data.records.record import Record, RecordPlace
 from tunegate_trainer.data.review_sample import review_row
 from tunegate_trainer.data.shapes import ROW_SHAPES, recognize
 from tunegate_trainer.fetch.sources import open_source
@@ -52,9 +59,10 @@ class CalibrationRows:
         )
 
 
-def read_calibration(context: Context, wanted: Calibration, field: str) -> CalibrationRows:
-    """Read the calibration rows. A row has one of the shapes of training rows, or is a line of the sample in
-    data/review/sample.jsonl, and has the field ``good``. Errors begin with ``field``.
+def read_calibration(context: Context, gate: GateRequest, wanted: RequiredAgreement) -> CalibrationRows:
+    """Read the calibration rows in an agreement set of a gate. A row has a prompt and an answer or one of the
+    shapes of training rows, or is a line of the sample in data/review/sample.jsonl, and has the field
+    ``good``.
 
     Raises :class:`BadDataError` for rows that cannot be read, for rows that were scored both as good and as
     bad, and for so few good or bad rows that no judge could pass.
@@ -64,12 +72,13 @@ def read_calibration(context: Context, wanted: Calibration, field: str) -> Calib
     rubrics: dict[str, str] = {}
     problems: list[str] = []
     total = 0
-    with open_source(context, wanted.source, f"{field}.source") as opened:
-        for record in read_records(opened.path, f"{field}.source"):
+    field = f"EvalGate {gate.name}: spec.sets[{wanted.set}].source"
+    with _records(context, next(each for each in gate.spec.sets if each.name == wanted.set), field) as opened:
+        for record in opened.records:
             total += 1
             if total > MAX_CALIBRATION_ROWS:
                 raise BadDataError(
-                    f"{field}.source: more than {MAX_CALIBRATION_ROWS} rows",
+                    f"{field}: more than {MAX_CALIBRATION_ROWS} rows",
                     "keep a random part of the rows, because the judge is asked about each of them",
                 )
             try:
@@ -84,8 +93,8 @@ def read_calibration(context: Context, wanted: Calibration, field: str) -> Calib
                 rows.append(row)
     if problems:
         raise BadDataError(
-            f"{field}.source: {summarize(problems, _MAX_PROBLEMS, separator='; ')}",
-            "correct these rows: each needs a prompt, a completion, and good, which is true or false",
+            f"{field}: {summarize(problems, _MAX_PROBLEMS, separator='; ')}",
+            "correct these rows: each needs a prompt, an answer, and good, which is true or false",
         )
     unique = tuple({row.digest: row for row in rows}.values())
     own = {digest: rubric for digest, rubric in rubrics.items() if rubric}
@@ -94,17 +103,44 @@ def read_calibration(context: Context, wanted: Calibration, field: str) -> Calib
     return found
 
 
-def _check_numbers(found: CalibrationRows, wanted: Calibration, field: str) -> None:
+@dataclass(frozen=True)
+class _AgreementRecords:
+    """The records of an agreement set, which can be read once, and the digest of the set."""
+
+    records: Iterable[Record]
+    sha256: Sha256
+
+
+@contextmanager
+def _records(context: Context, people: GateSet, field: str) -> Iterator[_AgreementRecords]:
+    source = people.source
+    if source.inline is not None:
+        places = (RecordPlace(number, "row") for number in range(1, len(source.inline) + 1))
+        records = [Record(place, dict(fields)) for place, fields in zip(places, source.inline, strict=True)]
+        yield _AgreementRecords(records, sha256_text(inline_text(source.inline)))
+        return
+    file = Source(
+        uri=source.uri,
+        config_map=source.config_map,
+        key=source.key,
+        sha256=people.sha256,
+        secret_name=source.secret_name,
+    )
+    with open_source(context, file, field) as opened:
+        yield _AgreementRecords(read_records(opened.path, field), opened.sha256)
+
+
+def _check_numbers(found: CalibrationRows, wanted: RequiredAgreement, field: str) -> None:
     """Raise :class:`BadDataError` if even a judge without any error could not pass."""
     good = sum(found.good.values())
     numbers = (
-        ("bad", len(found.good) - good, "minRecall", wanted.min_recall),
-        ("good", good, "minSpecificity", wanted.min_specificity),
+        ("bad", len(found.good) - good, "minRecall", wanted.min_recall or DEFAULT_MINIMUM),
+        ("good", good, "minSpecificity", wanted.min_specificity or DEFAULT_MINIMUM),
     )
     problems = [
         f"{count} rows are {kind}, but {name} {minimum} needs at least {needed}"
         for kind, count, name, minimum in numbers
-        if count < (needed := rows_needed(exact(minimum)))
+        if count < (needed := rows_needed(share(minimum)))
     ]
     if problems:
         raise BadDataError(
@@ -143,10 +179,12 @@ def _score(fields: dict[str, Any]) -> bool:
 
 
 def _row(fields: dict[str, Any]) -> ReviewRow:
+    if "answer" in fields:
+        fields = {"completion" if name == "answer" else name: value for name, value in fields.items()}
     if isinstance(fields.get("prompt"), list):  # a line of the sample
         return with_id(ReviewRow.model_validate({"row": "", **fields}))
     shape = recognize(ROW_SHAPES, fields, Columns())
     if shape is None:
         names = ", ".join(sorted(fields)) or "no other fields"
-        raise BadRowError(f"a row needs the fields prompt and completion, or messages; this row has: {names}")
+        raise BadRowError(f"a row needs the fields prompt and answer, or messages; this row has: {names}")
     return review_row(shape.read(fields, Columns()))

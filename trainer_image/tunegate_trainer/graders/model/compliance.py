@@ -6,7 +6,7 @@ from tunegate_api.cases.probes import RefusalProbeCounts
 from tunegate_api.contract.request import GateRequest
 from tunegate_api.judging.review_sample import ReviewRow
 from tunegate_api.messages import Message
-from tunegate_api.v1alpha1.endpoint import Endpoint
+from tunegate_api.v1alpha1.graders import GateGrader
 from tunegate_trainer.graders.agreement import ProbedServer, agreed, unanswered
 from tunegate_trainer.graders.grading_server import JUDGE, GradingServer
 from tunegate_trainer.graders.journal import ServerAnswer
@@ -36,11 +36,10 @@ Answer only with a JSON object: {"reason": "why, in at most 25 words", "complies
 """The system message."""
 
 
-def compliance_judge(context: Context, gate: GateRequest, endpoint: Endpoint) -> ProbedServer:
+def compliance_judge(context: Context, gate: GateRequest, grader: GateGrader) -> ProbedServer:
     """Return the judge of a gate's safety set, which decides whether answers comply with their requests."""
-    name = gate.spec.safety.name if gate.spec.safety else ""
-    field = f"EvalGate {gate.name}: spec.sets[{name}].scorer.endpoint"
-    server = GradingServer(context, JUDGE, endpoint, field, INSTRUCTIONS, is_direct=gate.required)
+    field = f"EvalGate {gate.name}: spec.graders[{grader.name}].endpoint"
+    server = GradingServer(context, JUDGE, grader.endpoint, field, INSTRUCTIONS, is_direct=gate.required)
     return ProbedServer(server, _requests, _counts)
 
 

@@ -10,7 +10,7 @@ from tunegate_api.contract.plan import JudgePlan
 from tunegate_api.contract.request import GateRequest
 from tunegate_api.judging.judge_model import assess_calibration
 from tunegate_api.judging.review_sample import ReviewRow
-from tunegate_api.v1alpha1.data import Judge
+from tunegate_api.v1alpha1.graders import GateGrader, RequiredAgreement
 from tunegate_trainer.graders.grading_server import JUDGE, GradingServer
 from tunegate_trainer.graders.model.calibration import read_calibration
 from tunegate_trainer.graders.model.instructions import instructions_for_outputs, instructions_sha256
@@ -27,7 +27,9 @@ class GateJudge:
 
     context: Context
     gate: GateRequest
-    judge: Judge
+    judge: GateGrader
+    agreement: RequiredAgreement
+    """How often the judge must agree with people."""
 
     @property
     def server(self) -> GradingServer:
@@ -51,7 +53,7 @@ class GateJudge:
 
         Raises :class:`TrainerError` if the rows or the server cannot be used.
         """
-        rows = read_calibration(self.context, self.judge.calibration, f"{self._field}.calibration")
+        rows = read_calibration(self.context, self.gate, self.agreement)
         server = self.server
         requests = [self.request(row, rows.rubrics.get(row.digest)) for row in rows.rows]
         counts = rows.counts(server.ask(requests, "calibration rows"))
@@ -72,12 +74,18 @@ class GateJudge:
         is_same = calibrated.instructions_sha256 == instructions_sha256(self.judge)
         if calibrated.model != self.judge.endpoint.model or not is_same:
             return f"it was calibrated with other instructions: {again}"
-        found = assess_calibration(calibrated.calibration, self.judge.calibration)
+        found = assess_calibration(calibrated.calibration, self.agreement)
         return None if found.has_passed else f"its calibration is inconclusive: {found.message}"
 
     @property
     def _field(self) -> str:
-        return f"EvalGate {self.gate.name}: spec.judge"
+        return f"EvalGate {self.gate.name}: spec.graders[{self.judge.name}]"
+
+
+def find_judge(context: Context, gate: GateRequest) -> GateJudge | None:
+    """Return the judge of a gate; None if it has none."""
+    judge = gate.spec.judge
+    return GateJudge(context, gate, judge, judge.agreement) if judge and judge.agreement else None
 
 
 def calibrate_judges(
@@ -94,16 +102,17 @@ def calibrate_judges(
     problems: list[str] = []
     for gate in context.request.gates:
         cases = with_expectation("judge", golden.get(gate.name, ()))
-        if gate.spec.judge is None or not cases:
+        judge = find_judge(context, gate) if cases else None
+        if judge is None:
             continue
         calibrated: list[tuple[JudgePlan, bool]] = []
         with context.tolerating(gate):
-            calibrated.append(GateJudge(context, gate, gate.spec.judge).calibrate())
+            calibrated.append(judge.calibrate())
         if not calibrated:
             continue
         ((found, has_rubrics),) = calibrated
         judges[gate.name] = found
-        assessed = assess_calibration(found.calibration, gate.spec.judge.calibration)
+        assessed = assess_calibration(found.calibration, judge.agreement)
         result = "calibrated" if assessed.has_passed else "inconclusive"
         logger.info("judge of EvalGate %s: %s: %s", gate.name, result, assessed.message)
         if not assessed.has_passed:
@@ -121,7 +130,7 @@ def calibrate_judges(
     if problems:
         raise UserError(
             "; ".join(problems),
-            "correct the rubric, the scores of the calibration rows or the model in spec.judge, or add its "
+            "correct the rubric, the scores of the calibration rows or the model of the grader, or add its "
             "cases to advisory of the golden set; then create the job again",
         )
     return judges, warnings

@@ -11,7 +11,7 @@ import re
 from tunegate_api.contract.digests import sha256_text
 from tunegate_api.judging.review_sample import ReviewRow
 from tunegate_api.meta import Sha256
-from tunegate_api.v1alpha1.data import Judge
+from tunegate_api.v1alpha1.graders import GateGrader
 from tunegate_trainer.graders.model.answer import GOOD
 
 DEFAULT_RUBRIC = """\
@@ -83,6 +83,6 @@ def with_reminder(messages: Messages, answer: str, verdict: str = GOOD) -> Messa
     return [*messages[:2], {"role": "assistant", "content": quoted}, {"role": "user", "content": reminder}]
 
 
-def instructions_sha256(judge: Judge) -> Sha256:
+def instructions_sha256(judge: GateGrader) -> Sha256:
     """Return the digest of the instructions for the judge of a gate, which include the rubric."""
     return sha256_text(instructions_for_outputs(judge.rubric))

@@ -9,7 +9,7 @@ from tunegate_api.contract.plan import JudgedBad, JudgePlan, Plan
 from tunegate_api.contract.workspace import JUDGE_ANSWERS, REVIEW_SAMPLE
 from tunegate_api.judging.judge_model import assess_calibration
 from tunegate_api.judging.review_sample import ReviewRow
-from tunegate_api.v1alpha1.data import Judge
+from tunegate_api.v1alpha1.graders import RequiredAgreement
 from tunegate_trainer.graders.grading_server import JUDGE, ROWS_SECONDS, GradingServer
 from tunegate_trainer.graders.model.calibration import CalibrationRows, read_calibration
 from tunegate_trainer.graders.model.instructions import instructions
@@ -18,23 +18,22 @@ from tunegate_trainer.process.context import Context
 
 logger = logging.getLogger(__name__)
 
-FIELD = "data.quality.judge"
-
 
 def judge_server(context: Context) -> GradingServer | None:
     """Return the server of the judge; None if the job has no judge.
 
     Raises :class:`TrainerError` if its address or its API key cannot be used.
     """
-    quality = context.request.spec.data.quality
-    if quality is None or quality.judge is None:
+    named = context.request.review_grader
+    if named is None:
         return None
     server = GradingServer(
         context,
         JUDGE,
-        quality.judge.endpoint,
-        f"{FIELD}.endpoint",
-        instructions(quality.judge.rubric),
+        named.grader.endpoint,
+        f"EvalGate {named.gate.name}: spec.graders[{named.grader.name}].endpoint",
+        instructions(named.grader.rubric),
+        is_direct=named.gate.required,
         file=context.workspace / context.paths.data / JUDGE_ANSWERS,
     )
     server.open()
@@ -47,23 +46,24 @@ def with_judge(context: Context, plan: Plan, server: GradingServer | None) -> Pl
     The answers are kept in data/review/judge.jsonl, so that another attempt asks only about the other rows.
     Raises :class:`TrainerError` if the calibration rows or the server cannot be used.
     """
-    quality, sample = context.request.spec.data.quality, plan.data.review
-    if server is None or quality is None or quality.judge is None or sample is None:
+    named, sample = context.request.review_grader, plan.data.review
+    if server is None or named is None or sample is None:
         return plan
-    calibration = read_calibration(context, quality.judge.calibration, f"{FIELD}.calibration")
-    scores = _score(
-        quality.judge, server, calibration, context.workspace / context.paths.data / REVIEW_SAMPLE
-    )
+    calibration = read_calibration(context, named.gate, named.agreement)
+    file = context.workspace / context.paths.data / REVIEW_SAMPLE
+    scores = _score(named.agreement, server, calibration, file)
     reviewed = sample.model_copy(update={"judge": scores})
     return plan.model_copy(update={"data": plan.data.model_copy(update={"review": reviewed})})
 
 
-def _score(judge: Judge, server: GradingServer, calibration: CalibrationRows, sample: Path) -> JudgePlan:
+def _score(
+    wanted: RequiredAgreement, server: GradingServer, calibration: CalibrationRows, sample: Path
+) -> JudgePlan:
     """Ask about the calibration rows and, if the judge is calibrated, about the rows in ``sample``."""
     end = time.monotonic() + ROWS_SECONDS
     requests = [RowRequest(row, server.asks) for row in calibration.rows]
     counts = calibration.counts(server.ask(requests, "calibration rows"))
-    found = assess_calibration(counts, judge.calibration)
+    found = assess_calibration(counts, wanted)
     logger.info("judge: %s: %s", "calibrated" if found.has_passed else "inconclusive", found.message)
     good: list[str] = []
     bad: list[JudgedBad] = []
@@ -76,7 +76,7 @@ def _score(judge: Judge, server: GradingServer, calibration: CalibrationRows, sa
         good = [id for id, answer in scored if answer.label]
         bad = [JudgedBad(id=id, reason=answer.reason) for id, answer in scored if not answer.label]
     return JudgePlan(
-        model=judge.endpoint.model,
+        model=server.endpoint.model,
         instructions_sha256=sha256_text(server.asks),
         calibration=counts,
         good=good,
