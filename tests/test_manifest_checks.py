@@ -251,7 +251,7 @@ CHECKS: list[tuple[str, Changes, str]] = [
     (
         "a Tunegate kind without a version",
         {"job.apiVersion": LEAVE_OUT},
-        "job: apiVersion: missing: must be tunegate.dev/v1alpha1",
+        "job: apiVersion: missing: must be tunegate.dev/v1alpha2",
     ),
     (
         "an unknown kind of Tunegate",

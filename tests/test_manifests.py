@@ -34,7 +34,7 @@ def faults(*paths: Path) -> list[str]:
 
 JOB = """\
     # a comment
-    apiVersion: tunegate.dev/v1alpha1
+    apiVersion: tunegate.dev/v1alpha2
     kind: FineTuneJob
     metadata: {name: orders, namespace: team-a}
     spec:
@@ -151,7 +151,7 @@ def test_only_yaml_manifests_of_a_folder_are_read_ordered_by_file_name(write: Wr
 
 def test_misspelled_tunegate_document_in_a_folder_is_not_skipped(write: Write, tmp_path: Path) -> None:
     write("{apiVersion: v1, kind: A}", "a.yaml")
-    write("{apiVersion: tunegate.dev/v1alpha1, metadata: {name: orders}}", "b.yaml")
+    write("{apiVersion: tunegate.dev/v1alpha2, metadata: {name: orders}}", "b.yaml")
     write("{kind: EvalGate, metadata: {name: orders}}", "c.yaml")
     assert [(m.kind, m.file.name) for m in load_manifests([tmp_path])] == [
         ("A", "a.yaml"),

@@ -24,7 +24,7 @@ from pydantic import BaseModel
 
 from tunegate_api.cases import golden
 from tunegate_api.meta import DECIMAL_PATTERN, DNS_NAME_PATTERN, NAME_PATTERN, SHA256_PATTERN, StatusModel
-from tunegate_api.v1alpha1 import (
+from tunegate_api.v1alpha2 import (
     environment,
     evalgate,
     evalgate_status,
@@ -32,10 +32,10 @@ from tunegate_api.v1alpha1 import (
     finetunejob_status,
     reasons,
 )
-from tunegate_api.v1alpha1.count_or_share import INT_OR_STRING
-from tunegate_api.v1alpha1.fields import CASES_OR_PERCENT_PATTERN, PERCENT_PATTERN, URI_PATTERN
-from tunegate_api.v1alpha1.pods import QUANTITY_PATTERN
-from tunegate_api.v1alpha1.sets import CASE_ID_PATTERN
+from tunegate_api.v1alpha2.count_or_share import INT_OR_STRING
+from tunegate_api.v1alpha2.fields import CASES_OR_PERCENT_PATTERN, PERCENT_PATTERN, URI_PATTERN
+from tunegate_api.v1alpha2.pods import QUANTITY_PATTERN
+from tunegate_api.v1alpha2.sets import CASE_ID_PATTERN
 from tunegate_api.verdict import outcomes
 
 PAGES = Path(__file__).parents[1] / "docs" / "api"

@@ -8,17 +8,17 @@ from typing import Any
 
 from tunegate_api.contract.digests import sha256_text
 from tunegate_api.meta import Condition
-from tunegate_api.v1alpha1 import EvalGateStatus, FineTuneJobStatus
-from tunegate_api.v1alpha1.evalgate_status import GateReason, JudgedModel
-from tunegate_api.v1alpha1.evaluation_status import (
+from tunegate_api.v1alpha2 import EvalGateStatus, FineTuneJobStatus
+from tunegate_api.v1alpha2.evalgate_status import GateReason, JudgedModel
+from tunegate_api.v1alpha2.evaluation_status import (
     CheckpointReference,
     CheckpointStatus,
     FinalStatus,
     GateResult,
     GoldenStatus,
 )
-from tunegate_api.v1alpha1.finetunejob_status import LifecycleEntry, Progress, Stop
-from tunegate_api.v1alpha1.reasons import LifecycleStage, LifecycleState, Phase, Reason
+from tunegate_api.v1alpha2.finetunejob_status import LifecycleEntry, Progress, Stop
+from tunegate_api.v1alpha2.reasons import LifecycleStage, LifecycleState, Phase, Reason
 from tunegate_api.verdict.outcomes import VerdictState
 
 START = datetime(2026, 11, 1, 18, tzinfo=UTC)

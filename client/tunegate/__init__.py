@@ -26,9 +26,9 @@ from tunegate.manifests import InvalidError, Resource, config_map, to_yaml
 from tunegate.runs import NotPassedError, NotStartedError, Result, run
 from tunegate_api.contract.digests import sha256_text as sha256
 from tunegate_api.meta import ObjectMeta
-from tunegate_api.v1alpha1.case_source import CaseSource
-from tunegate_api.v1alpha1.compared import ComparedSubject, PinnedVersion
-from tunegate_api.v1alpha1.data import (
+from tunegate_api.v1alpha2.case_source import CaseSource
+from tunegate_api.v1alpha2.compared import ComparedSubject, PinnedVersion
+from tunegate_api.v1alpha2.data import (
     Columns,
     Data,
     DataSource,
@@ -37,15 +37,15 @@ from tunegate_api.v1alpha1.data import (
     Quality,
     Source,
 )
-from tunegate_api.v1alpha1.data_checks import DataCheck
-from tunegate_api.v1alpha1.endpoint import Endpoint
-from tunegate_api.v1alpha1.evalgate import (
+from tunegate_api.v1alpha2.data_checks import DataCheck
+from tunegate_api.v1alpha2.endpoint import Endpoint
+from tunegate_api.v1alpha2.evalgate import (
     EvalGate,
     EvalGateSpec,
     Generation,
 )
-from tunegate_api.v1alpha1.evaluation import EvaluationSettings
-from tunegate_api.v1alpha1.finetunejob import (
+from tunegate_api.v1alpha2.evaluation import EvaluationSettings
+from tunegate_api.v1alpha2.finetunejob import (
     ArtifactSettings,
     FineTuneJob,
     FineTuneJobSpec,
@@ -56,12 +56,12 @@ from tunegate_api.v1alpha1.finetunejob import (
     TaskMetric,
     Tolerance,
 )
-from tunegate_api.v1alpha1.finetunejob_status import FineTuneJobStatus, Phase
-from tunegate_api.v1alpha1.graders import GateGrader, RequiredAgreement
-from tunegate_api.v1alpha1.pods import EnvVar, Gpu, PodTemplate, Resources, Volume, VolumeMount
-from tunegate_api.v1alpha1.sets import GateSet, SetCheckpoints, SetRule
-from tunegate_api.v1alpha1.stages import Adapter, GateReference, Stage, Training
-from tunegate_api.v1alpha1.tracking import Mlflow, Tracking, WeightsAndBiases
+from tunegate_api.v1alpha2.finetunejob_status import FineTuneJobStatus, Phase
+from tunegate_api.v1alpha2.graders import GateGrader, RequiredAgreement
+from tunegate_api.v1alpha2.pods import EnvVar, Gpu, PodTemplate, Resources, Volume, VolumeMount
+from tunegate_api.v1alpha2.sets import GateSet, SetCheckpoints, SetRule
+from tunegate_api.v1alpha2.stages import Adapter, GateReference, Stage, Training
+from tunegate_api.v1alpha2.tracking import Mlflow, Tracking, WeightsAndBiases
 
 __all__ = [
     "Adapter",

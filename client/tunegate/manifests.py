@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tunegate_api.v1alpha1 import EvalGate, FineTuneJob
+from tunegate_api.v1alpha2 import EvalGate, FineTuneJob
 from tunegate_client.laptop import object_folder
 from tunegate_client.manifest_checks import validate
 from tunegate_client.manifests import Manifest

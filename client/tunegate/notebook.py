@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.console import Console, Group, RenderableType
 
-from tunegate_api.v1alpha1 import FineTuneJobStatus
+from tunegate_api.v1alpha2 import FineTuneJobStatus
 from tunegate_client.cli.display import job_view, utc_now
 
 WIDTH = 100

@@ -16,9 +16,9 @@ from tunegate_api.config_map import visible_keys
 from tunegate_api.contract.bar import bar_of_safety_set
 from tunegate_api.contract.digests import sha256_text
 from tunegate_api.meta import MAX_DNS_NAME
-from tunegate_api.v1alpha1.case_source import SetName
-from tunegate_api.v1alpha1.evalgate import EvalGateSpec
-from tunegate_api.v1alpha1.fields import KEY_PATTERN
+from tunegate_api.v1alpha2.case_source import SetName
+from tunegate_api.v1alpha2.evalgate import EvalGateSpec
+from tunegate_api.v1alpha2.fields import KEY_PATTERN
 from tunegate_api.validation.explain import PATTERN_DESCRIPTIONS
 from tunegate_api.validation.json_schema import schema_faults
 from tunegate_api.validation.metadata import DNS_NAMES, metadata_problems

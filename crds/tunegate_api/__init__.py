@@ -3,5 +3,5 @@ writes the CustomResourceDefinitions."""
 
 __version__ = "0.1.0"
 GROUP = "tunegate.dev"
-VERSION = "v1alpha1"
+VERSION = "v1alpha2"
 API_VERSION = f"{GROUP}/{VERSION}"

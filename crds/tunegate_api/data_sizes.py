@@ -1,6 +1,6 @@
 """How many training rows a job needs, and how many may be trained on without a review."""
 
-from tunegate_api.v1alpha1.data import Goal
+from tunegate_api.v1alpha2.data import Goal
 
 MINIMUM_ROWS: dict[Goal, int] = {
     "StyleOrFormat": 200,

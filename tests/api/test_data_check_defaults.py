@@ -8,7 +8,7 @@ from typing import get_args
 import pytest
 import yaml
 
-from tunegate_api.v1alpha1.data_checks import CHECK_DEFAULTS, CheckName, DataCheck, check_setting
+from tunegate_api.v1alpha2.data_checks import CHECK_DEFAULTS, CheckName, DataCheck, check_setting
 
 PAGE = Path(__file__).parents[2] / "docs" / "data-checks.md"
 

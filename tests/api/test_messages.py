@@ -4,7 +4,7 @@ import pytest
 from pydantic import ValidationError
 
 from tunegate_api.meta import MAX_MESSAGE, summarize
-from tunegate_api.v1alpha1.finetunejob_status import Failure
+from tunegate_api.v1alpha2.finetunejob_status import Failure
 
 
 @pytest.mark.parametrize(

@@ -213,7 +213,7 @@ def checked(folder: Path, rows: Path, size: int) -> tuple[float, int]:
     """Run the checks. Return their time in seconds, and the peak memory of all processes in bytes."""
     root = folder / "root"
     job = {
-        "apiVersion": "tunegate.dev/v1alpha1",
+        "apiVersion": "tunegate.dev/v1alpha2",
         "kind": "FineTuneJob",
         "metadata": {"name": "bench"},
         "spec": {

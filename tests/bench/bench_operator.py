@@ -51,7 +51,7 @@ from support.operator_command import SERVICE, OperatorCommand, operator
 from support.waiting import eventually
 from support.world import STAGE
 from tunegate_api.contract.process import Outcome, Role
-from tunegate_api.v1alpha1.finetunejob_status import Progress
+from tunegate_api.v1alpha2.finetunejob_status import Progress
 
 RESYNC_SECONDS = 10
 RUNNING_JOBS, STORED_JOBS, LISTED_JOBS = 100, 1000, 5000

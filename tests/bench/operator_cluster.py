@@ -25,7 +25,7 @@ from support.operator_command import SERVICE, grant_rights, operator
 from support.waiting import eventually
 from tunegate_api.contract.digests import sha256_text
 
-GROUP = ("tunegate.dev", "v1alpha1")
+GROUP = ("tunegate.dev", "v1alpha2")
 COUNTED_SEPARATELY = {"leases", "events", "tokenreviews"}
 """Kinds of objects whose writes are counted separately, because their number depends on time, on recorded
 events or on the number of pods."""

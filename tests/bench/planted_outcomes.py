@@ -27,8 +27,8 @@ from transformers import PreTrainedTokenizerBase
 from tunegate_api.contract.digests import sha256_text
 from tunegate_api.contract.process import Role
 from tunegate_api.contract.request import GateRequest, Request
-from tunegate_api.v1alpha1.evalgate import EvalGateSpec
-from tunegate_api.v1alpha1.finetunejob import FineTuneJobSpec
+from tunegate_api.v1alpha2.evalgate import EvalGateSpec
+from tunegate_api.v1alpha2.finetunejob import FineTuneJobSpec
 from tunegate_trainer.artifacts.build import load_artifact, published_stops
 from tunegate_trainer.artifacts.gate_result import GateRoleResult
 from tunegate_trainer.evaluate.error_rate.answers import shuffled_answers

@@ -23,8 +23,8 @@ from tunegate_api.contract.process import ROOT_VARIABLE, ExitCode, Role
 from tunegate_api.contract.report import Report, Usage
 from tunegate_api.contract.request import GateRequest, Request
 from tunegate_api.contract.workspace import PAIRS_PREFIX, Workspace
-from tunegate_api.v1alpha1.evalgate import EvalGateSpec
-from tunegate_api.v1alpha1.finetunejob import FineTuneJobSpec
+from tunegate_api.v1alpha2.evalgate import EvalGateSpec
+from tunegate_api.v1alpha2.finetunejob import FineTuneJobSpec
 from tunegate_trainer.evaluate.golden_sets import golden_sets
 from tunegate_trainer.evaluate.sets import GeneratedSet, held_out_sets
 from tunegate_trainer.process.context import Context, Options

@@ -18,7 +18,7 @@ from support.team import GROUP
 from support.waiting import eventually
 from tunegate_api.contract.process import Role
 from tunegate_api.contract.request import Request
-from tunegate_api.v1alpha1 import FineTuneJob
+from tunegate_api.v1alpha2 import FineTuneJob
 from tunegate_operator.children.job import PodSettings, ReportTo
 from tunegate_operator.engine.clock import SystemClock
 from tunegate_operator.engine.kubernetes import KubernetesCluster
@@ -30,7 +30,7 @@ pytestmark = pytest.mark.cluster
 
 Object = dict[str, Any]
 PODS = PodSettings("trainer:test", ReportTo("https://tunegate.default:443", "PEM"))
-OWNER = {"apiVersion": "tunegate.dev/v1alpha1", "kind": "FineTuneJob", "name": "a", "uid": "1"} | {
+OWNER = {"apiVersion": "tunegate.dev/v1alpha2", "kind": "FineTuneJob", "name": "a", "uid": "1"} | {
     "controller": True
 }
 COREFILE = {"metadata": {"name": "coredns"}, "data": {"Corefile": "."}}
@@ -91,7 +91,7 @@ def request_of(job: FineTuneJob) -> Request:
 
 def own(job: FineTuneJob, name: str, **metadata: Any) -> Object:
     """Return a ConfigMap as the operator creates it."""
-    owner = {"apiVersion": "tunegate.dev/v1alpha1", "kind": "FineTuneJob", "metadata": job.metadata.to_wire()}
+    owner = {"apiVersion": "tunegate.dev/v1alpha2", "kind": "FineTuneJob", "metadata": job.metadata.to_wire()}
     return {
         "metadata": {"name": name, "labels": MANAGED_LABELS, "ownerReferences": [owner_reference(owner)]}
         | metadata,

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from support.dashboards import NAMES, SERIES, Panel, dashboard
-from tunegate_api.v1alpha1.reasons import Phase
+from tunegate_api.v1alpha2.reasons import Phase
 from tunegate_api.verdict.outcomes import VerdictState
 
 PAGE = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text()

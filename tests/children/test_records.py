@@ -7,7 +7,7 @@ import pytest
 from support.builders import make_job
 from support.manifests import changed
 from tunegate_api.contract.request import Request
-from tunegate_api.v1alpha1 import FineTuneJob
+from tunegate_api.v1alpha2 import FineTuneJob
 from tunegate_operator.children.records import read_record
 from tunegate_operator.engine.cache import Cache
 from tunegate_operator.finetunejob.build import owner_of, request_config_map

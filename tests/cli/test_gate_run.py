@@ -15,8 +15,8 @@ from support.command import manifests
 from tunegate_api.contract.gate_run import GateRun, MeasuredCase, MeasuredModel
 from tunegate_api.contract.request import GateRequest, Request
 from tunegate_api.contract.results import Evaluation, Results, Subject
-from tunegate_api.v1alpha1.evalgate import EvalGateSpec
-from tunegate_api.v1alpha1.finetunejob import FineTuneJobSpec
+from tunegate_api.v1alpha2.evalgate import EvalGateSpec
+from tunegate_api.v1alpha2.finetunejob import FineTuneJobSpec
 from tunegate_api.verdict.outcomes import CaseSet, VerdictState
 from tunegate_client.cli import exit_codes
 from tunegate_client.cli.gate_report import ModelResult, model_result
@@ -221,7 +221,7 @@ def test_table_notes_that_no_gate_is_enforced() -> None:
 
 def gate(name: str = "golden", **spec: Any) -> dict[str, Any]:
     return {
-        "apiVersion": "tunegate.dev/v1alpha1",
+        "apiVersion": "tunegate.dev/v1alpha2",
         "kind": "EvalGate",
         "metadata": {"name": name},
         "spec": {"sets": [INLINE_SET], **spec},

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from tunegate_api.contract.forecast import AnswerKind, DescribedData, LabelCount
-from tunegate_api.v1alpha1.data import Columns
+from tunegate_api.v1alpha2.data import Columns
 from tunegate_client.cli.starter import Starter, scalar
 from tunegate_client.cli.starter_gate import CASES, gate_text
 from tunegate_client.cli.starter_job import job_text

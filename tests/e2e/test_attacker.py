@@ -30,7 +30,7 @@ from tunegate_api.contract.report import REPORT_CA_VARIABLE, REPORT_URL_VARIABLE
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(3600)]
 
-GROUP = ("tunegate.dev", "v1alpha1")
+GROUP = ("tunegate.dev", "v1alpha2")
 MAPS, MIN_MAPS, MAP_SECONDS = 100, 30, 120
 """Number of ConfigMaps of 1 MB to create, the least number that a slow node must accept, and the timeout in
 seconds."""

@@ -80,7 +80,7 @@ def test_extra_package_of_the_trainer_image_is_installed(node: Node, namespace: 
 
 
 MANIFEST = """
-apiVersion: tunegate.dev/v1alpha1
+apiVersion: tunegate.dev/v1alpha2
 kind: FineTuneJob
 metadata: {name: first}
 spec: {modle: {}}

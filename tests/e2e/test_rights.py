@@ -30,7 +30,7 @@ def test_operator_account_cannot_write_foreign_objects_while_a_job_runs(node: No
     coredns = node.get("configmap", "coredns", "kube-system")
     forged = coredns | {"data": {"Corefile": "evil"}}
     owner = {
-        "apiVersion": "tunegate.dev/v1alpha1",
+        "apiVersion": "tunegate.dev/v1alpha2",
         "kind": "FineTuneJob",
         "name": job.name,
         "uid": job.get()["metadata"]["uid"],

@@ -22,7 +22,7 @@ KEY = Key("FineTuneJob", "default", "demo")
 
 def ftj(name: str = "demo") -> Object:
     return {
-        "apiVersion": "tunegate.dev/v1alpha1",
+        "apiVersion": "tunegate.dev/v1alpha2",
         "kind": "FineTuneJob",
         "metadata": {"name": name},
         "spec": {},
@@ -516,7 +516,7 @@ def test_gate_change_enqueues_the_keys_that_the_controller_returns(cluster: Fake
     operator.settle()
     operator.controller.concerned = [KEY]
     cluster.as_user.create(
-        {"apiVersion": "tunegate.dev/v1alpha1", "kind": "EvalGate", "metadata": {"name": "g"}}
+        {"apiVersion": "tunegate.dev/v1alpha2", "kind": "EvalGate", "metadata": {"name": "g"}}
     )
     before = operator.controller.decisions
     operator.settle()

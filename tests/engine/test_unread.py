@@ -19,7 +19,7 @@ KEY = Key("FineTuneJob", "default", "a")
 def job(name: str = "a", namespace: str = "default", gate: str = "golden") -> Object:
     metadata = {"name": name, "namespace": namespace}
     spec = {"gates": [{"name": gate}]}
-    return {"apiVersion": "tunegate.dev/v1alpha1", "kind": "FineTuneJob", "metadata": metadata, "spec": spec}
+    return {"apiVersion": "tunegate.dev/v1alpha2", "kind": "FineTuneJob", "metadata": metadata, "spec": spec}
 
 
 class StatusController(FunctionController):

@@ -9,15 +9,15 @@ import pytest
 from support.builders import golden_text, make_config_map, make_gate, make_job
 from support.world import Object, World, letters
 from tunegate_api.meta import MAX_MESSAGE
-from tunegate_api.v1alpha1 import EvalGateStatus
-from tunegate_api.v1alpha1.error_rate_status import (
+from tunegate_api.v1alpha2 import EvalGateStatus
+from tunegate_api.v1alpha2.error_rate_status import (
     MAX_FLAKY_CASES,
     MAX_SIZES,
     DetectionStatus,
     FalseAlarmStatus,
     RecordedErrorRate,
 )
-from tunegate_api.v1alpha1.evalgate_status import (
+from tunegate_api.v1alpha2.evalgate_status import (
     MAX_BASELINES,
     MAX_ERROR_RATES,
     MAX_RECENT_LOOKS,

@@ -8,7 +8,7 @@ from support.call_counts import count_calls
 from support.gate_status import ready
 from support.world import World
 from tunegate_api.contract.digests import sha256_text
-from tunegate_api.v1alpha1.evalgate_status import GateReason
+from tunegate_api.v1alpha2.evalgate_status import GateReason
 from tunegate_operator.engine.cluster import Key
 
 GATES = 20

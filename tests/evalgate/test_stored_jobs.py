@@ -12,7 +12,7 @@ from support.gate_status import status
 from support.world import World
 from tunegate_api.contract.digests import sha256_text
 from tunegate_api.meta import find_condition
-from tunegate_api.v1alpha1.evalgate_status import MAX_RECENT_LOOKS, MAX_RECORDS, GateReason
+from tunegate_api.v1alpha2.evalgate_status import MAX_RECENT_LOOKS, MAX_RECORDS, GateReason
 from tunegate_operator.engine.cluster import Key, Object
 from tunegate_operator.engine.controller import View
 from tunegate_operator.engine.objects import moment, timestamp

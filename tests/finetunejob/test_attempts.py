@@ -5,7 +5,7 @@ import pytest
 from support.builders import make_job
 from support.world import Script, World, failed
 from tunegate_api.contract.process import ExitCode, Outcome, Termination
-from tunegate_api.v1alpha1.finetunejob_status import Failure, Phase, Reason
+from tunegate_api.v1alpha2.finetunejob_status import Failure, Phase, Reason
 from tunegate_operator.children import pod_status
 from tunegate_operator.engine.cluster import Key, Object, WatchEvent
 from tunegate_operator.engine.objects import uid_of

@@ -9,10 +9,10 @@ from support.world import Object, World
 from tunegate_api.contract.baselines import BASELINES_VARIABLE, MeasuredBaseline, read_baselines
 from tunegate_api.contract.digests import sha256_text
 from tunegate_api.contract.process import Role
-from tunegate_api.v1alpha1 import EvalGateStatus
-from tunegate_api.v1alpha1.evalgate_status import MAX_BASELINES as MAX_IN_GATE
-from tunegate_api.v1alpha1.finetunejob_status import MAX_BASELINES as MAX_IN_JOB
-from tunegate_api.v1alpha1.finetunejob_status import Phase
+from tunegate_api.v1alpha2 import EvalGateStatus
+from tunegate_api.v1alpha2.evalgate_status import MAX_BASELINES as MAX_IN_GATE
+from tunegate_api.v1alpha2.finetunejob_status import MAX_BASELINES as MAX_IN_JOB
+from tunegate_api.v1alpha2.finetunejob_status import Phase
 from tunegate_operator.engine.cluster import Key
 
 

@@ -6,14 +6,14 @@ from hypothesis import strategies as st
 
 from support.builders import make_job
 from support.world import DIGEST, Script, World
-from tunegate_api.v1alpha1 import FineTuneJobStatus
-from tunegate_api.v1alpha1.evaluation_status import (
+from tunegate_api.v1alpha2 import FineTuneJobStatus
+from tunegate_api.v1alpha2.evaluation_status import (
     CheckpointReference,
     CheckpointStatus,
     GateResult,
     GoldenStatus,
 )
-from tunegate_api.v1alpha1.finetunejob_status import MAX_CHECKPOINTS, ModelStatus, PlanStatus, StageSummary
+from tunegate_api.v1alpha2.finetunejob_status import MAX_CHECKPOINTS, ModelStatus, PlanStatus, StageSummary
 from tunegate_api.verdict.outcomes import VerdictState
 from tunegate_operator.finetunejob.checkpoint_events import (
     MAX_AT_ONCE,

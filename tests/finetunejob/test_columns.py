@@ -9,15 +9,15 @@ import pytest
 from support.builders import make_job
 from support.world import REGRESSING, Script, World, failed
 from tunegate_api.contract.process import ExitCode
-from tunegate_api.v1alpha1 import FineTuneJobStatus
-from tunegate_api.v1alpha1.evaluation_status import (
+from tunegate_api.v1alpha2 import FineTuneJobStatus
+from tunegate_api.v1alpha2.evaluation_status import (
     CheckpointReference,
     CheckpointStatus,
     GateResult,
     GoldenStatus,
 )
-from tunegate_api.v1alpha1.finetunejob_status import Phase, Reason
-from tunegate_api.v1alpha1.reasons import HELD, waits_for_a_person
+from tunegate_api.v1alpha2.finetunejob_status import Phase, Reason
+from tunegate_api.v1alpha2.reasons import HELD, waits_for_a_person
 from tunegate_api.verdict.outcomes import VerdictState
 from tunegate_operator.finetunejob.columns import columns, next_text
 from tunegate_operator.names import DISCARD_ANNOTATION

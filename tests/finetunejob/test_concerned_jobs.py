@@ -8,8 +8,8 @@ from support.builders import golden_text, make_config_map, make_gate, make_job
 from support.call_counts import count_calls
 from support.graders import JUDGE, with_graders
 from support.world import World
-from tunegate_api.v1alpha1 import EvalGateSpec, FineTuneJobSpec
-from tunegate_api.v1alpha1.finetunejob_status import Phase, Reason
+from tunegate_api.v1alpha2 import EvalGateSpec, FineTuneJobSpec
+from tunegate_api.v1alpha2.finetunejob_status import Phase, Reason
 from tunegate_operator.children.job import PodSettings
 from tunegate_operator.engine.cache import Cache
 from tunegate_operator.engine.cluster import Key, Object

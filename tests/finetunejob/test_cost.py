@@ -6,7 +6,7 @@ from support.world import REGRESSING, STAGE, Script, World, plan_for
 from tunegate_api.contract.plan import Plan
 from tunegate_api.memory.estimate import estimate
 from tunegate_api.memory.shapes import Pass
-from tunegate_api.v1alpha1.finetunejob import FineTuneJobSpec
+from tunegate_api.v1alpha2.finetunejob import FineTuneJobSpec
 from tunegate_operator.finetunejob.cost import memory_of
 
 GPUS = make_job().with_spec(resources={"accelerator": "GPU", "gpu": {"count": 1}})

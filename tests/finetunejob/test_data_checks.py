@@ -4,8 +4,8 @@ import pytest
 
 from support.world import Script, World, failed
 from tunegate_api.contract.process import ExitCode
-from tunegate_api.v1alpha1.data_status import MAX_DATA_CHECKS, DataCheckResult
-from tunegate_api.v1alpha1.finetunejob_status import Phase
+from tunegate_api.v1alpha2.data_status import MAX_DATA_CHECKS, DataCheckResult
+from tunegate_api.v1alpha2.finetunejob_status import Phase
 
 CHECKS = [
     DataCheckResult(name="bad_rows", result="Passed"),

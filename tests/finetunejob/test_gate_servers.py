@@ -11,7 +11,7 @@ from support.graders import PEOPLE, with_graders
 from support.world import Script, World
 from tunegate_api.contract.process import Role
 from tunegate_api.contract.request import GateRequest, Request
-from tunegate_api.v1alpha1 import EvalGate, FineTuneJob
+from tunegate_api.v1alpha2 import EvalGate, FineTuneJob
 from tunegate_operator.children.job import PodSettings
 from tunegate_operator.finetunejob.build import child_job
 from tunegate_operator.names import Step

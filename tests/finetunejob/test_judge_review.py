@@ -14,10 +14,10 @@ from support.manifests import changed, evalgate, finetunejob, problem_messages
 from support.world import SAMPLE, Script, World
 from tunegate_api.contract.plan import CalibrationCounts, JudgedBad, JudgePlan, SamplePlan
 from tunegate_api.meta import MAX_MESSAGE
-from tunegate_api.v1alpha1 import FineTuneJobStatus
-from tunegate_api.v1alpha1.data_status import JudgeStatus, ReviewStatus
-from tunegate_api.v1alpha1.evalgate import EvalGateSpec
-from tunegate_api.v1alpha1.finetunejob_status import Phase, Reason
+from tunegate_api.v1alpha2 import FineTuneJobStatus
+from tunegate_api.v1alpha2.data_status import JudgeStatus, ReviewStatus
+from tunegate_api.v1alpha2.evalgate import EvalGateSpec
+from tunegate_api.v1alpha2.finetunejob_status import Phase, Reason
 from tunegate_operator.engine.cluster import Key
 
 DOC = Path(__file__).parents[2] / "docs" / "review.md"

@@ -4,7 +4,7 @@ import pytest
 
 from support.builders import GOLDEN_CASES, make_gate
 from support.world import Script, World
-from tunegate_api.v1alpha1.finetunejob_status import Failure, Reason
+from tunegate_api.v1alpha2.finetunejob_status import Failure, Reason
 
 
 def failure_of(script: Script) -> Failure:

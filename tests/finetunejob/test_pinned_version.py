@@ -4,7 +4,7 @@ import pytest
 
 from support.builders import make_gate, make_job
 from support.world import World
-from tunegate_api.v1alpha1.reasons import Reason
+from tunegate_api.v1alpha2.reasons import Reason
 
 DIGEST = "c" * 64
 

@@ -12,7 +12,7 @@ from support.model_shapes import QWEN_7B
 from support.world import World, plan_for
 from tunegate_api.contract.process import Role
 from tunegate_api.contract.request import GateRequest, Request
-from tunegate_api.v1alpha1 import EvalGate, FineTuneJob
+from tunegate_api.v1alpha2 import EvalGate, FineTuneJob
 from tunegate_api.validation.problems import find_problems
 from tunegate_operator.children.job import JobOwner, PodNeeds, PodSettings, ReportTo, build_job
 from tunegate_operator.children.volumes import PodVolumes

@@ -10,10 +10,10 @@ from tunegate_api.contract.baselines import MeasuredBaseline
 from tunegate_api.contract.digests import sha256_text
 from tunegate_api.contract.results import ErrorRateOutcomes, PlantedRegression
 from tunegate_api.meta import MAX_MESSAGE
-from tunegate_api.v1alpha1 import EvalGate
-from tunegate_api.v1alpha1.data_status import MAX_DATA_CHECKS, MAX_REVIEWERS, DataCheckResult
-from tunegate_api.v1alpha1.error_rate_status import MAX_FLAKY_CASES
-from tunegate_api.v1alpha1.finetunejob_status import MAX_ATTEMPTS, MAX_BASELINES, MAX_DECISIONS, MAX_EVICTIONS
+from tunegate_api.v1alpha2 import EvalGate
+from tunegate_api.v1alpha2.data_status import MAX_DATA_CHECKS, MAX_REVIEWERS, DataCheckResult
+from tunegate_api.v1alpha2.error_rate_status import MAX_FLAKY_CASES
+from tunegate_api.v1alpha2.finetunejob_status import MAX_ATTEMPTS, MAX_BASELINES, MAX_DECISIONS, MAX_EVICTIONS
 from tunegate_operator.names import CONTINUE_ANNOTATION
 
 LIMIT = 32 * 1024

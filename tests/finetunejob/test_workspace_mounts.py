@@ -7,7 +7,7 @@ import pytest
 from support.builders import make_job
 from tunegate_api.contract.process import Role
 from tunegate_api.contract.request import Request
-from tunegate_api.v1alpha1 import FineTuneJob
+from tunegate_api.v1alpha2 import FineTuneJob
 from tunegate_operator.engine.cluster import Object
 from tunegate_operator.finetunejob.volumes import pod_volumes
 from tunegate_operator.names import Step

@@ -45,7 +45,7 @@ def test_job_without_an_adapter_publishes_a_whole_model(tunegate, tiny_model):
 
 def test_status_file_is_a_valid_finetunejob(finished):
     resource = yaml.safe_load((finished.runs / "orders" / "status.yaml").read_text())
-    assert (resource["apiVersion"], resource["kind"]) == ("tunegate.dev/v1alpha1", "FineTuneJob")
+    assert (resource["apiVersion"], resource["kind"]) == ("tunegate.dev/v1alpha2", "FineTuneJob")
     assert find_problems(resource) == []
     assert {c["type"]: c["status"] for c in resource["status"]["conditions"]}["Ready"] == "True"
 

@@ -21,7 +21,7 @@ def config_map(name: str = "cm", **data: str) -> Object:
 
 
 def gate(name: str = "gate") -> Object:
-    return {"apiVersion": "tunegate.dev/v1alpha1", "kind": "EvalGate", "metadata": {"name": name}, "spec": {}}
+    return {"apiVersion": "tunegate.dev/v1alpha2", "kind": "EvalGate", "metadata": {"name": name}, "spec": {}}
 
 
 def open_store(folder: Path) -> ObjectStore:

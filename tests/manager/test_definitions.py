@@ -12,7 +12,7 @@ from support.operator_command import OperatorCommand, grant_rights
 from support.waiting import eventually
 
 pytestmark = pytest.mark.cluster
-GROUP = ("tunegate.dev", "v1alpha1", "default", "evalgates")
+GROUP = ("tunegate.dev", "v1alpha2", "default", "evalgates")
 
 
 def wait_for_definitions(started: OperatorCommand) -> None:

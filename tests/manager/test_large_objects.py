@@ -18,7 +18,7 @@ from tunegate_operator.engine.cluster import Key
 from tunegate_operator.engine.kubernetes import KubernetesCluster
 
 pytestmark = pytest.mark.cluster
-GROUP = ("tunegate.dev", "v1alpha1", "default", "finetunejobs")
+GROUP = ("tunegate.dev", "v1alpha2", "default", "finetunejobs")
 JOBS, JOB_BYTES = 100, 1_200_000
 MOST_GROWTH = 60_000_000
 MOST_AT_START = 200_000_000

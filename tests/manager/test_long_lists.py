@@ -15,7 +15,7 @@ from tunegate_operator.engine.kubernetes import KubernetesCluster
 from tunegate_operator.kopf_watches import KOPF_WORKERS
 
 pytestmark = pytest.mark.cluster
-GROUP = ("tunegate.dev", "v1alpha1", "default", "evalgates")
+GROUP = ("tunegate.dev", "v1alpha2", "default", "evalgates")
 MANY = 1500
 MOST_SECONDS = 0.9 * MANY / KOPF_WORKERS * 0.1
 """Limit for the time until an event after changes of many objects is delivered. With Kopf's own idle time of

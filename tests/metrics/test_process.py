@@ -80,7 +80,7 @@ def test_queue_depth_and_leadership_are_read_at_each_scrape(metrics):
         ("/api/v1/namespaces/team/configmaps/rows", "configmaps"),
         ("/api/v1/namespaces/team", "namespaces"),
         ("/apis/batch/v1/jobs", "jobs"),
-        ("/apis/tunegate.dev/v1alpha1/namespaces/team/finetunejobs/orders/status", "finetunejobs"),
+        ("/apis/tunegate.dev/v1alpha2/namespaces/team/finetunejobs/orders/status", "finetunejobs"),
         ("/apis/authentication.k8s.io/v1/tokenreviews", "tokenreviews"),
     ],
 )

@@ -10,7 +10,7 @@ from support.builders import golden_text, make_gate, make_job
 from support.world import DIGEST, REGRESSING, Script, World, letters
 from tunegate_api.contract.digests import sha256_text
 from tunegate_api.contract.results import ErrorRateOutcomes, PlantedRegression
-from tunegate_api.v1alpha1 import EvalGate
+from tunegate_api.v1alpha2 import EvalGate
 from tunegate_operator.engine.cluster import Key, Object
 from tunegate_operator.engine.objects import uid_of
 from tunegate_operator.metrics.page import FINISHED_HOURS, ResourcePage

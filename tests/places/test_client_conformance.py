@@ -7,7 +7,7 @@ import pytest
 from support import manifests
 from support.places import Place
 from tunegate_api.contract.request import Request
-from tunegate_api.v1alpha1 import FineTuneJobSpec
+from tunegate_api.v1alpha2 import FineTuneJobSpec
 from tunegate_client.places.client import ClientError, Kind, UnknownNameError
 from tunegate_client.places.kube import KubernetesClient
 from tunegate_operator.engine.cluster import Key, Object

@@ -10,7 +10,7 @@ from tunegate_api.contract.process import Role
 from tunegate_api.contract.published import LastPublished
 from tunegate_api.contract.report import PublishedArtifact, Report
 from tunegate_api.contract.results import ErrorRateOutcomes, Evaluation, Results, Subject
-from tunegate_api.v1alpha1.finetunejob_status import Progress
+from tunegate_api.v1alpha2.finetunejob_status import Progress
 from tunegate_api.verdict.outcomes import CaseSet
 from tunegate_operator.names import Step
 from tunegate_operator.reporting.steps import ForeignReportError, Sender

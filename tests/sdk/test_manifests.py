@@ -13,7 +13,7 @@ from tunegate_api.validation.problems import find_problems
 def test_yaml_has_only_the_fields_that_were_set() -> None:
     (written,) = yaml.safe_load_all(tg.to_yaml(gate()))
     assert written == {
-        "apiVersion": "tunegate.dev/v1alpha1",
+        "apiVersion": "tunegate.dev/v1alpha2",
         "kind": "EvalGate",
         "metadata": {"name": "golden"},
         "spec": {

@@ -144,7 +144,7 @@ class Attacker:
             job = waiting_job(f"large-{n}")
             job["spec"]["podTemplate"] = {"affinity": affinity}
             custom.create_namespaced_custom_object(
-                "tunegate.dev", "v1alpha1", self._namespace, "finetunejobs", job, _request_timeout=30
+                "tunegate.dev", "v1alpha2", self._namespace, "finetunejobs", job, _request_timeout=30
             )
 
         return _repeat(create, count, seconds)
@@ -181,7 +181,7 @@ class Attacker:
 
     def _create_job(self, name: str, labels: dict[str, str], target: Target) -> Any:
         owner = {
-            "apiVersion": "tunegate.dev/v1alpha1",
+            "apiVersion": "tunegate.dev/v1alpha2",
             "kind": "FineTuneJob",
             "name": target.name,
             "uid": target.uid,

@@ -5,8 +5,8 @@ from dataclasses import replace
 from fractions import Fraction
 
 from tunegate_api.contract.bar import final_bar
-from tunegate_api.v1alpha1.case_source import CaseSource
-from tunegate_api.v1alpha1.sets import GateSet, SetCheckpoints, SetRule
+from tunegate_api.v1alpha2.case_source import CaseSource
+from tunegate_api.v1alpha2.sets import GateSet, SetCheckpoints, SetRule
 from tunegate_api.verdict.allowed_failures import Limit
 from tunegate_api.verdict.bar import Bar
 from tunegate_api.verdict.outcomes import DropPolicy

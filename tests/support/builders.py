@@ -85,7 +85,7 @@ class GateBuilder(_Builder):
 def make_job(name: str = "orders") -> JobBuilder:
     return JobBuilder(
         {
-            "apiVersion": "tunegate.dev/v1alpha1",
+            "apiVersion": "tunegate.dev/v1alpha2",
             "kind": "FineTuneJob",
             "metadata": {"name": name, "namespace": "default"},
             "spec": {
@@ -111,7 +111,7 @@ def make_job(name: str = "orders") -> JobBuilder:
 def make_gate(name: str = "golden", config_map: str = "cases") -> GateBuilder:
     return GateBuilder(
         {
-            "apiVersion": "tunegate.dev/v1alpha1",
+            "apiVersion": "tunegate.dev/v1alpha2",
             "kind": "EvalGate",
             "metadata": {"name": name, "namespace": "default"},
             "spec": {

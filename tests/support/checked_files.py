@@ -42,7 +42,7 @@ def checked_files(
         "gates": [{"name": "golden"}],
         "storage": {"persistentVolumeClaim": "any"},
     }
-    job = {"apiVersion": "tunegate.dev/v1alpha1", "kind": "FineTuneJob", "metadata": {"name": "checked"}}
+    job = {"apiVersion": "tunegate.dev/v1alpha2", "kind": "FineTuneJob", "metadata": {"name": "checked"}}
     (root / "job.json").write_text(json.dumps(job | {"spec": spec}))
     gates = []
     if _GOLDEN in files:

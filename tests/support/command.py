@@ -203,7 +203,7 @@ def manifests(model: Path, /, name: str = "orders", **changes: Any) -> list[dict
     golden = "".join(json.dumps(case) + "\n" for case in cases)
     train = "".join(json.dumps(row) + "\n" for row in rows)
     gate = {
-        "apiVersion": "tunegate.dev/v1alpha1",
+        "apiVersion": "tunegate.dev/v1alpha2",
         "kind": "EvalGate",
         "metadata": {"name": "golden"},
         "spec": {
@@ -219,7 +219,7 @@ def manifests(model: Path, /, name: str = "orders", **changes: Any) -> list[dict
         },
     }
     job = {
-        "apiVersion": "tunegate.dev/v1alpha1",
+        "apiVersion": "tunegate.dev/v1alpha2",
         "kind": "FineTuneJob",
         "metadata": {"name": name},
         "spec": {

@@ -34,7 +34,7 @@ from tunegate_api.contract.report import (
     report_audience,
 )
 from tunegate_api.contract.results import Results, Subject
-from tunegate_api.v1alpha1.finetunejob_status import Progress
+from tunegate_api.v1alpha2.finetunejob_status import Progress
 from tunegate_operator.names import ATTEMPT_LABEL, MANAGED_LABELS, ROLE_LABEL, STAGE_LABEL
 
 log = logging.getLogger(__name__)

@@ -49,7 +49,7 @@ def first_decisions(api: client.ApiClient, namespace: str) -> Iterator[FirstDeci
     def look() -> None:
         listing = client.CustomObjectsApi(api).list_namespaced_custom_object
         with suppress(urllib3.exceptions.HTTPError):  # the connection was closed
-            for event in stream.stream(listing, "tunegate.dev", "v1alpha1", namespace, "finetunejobs"):
+            for event in stream.stream(listing, "tunegate.dev", "v1alpha2", namespace, "finetunejobs"):
                 found.note(event["object"])
 
     threading.Thread(target=look, daemon=True).start()

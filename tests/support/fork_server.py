@@ -241,7 +241,7 @@ def serve(program: str, path: str, owner: int) -> None:
         sys.path.insert(0, str(STAND_IN_PACKAGES))
         modules = [
             f"tunegate_api.{name}"
-            for name in ("contract.results", "contract.request", "verdict.golden", "v1alpha1")
+            for name in ("contract.results", "contract.request", "verdict.golden", "v1alpha2")
         ]
     else:
         modules = import_module("tunegate_client.cli.main").COMMANDS.values()

@@ -2,7 +2,7 @@
 
 from support.world import World
 from tunegate_api.meta import find_condition
-from tunegate_api.v1alpha1 import EvalGateStatus
+from tunegate_api.v1alpha2 import EvalGateStatus
 
 
 def status(world: World, name: str = "golden") -> EvalGateStatus:

@@ -62,7 +62,7 @@ def held_status_writes(api: client.ApiClient, folder: Path) -> Iterator[threadin
 def _configuration(port: int, authority: bytes) -> dict[str, object]:
     status = {
         "apiGroups": ["tunegate.dev"],
-        "apiVersions": ["v1alpha1"],
+        "apiVersions": ["v1alpha2"],
         "operations": ["UPDATE"],
         "resources": ["finetunejobs/status"],
     }

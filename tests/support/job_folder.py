@@ -36,9 +36,9 @@ from tunegate_api.contract.results import (
 )
 from tunegate_api.contract.workspace import Workspace
 from tunegate_api.judging.review import ReviewRecord
-from tunegate_api.v1alpha1.evalgate import EvalGateSpec
-from tunegate_api.v1alpha1.finetunejob import FineTuneJobSpec
-from tunegate_api.v1alpha1.finetunejob_status import Failure
+from tunegate_api.v1alpha2.evalgate import EvalGateSpec
+from tunegate_api.v1alpha2.finetunejob import FineTuneJobSpec
+from tunegate_api.v1alpha2.finetunejob_status import Failure
 from tunegate_api.verdict.outcomes import CaseSet
 from tunegate_trainer.process.context import Context, Options
 from tunegate_trainer.process.files import seal, write_model

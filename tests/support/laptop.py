@@ -29,7 +29,7 @@ class Laptop:
         self.cluster = self._open()
         self.owner = self.cluster.get(Key("FineTuneJob", "default", "demo")) or self.cluster.create(
             {
-                "apiVersion": "tunegate.dev/v1alpha1",
+                "apiVersion": "tunegate.dev/v1alpha2",
                 "kind": "FineTuneJob",
                 "metadata": {"name": "demo"},
                 "spec": {},

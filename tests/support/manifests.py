@@ -22,7 +22,7 @@ LEAVE_OUT: Any = _LEAVE_OUT
 def finetunejob() -> dict[str, Any]:
     """Return the manifest of a small FineTuneJob with every supported field."""
     return {
-        "apiVersion": "tunegate.dev/v1alpha1",
+        "apiVersion": "tunegate.dev/v1alpha2",
         "kind": "FineTuneJob",
         "metadata": {"name": "orders"},
         "spec": {
@@ -89,7 +89,7 @@ def finetunejob() -> dict[str, Any]:
 def evalgate(name: str = "orders-golden") -> dict[str, Any]:
     """Return the manifest of an EvalGate with every supported field."""
     return {
-        "apiVersion": "tunegate.dev/v1alpha1",
+        "apiVersion": "tunegate.dev/v1alpha2",
         "kind": "EvalGate",
         "metadata": {"name": name},
         "spec": {

@@ -10,7 +10,7 @@ from pathlib import Path
 from support.full_volume import OWN_MOUNTS
 from tunegate_api.contract.process import DEFAULT_ROOT, ROOT_VARIABLE
 from tunegate_api.contract.request import Request
-from tunegate_api.v1alpha1 import FineTuneJob
+from tunegate_api.v1alpha2 import FineTuneJob
 from tunegate_operator.finetunejob.volumes import pod_volumes
 from tunegate_operator.names import Step
 

@@ -4,7 +4,7 @@ from html.parser import HTMLParser
 
 from support.job_folder import NOW, JobFolder
 from tunegate_api.contract.process import Outcome
-from tunegate_api.v1alpha1.finetunejob_status import Progress
+from tunegate_api.v1alpha2.finetunejob_status import Progress
 from tunegate_trainer.report import render
 
 BASE = "p" * 10 + "f" * 10

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from tunegate_api.contract.process import Role
 from tunegate_api.contract.workspace import Workspace
-from tunegate_api.v1alpha1.finetunejob import ModelSource
+from tunegate_api.v1alpha2.finetunejob import ModelSource
 from tunegate_trainer.models.resolve import resolve_model
 from tunegate_trainer.process.context import Context
 

@@ -8,7 +8,7 @@ from kubernetes.client import ApiException
 from support.builders import golden_text, make_config_map, make_gate, make_job
 from support.waiting import eventually
 
-GROUP = ("tunegate.dev", "v1alpha1")
+GROUP = ("tunegate.dev", "v1alpha2")
 
 
 class Team:

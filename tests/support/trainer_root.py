@@ -25,9 +25,9 @@ from tunegate_api.contract.request import GateRequest, Request
 from tunegate_api.contract.results import Evaluation
 from tunegate_api.contract.workspace import PAIRS_PREFIX, Workspace
 from tunegate_api.messages import Message
-from tunegate_api.v1alpha1.evalgate import EvalGateSpec
-from tunegate_api.v1alpha1.finetunejob import FineTuneJobSpec
-from tunegate_api.v1alpha1.sets import GateSet
+from tunegate_api.v1alpha2.evalgate import EvalGateSpec
+from tunegate_api.v1alpha2.finetunejob import FineTuneJobSpec
+from tunegate_api.v1alpha2.sets import GateSet
 from tunegate_trainer.process.context import Context, Options
 from tunegate_trainer.process.files import seal, sha256_file, write_model
 from tunegate_trainer.process.interruption import Interruption

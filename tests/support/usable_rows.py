@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from support.records import records_of
-from tunegate_api.v1alpha1.data import Columns
+from tunegate_api.v1alpha2.data import Columns
 from tunegate_trainer.checks.finding import CheckContext
 from tunegate_trainer.checks.rows import UsableRows
 from tunegate_trainer.data.documents import Documents

@@ -10,7 +10,7 @@ from support.waiting import eventually
 def waiting_job(name: str) -> dict[str, Any]:
     """Build a job whose ConfigMap and EvalGate do not exist."""
     return {
-        "apiVersion": "tunegate.dev/v1alpha1",
+        "apiVersion": "tunegate.dev/v1alpha2",
         "kind": "FineTuneJob",
         "metadata": {"name": name},
         "spec": {

@@ -46,9 +46,9 @@ from tunegate_api.contract.results import (
 from tunegate_api.judging.prospects import no_checkpoint_can_pass
 from tunegate_api.judging.stages import assess_stage
 from tunegate_api.safety_sets import builtin_text
-from tunegate_api.v1alpha1 import FineTuneJobStatus
-from tunegate_api.v1alpha1.data_status import DataCheckResult
-from tunegate_api.v1alpha1.finetunejob_status import Failure, Progress
+from tunegate_api.v1alpha2 import FineTuneJobStatus
+from tunegate_api.v1alpha2.data_status import DataCheckResult
+from tunegate_api.v1alpha2.finetunejob_status import Failure, Progress
 from tunegate_api.verdict.outcomes import CaseSet
 from tunegate_api.verdict.safety import safety_set
 from tunegate_api.verdict.stop_rule import StopAction

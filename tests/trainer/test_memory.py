@@ -36,8 +36,8 @@ from tunegate_api.memory.fitting import (
     smallest_card,
 )
 from tunegate_api.memory.shapes import GenerationBatch, Memory, ModelShape, Pass, Sharding
-from tunegate_api.v1alpha1 import FineTuneJob
-from tunegate_api.v1alpha1.evalgate import EvalGateSpec
+from tunegate_api.v1alpha2 import FineTuneJob
+from tunegate_api.v1alpha2.evalgate import EvalGateSpec
 from tunegate_trainer.models.shape import model_shape
 from tunegate_trainer.planning.plan import plan_stages
 from tunegate_trainer.planning.sizing import gpu_bytes, with_estimate

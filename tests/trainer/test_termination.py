@@ -4,7 +4,7 @@ import pytest
 
 from tunegate_api.contract.baselines import MeasuredBaseline
 from tunegate_api.contract.process import ROOT_VARIABLE, ExitCode, Outcome, Termination
-from tunegate_api.v1alpha1.finetunejob_status import Failure
+from tunegate_api.v1alpha2.finetunejob_status import Failure
 from tunegate_trainer.main import End, main, termination_text
 
 

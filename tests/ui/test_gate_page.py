@@ -5,7 +5,7 @@ from support.job_statuses import DIGEST, judging, record
 from support.places import Place
 from support.report_page import text_of
 from tunegate_api.judging.gate_error_rate import rules_digest
-from tunegate_api.v1alpha1 import EvalGate
+from tunegate_api.v1alpha2 import EvalGate
 from tunegate_client.ui.pages import Pages
 from tunegate_operator.engine.objects import uid_of
 

@@ -11,7 +11,7 @@ from support.clock import FakeClock
 from support.job_statuses import checkpoint, failed, judging, not_ready, record, stopped, succeeded, training
 from support.places import Place
 from support.report_page import text_of
-from tunegate_api.v1alpha1 import FineTuneJobStatus
+from tunegate_api.v1alpha2 import FineTuneJobStatus
 from tunegate_client.laptop.cluster import LocalCluster
 from tunegate_client.laptop.status import cluster_folder, record_running_jobs
 from tunegate_client.places.caller import TUNEGATE

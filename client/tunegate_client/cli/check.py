@@ -13,7 +13,7 @@ from rich.text import Text
 
 from tunegate_api import API_VERSION
 from tunegate_api.contract.forecast import CheckedData
-from tunegate_api.v1alpha1.data import Goal
+from tunegate_api.v1alpha2.data import Goal
 from tunegate_client.cli import exit_codes
 from tunegate_client.cli.data_job import COLUMNS, FIELDS, REVISION, data_job, refuse_problems
 from tunegate_client.cli.output_file import prepare

@@ -7,7 +7,7 @@ from typing import Any, get_args
 import click
 
 from tunegate_api import API_VERSION
-from tunegate_api.v1alpha1.data import Goal
+from tunegate_api.v1alpha2.data import Goal
 from tunegate_api.validation.problems import find_problems
 
 COLUMNS = click.option(

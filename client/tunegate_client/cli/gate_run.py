@@ -11,9 +11,9 @@ from rich.console import Console
 
 from tunegate_api.contract.gate_run import GateRun, GateRunRequest
 from tunegate_api.meta import summarize
-from tunegate_api.v1alpha1 import EvalGate
-from tunegate_api.v1alpha1.evalgate import EvalGateSpec
-from tunegate_api.v1alpha1.evaluation import EvaluationSettings
+from tunegate_api.v1alpha2 import EvalGate
+from tunegate_api.v1alpha2.evalgate import EvalGateSpec
+from tunegate_api.v1alpha2.evaluation import EvaluationSettings
 from tunegate_api.validation.problems import find_problems
 from tunegate_client.cli import exit_codes
 from tunegate_client.cli.data_job import address_of, data_job

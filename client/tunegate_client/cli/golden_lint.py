@@ -8,8 +8,8 @@ from rich.text import Text
 
 from tunegate_api.cases.golden_findings import LintedGolden
 from tunegate_api.contract.bar import final_bar
-from tunegate_api.v1alpha1.case_source import CaseSource
-from tunegate_api.v1alpha1.sets import GateSet
+from tunegate_api.v1alpha2.case_source import CaseSource
+from tunegate_api.v1alpha2.sets import GateSet
 from tunegate_api.verdict.power import power_text
 from tunegate_client.cli import exit_codes
 from tunegate_client.cli.golden import GOLDEN, read_golden

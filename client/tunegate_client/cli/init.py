@@ -12,7 +12,7 @@ from rich.console import Console
 
 from tunegate_api.contract.forecast import CheckedData, DescribedData
 from tunegate_api.meta import printable, summarize
-from tunegate_api.v1alpha1.data import Columns, Goal
+from tunegate_api.v1alpha2.data import Columns, Goal
 from tunegate_client.cli.check import check_view
 from tunegate_client.cli.data_job import COLUMNS, REVISION, data_job, refuse_problems
 from tunegate_client.cli.starter import Starter

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from tunegate_api.contract.process import Role
 from tunegate_api.duration import duration_text
-from tunegate_api.v1alpha1 import FineTuneJobStatus
+from tunegate_api.v1alpha2 import FineTuneJobStatus
 from tunegate_client.cli import exit_codes
 from tunegate_client.cli.display import JobTable, job_view, jobs_table, utc_now
 from tunegate_client.cli.live import LiveView

@@ -8,7 +8,7 @@ from typing import Any, Self
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 
-from tunegate_api.v1alpha1 import FineTuneJobStatus
+from tunegate_api.v1alpha2 import FineTuneJobStatus
 from tunegate_client.cli.display import JobTable, PlainLog, job_view, jobs_table, utc_now
 from tunegate_client.places.caller import Caller
 

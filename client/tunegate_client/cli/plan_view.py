@@ -13,8 +13,8 @@ from tunegate_api.contract.plan import StagePlan
 from tunegate_api.memory.advice import advise, fitting_cards
 from tunegate_api.memory.fitting import CARDS, KEPT_FREE, least_memory, needed, size_text
 from tunegate_api.memory.shapes import Memory
-from tunegate_api.v1alpha1 import FineTuneJob
-from tunegate_api.v1alpha1.finetunejob import FineTuneJobSpec
+from tunegate_api.v1alpha2 import FineTuneJob
+from tunegate_api.v1alpha2.finetunejob import FineTuneJobSpec
 from tunegate_client.laptop.object_folder import to_yaml
 from tunegate_operator.engine.cluster import Object
 

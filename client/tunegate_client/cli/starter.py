@@ -6,7 +6,7 @@ import textwrap
 from dataclasses import dataclass
 
 from tunegate_api.contract.forecast import DescribedData
-from tunegate_api.v1alpha1.data import Columns, Goal
+from tunegate_api.v1alpha2.data import Columns, Goal
 
 _PLAIN = re.compile(r"[A-Za-z][A-Za-z0-9_./:@+-]*(?<!:)")
 _NOT_TEXT = {"y", "n", "yes", "no", "on", "off", "true", "false", "null"}

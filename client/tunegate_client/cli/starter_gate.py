@@ -68,7 +68,7 @@ def gate_text(starter: Starter) -> str:
     lines = [
         "# The gate that decides whether a model is published. Written by `tunegate init`.",
         "# All fields: docs/api/evalgate.md.",
-        "apiVersion: tunegate.dev/v1alpha1",
+        "apiVersion: tunegate.dev/v1alpha2",
         "kind: EvalGate",
         "metadata:",
         f"  name: {scalar(starter.name)}",

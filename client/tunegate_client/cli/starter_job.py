@@ -41,7 +41,7 @@ def job_text(starter: Starter) -> str:
     lines = [
         "# Fine-tunes a model, and publishes it only if it passes its gate. Written by `tunegate init`.",
         "# All fields: docs/api/finetunejob.md.",
-        "apiVersion: tunegate.dev/v1alpha1",
+        "apiVersion: tunegate.dev/v1alpha2",
         "kind: FineTuneJob",
         "metadata:",
         f"  name: {scalar(name)}",

@@ -22,7 +22,7 @@ from tunegate_api.contract.gate_run import GateRun, GateRunRequest
 from tunegate_api.contract.process import FAILURE_FILE, ROOT_VARIABLE
 from tunegate_api.contract.workspace import Workspace
 from tunegate_api.preference import SampledPrompt, SampleRequest
-from tunegate_api.v1alpha1.finetunejob_status import Failure
+from tunegate_api.v1alpha2.finetunejob_status import Failure
 from tunegate_client.laptop.models_folder import models_folder
 from tunegate_client.laptop.pod_folder import content_of
 from tunegate_client.laptop.trainer import missing_trainer

@@ -23,7 +23,7 @@ from pydantic import ValidationError
 from tunegate_api.contract.process import Role
 from tunegate_api.contract.report import Report
 from tunegate_api.contract.workspace import Workspace
-from tunegate_api.v1alpha1.finetunejob_status import FineTuneJobStatus, TrackingStatus
+from tunegate_api.v1alpha2.finetunejob_status import FineTuneJobStatus, TrackingStatus
 from tunegate_client.laptop.cluster import LocalCluster
 from tunegate_client.laptop.jobs import OWNER_ANNOTATION, owner_name
 from tunegate_client.laptop.manifests import (

@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import yaml
 
-from tunegate_api.v1alpha1 import FineTuneJobStatus
+from tunegate_api.v1alpha2 import FineTuneJobStatus
 from tunegate_client.laptop.cluster import is_in_use
 from tunegate_client.laptop.object_folder import from_yaml
 from tunegate_operator.decisions import is_at_rest

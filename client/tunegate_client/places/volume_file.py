@@ -21,7 +21,7 @@ from pydantic_core import from_json
 
 from tunegate_api.contract.process import Role
 from tunegate_api.contract.workspace import Workspace
-from tunegate_api.v1alpha1.pods import PodTemplate
+from tunegate_api.v1alpha2.pods import PodTemplate
 from tunegate_client.places.client import ClientError, has_ended, has_log, sorted_events
 from tunegate_operator.children.job import CONTAINER, CONTAINER_SECURITY, POD_SECURITY
 from tunegate_operator.children.pod_status import container_state

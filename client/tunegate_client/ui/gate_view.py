@@ -9,10 +9,10 @@ from pydantic import ValidationError
 from tunegate_api.contract.bar import final_bar
 from tunegate_api.judging.gate_error_rate import of_settings
 from tunegate_api.meta import find_condition
-from tunegate_api.v1alpha1 import EvalGateSpec
-from tunegate_api.v1alpha1.error_rate_status import RecordedErrorRate
-from tunegate_api.v1alpha1.evalgate_status import GateReason, JudgedModel
-from tunegate_api.v1alpha1.sets import GateSet
+from tunegate_api.v1alpha2 import EvalGateSpec
+from tunegate_api.v1alpha2.error_rate_status import RecordedErrorRate
+from tunegate_api.v1alpha2.evalgate_status import GateReason, JudgedModel
+from tunegate_api.v1alpha2.sets import GateSet
 from tunegate_api.verdict.allowed_failures import allowed
 from tunegate_api.verdict.outcomes import points_text, rate, rate_text
 from tunegate_client.ui.charts import Chart, GoldenResult, rate_chart

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Generic, TypeVar
 
-from tunegate_api.v1alpha1 import EvalGateStatus, FineTuneJobStatus
+from tunegate_api.v1alpha2 import EvalGateStatus, FineTuneJobStatus
 from tunegate_client.places.client import Client, ClientError, Kind, read_status
 from tunegate_client.ui.shared_reads import SharedReads
 from tunegate_operator.engine.clock import Clock

@@ -6,9 +6,9 @@ from typing import Annotated
 from pydantic import Field, ValidationError
 
 from tunegate_api.meta import ApiModel, first_problem
-from tunegate_api.v1alpha1.evalgate import EvalGateSpec
-from tunegate_api.v1alpha1.graders import GateGrader
-from tunegate_api.v1alpha1.sets import CaseId
+from tunegate_api.v1alpha2.evalgate import EvalGateSpec
+from tunegate_api.v1alpha2.graders import GateGrader
+from tunegate_api.v1alpha2.sets import CaseId
 from tunegate_api.validation.partial import Problem
 
 _Text = Annotated[str, Field(min_length=1, max_length=4096)]

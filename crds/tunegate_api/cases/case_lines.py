@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from tunegate_api.cases.golden import GoldenCase
 from tunegate_api.meta import shorten, summarize
 from tunegate_api.safety_sets import builtin_text
-from tunegate_api.v1alpha1.case_source import CaseSource
+from tunegate_api.v1alpha2.case_source import CaseSource
 from tunegate_api.verdict.outcomes import MAX_CASES
 
 _SHOWN_NAME = 80

@@ -11,9 +11,9 @@ from tunegate_api.cases.ecma_regex import EcmaRegexError, python_pattern
 from tunegate_api.cases.normalize import ComparedForm, without_differences
 from tunegate_api.messages import FunctionCall
 from tunegate_api.meta import ApiModel, Decimal, exact
-from tunegate_api.v1alpha1.fields import Share
-from tunegate_api.v1alpha1.finetunejob import EntryPoint, Tolerance
-from tunegate_api.v1alpha1.graders import SafetyRating
+from tunegate_api.v1alpha2.fields import Share
+from tunegate_api.v1alpha2.finetunejob import EntryPoint, Tolerance
+from tunegate_api.v1alpha2.graders import SafetyRating
 from tunegate_api.validation.json_schema import schema_faults
 
 _WORD = re.compile(r"[^\W_]")

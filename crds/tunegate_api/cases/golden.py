@@ -10,9 +10,9 @@ from tunegate_api.cases.expectations import Expectation, judgeable, leaves
 from tunegate_api.contract.bar import checkpoint_bar, final_bar
 from tunegate_api.messages import Message, Tools
 from tunegate_api.meta import ApiModel, summarize
-from tunegate_api.v1alpha1.case_source import SetName
-from tunegate_api.v1alpha1.evalgate import EvalGateSpec
-from tunegate_api.v1alpha1.sets import CaseId, GateSet
+from tunegate_api.v1alpha2.case_source import SetName
+from tunegate_api.v1alpha2.evalgate import EvalGateSpec
+from tunegate_api.v1alpha2.sets import CaseId, GateSet
 from tunegate_api.validation.partial import Path, Problem
 from tunegate_api.verdict.bar import Bar
 from tunegate_api.verdict.outcomes import CaseSet, DropPolicy, group_numbers

@@ -6,7 +6,7 @@ import unicodedata
 from collections.abc import Collection
 from typing import Literal
 
-from tunegate_api.v1alpha1.finetunejob import TextForm
+from tunegate_api.v1alpha2.finetunejob import TextForm
 
 ComparedForm = TextForm | Literal["LowerCase", "AsciiPunctuation"]
 """A difference that golden cases can ignore."""

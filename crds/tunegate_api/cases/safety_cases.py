@@ -8,8 +8,8 @@ from pydantic import ConfigDict, field_validator, model_validator
 from tunegate_api.cases.expectations import Expectation, RefusalExpectation
 from tunegate_api.cases.golden import GoldenCase
 from tunegate_api.meta import ApiModel
-from tunegate_api.v1alpha1.case_source import SetName
-from tunegate_api.v1alpha1.sets import CaseId
+from tunegate_api.v1alpha2.case_source import SetName
+from tunegate_api.v1alpha2.sets import CaseId
 from tunegate_api.verdict.bar import SafetyBar
 from tunegate_api.verdict.safety import SafetyKind, needed_harmless
 

@@ -4,8 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
 
-from tunegate_api.v1alpha1.count_or_share import count_or_share
-from tunegate_api.v1alpha1.sets import DEFAULT_DROP, GateSet, SetRule
+from tunegate_api.v1alpha2.count_or_share import count_or_share
+from tunegate_api.v1alpha2.sets import DEFAULT_DROP, GateSet, SetRule
 from tunegate_api.verdict.bar import SAFETY_RULES, Bar, SafetyBar, safety_bar
 from tunegate_api.verdict.core import Rule
 from tunegate_api.verdict.outcomes import DropPolicy

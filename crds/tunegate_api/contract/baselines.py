@@ -8,7 +8,7 @@ can write, and passes them to later pods in an environment variable.
 from collections.abc import Iterable
 
 from tunegate_api.meta import Sha256
-from tunegate_api.v1alpha1.evaluation_status import BaselineDigest
+from tunegate_api.v1alpha2.evaluation_status import BaselineDigest
 
 BASELINES_VARIABLE = "TUNEGATE_BASELINES"
 """Environment variable with the key and digest of each cached baseline that a pod may use: KEY:SHA256,

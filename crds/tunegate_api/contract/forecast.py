@@ -6,9 +6,9 @@ from typing import Any, Literal
 from tunegate_api.contract.plan import DataPlan, StagePlan
 from tunegate_api.memory.shapes import Memory, ModelShape
 from tunegate_api.meta import StatusModel
-from tunegate_api.v1alpha1.data import Columns
-from tunegate_api.v1alpha1.data_status import DataCheckResult
-from tunegate_api.v1alpha1.finetunejob_status import Failure
+from tunegate_api.v1alpha2.data import Columns
+from tunegate_api.v1alpha2.data_status import DataCheckResult
+from tunegate_api.v1alpha2.finetunejob_status import Failure
 
 
 class ModelForecast(StatusModel):

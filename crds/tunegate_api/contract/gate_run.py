@@ -6,7 +6,7 @@ from typing import Literal
 from tunegate_api.contract.request import Request
 from tunegate_api.contract.results import Results
 from tunegate_api.meta import Listed, Mapped, Sha256, StatusModel
-from tunegate_api.v1alpha1.finetunejob import ModelSource
+from tunegate_api.v1alpha2.finetunejob import ModelSource
 
 
 class GateRunRequest(StatusModel):

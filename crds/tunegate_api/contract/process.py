@@ -4,8 +4,8 @@ from enum import IntEnum, StrEnum
 
 from tunegate_api.contract.baselines import MeasuredBaseline
 from tunegate_api.meta import Sha256, StatusModel
-from tunegate_api.v1alpha1.finetunejob_status import Failure
-from tunegate_api.v1alpha1.reasons import Reason
+from tunegate_api.v1alpha2.finetunejob_status import Failure
+from tunegate_api.v1alpha2.reasons import Reason
 
 ROOT_VARIABLE = "TUNEGATE_ROOT"
 DEFAULT_ROOT = "/tunegate"

@@ -5,8 +5,8 @@ from tunegate_api.contract.plan import Plan
 from tunegate_api.contract.process import Outcome, Role
 from tunegate_api.contract.results import Results
 from tunegate_api.meta import Count, Listed, Seconds, Sha256, StatusModel, Time
-from tunegate_api.v1alpha1.data_status import DataCheckResult
-from tunegate_api.v1alpha1.finetunejob_status import Failure, Progress
+from tunegate_api.v1alpha2.data_status import DataCheckResult
+from tunegate_api.v1alpha2.finetunejob_status import Failure, Progress
 
 REPORT_URL_VARIABLE = "TUNEGATE_REPORT_URL"
 """Environment variable with the URL for reports. If the variable is not set, reports are only written to the

@@ -8,10 +8,10 @@ from tunegate_api.contract.plan import TrainingParameters
 from tunegate_api.contract.published import PublishedVersion
 from tunegate_api.contract.workspace import Workspace
 from tunegate_api.meta import Sha256, StatusModel
-from tunegate_api.v1alpha1.evalgate import EvalGateSpec, Generation
-from tunegate_api.v1alpha1.evaluation import BatchSettings
-from tunegate_api.v1alpha1.finetunejob import FineTuneJobSpec
-from tunegate_api.v1alpha1.graders import GateGrader, RequiredAgreement
+from tunegate_api.v1alpha2.evalgate import EvalGateSpec, Generation
+from tunegate_api.v1alpha2.evaluation import BatchSettings
+from tunegate_api.v1alpha2.finetunejob import FineTuneJobSpec
+from tunegate_api.v1alpha2.graders import GateGrader, RequiredAgreement
 from tunegate_api.verdict.bar import Bar
 
 

@@ -91,7 +91,7 @@ class ErrorRateOutcomes(StatusModel):
     base_digest: Sha256
     """Digest of the base model from which the artifact was trained."""
     scoring: str
-    """See :attr:`tunegate_api.v1alpha1.evalgate.EvalGateSpec.scoring`."""
+    """See :attr:`tunegate_api.v1alpha2.evalgate.EvalGateSpec.scoring`."""
     reference: str
     """The outcomes of the artifact, one letter per case, as the final gate measured them."""
     repeats: Listed[str] = []

@@ -10,7 +10,7 @@ from tunegate_api.contract.digests import sha256_text
 from tunegate_api.contract.request import Request
 from tunegate_api.judging.judgement import Judgement
 from tunegate_api.meta import Sha256
-from tunegate_api.v1alpha1.evaluation_status import VerdictDecision
+from tunegate_api.v1alpha2.evaluation_status import VerdictDecision
 from tunegate_api.verdict.outcomes import VerdictState
 
 DECISION_VARIABLE = "TUNEGATE_VERDICT_DECISION"

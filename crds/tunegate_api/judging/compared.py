@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from tunegate_api.contract.published import PublishedVersion
 from tunegate_api.contract.request import GateRequest, Request
 from tunegate_api.contract.results import Evaluation, Results, Subject, golden_set
-from tunegate_api.v1alpha1.compared import ComparedSubject, ComparedType
+from tunegate_api.v1alpha2.compared import ComparedSubject, ComparedType
 from tunegate_api.verdict.outcomes import Baseline
 
 

@@ -12,16 +12,16 @@ from tunegate_api.contract.request import GateRequest
 from tunegate_api.contract.results import ErrorRateOutcomes, Results, Subject, golden_set
 from tunegate_api.judging.error_rate import ErrorRates, error_rates
 from tunegate_api.meta import Sha256, exact
-from tunegate_api.v1alpha1 import EvalGate
-from tunegate_api.v1alpha1.error_rate_status import (
+from tunegate_api.v1alpha2 import EvalGate
+from tunegate_api.v1alpha2.error_rate_status import (
     MAX_FLAKY_CASES,
     DetectionStatus,
     ErrorRate,
     FalseAlarmStatus,
     RecordedErrorRate,
 )
-from tunegate_api.v1alpha1.evalgate import EvalGateSpec
-from tunegate_api.v1alpha1.sets import GateSet
+from tunegate_api.v1alpha2.evalgate import EvalGateSpec
+from tunegate_api.v1alpha2.sets import GateSet
 from tunegate_api.verdict.bar import Bar
 from tunegate_api.verdict.groups import independent_cases
 from tunegate_api.verdict.outcomes import CaseSet, RuleFinding, VerdictState, threshold_text

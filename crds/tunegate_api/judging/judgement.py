@@ -14,7 +14,7 @@ from tunegate_api.judging.compared import ComparedResults, base_evaluation, base
 from tunegate_api.judging.gate_error_rate import JudgedErrorRate, judge_error_rate
 from tunegate_api.judging.gate_safety import GateSafety, judge_gate_safety
 from tunegate_api.meta import exact
-from tunegate_api.v1alpha1.finetunejob import TaskMetric
+from tunegate_api.v1alpha2.finetunejob import TaskMetric
 from tunegate_api.verdict.best import Candidate, select_best
 from tunegate_api.verdict.counts import COUNTED, Aggregate, CountedMetric, counted_metric, share_interval
 from tunegate_api.verdict.golden import judge_golden, judge_task

@@ -19,7 +19,7 @@ from pydantic_core import PydanticCustomError
 
 from tunegate_api.contract.plan import SamplePlan
 from tunegate_api.meta import Listed, Mapped, Sha256, StatusModel, summarize
-from tunegate_api.v1alpha1.data_status import MAX_REVIEWER
+from tunegate_api.v1alpha2.data_status import MAX_REVIEWER
 from tunegate_api.verdict.outcomes import rate, rate_text, threshold_text
 
 MAX_SCORE_MAPS = 10

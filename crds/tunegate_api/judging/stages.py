@@ -9,8 +9,8 @@ from tunegate_api.contract.results import Evaluation, Results, Subject, golden_s
 from tunegate_api.judging.gate_safety import measured_safety
 from tunegate_api.judging.judgement import best_checkpoint, measured_cases, task_score
 from tunegate_api.meta import exact
-from tunegate_api.v1alpha1.finetunejob import TaskMetric
-from tunegate_api.v1alpha1.finetunejob_status import StopDecision
+from tunegate_api.v1alpha2.finetunejob import TaskMetric
+from tunegate_api.v1alpha2.finetunejob_status import StopDecision
 from tunegate_api.verdict.counts import Aggregate, CountedMetric
 from tunegate_api.verdict.outcomes import NO_CASES, CaseSet, new_failures, rate_text
 from tunegate_api.verdict.rules.drop import Drop

@@ -15,7 +15,7 @@ from pydantic import BaseModel
 from tunegate_api import GROUP, VERSION
 from tunegate_api.meta import NAME_PATTERN
 from tunegate_api.schema.structural import Schema, structural_schema
-from tunegate_api.v1alpha1 import EvalGate, EvalGateStatus, FineTuneJob, FineTuneJobSpec, FineTuneJobStatus
+from tunegate_api.v1alpha2 import EvalGate, EvalGateStatus, FineTuneJob, FineTuneJobSpec, FineTuneJobStatus
 from tunegate_api.validation.explain import PATTERN_DESCRIPTIONS
 from tunegate_api.validation.rules import RULES
 

@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from tunegate_api.meta import RULES_KEY
-from tunegate_api.v1alpha1.count_or_share import INT_OR_STRING
+from tunegate_api.v1alpha2.count_or_share import INT_OR_STRING
 
 Schema = dict[str, Any]
 

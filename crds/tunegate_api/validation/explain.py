@@ -17,11 +17,11 @@ from tunegate_api.meta import (
     NAME_PATTERN,
     SHA256_PATTERN,
 )
-from tunegate_api.v1alpha1.endpoint import BASE_URL_PATTERN, HTTP_PATTERN
-from tunegate_api.v1alpha1.fields import CASES_OR_PERCENT_PATTERN, KEY_PATTERN, PERCENT_PATTERN, URI_PATTERN
-from tunegate_api.v1alpha1.pods import QUANTITY_PATTERN
-from tunegate_api.v1alpha1.sets import CASE_ID_PATTERN
-from tunegate_api.v1alpha1.stages import ARG_PATTERN
+from tunegate_api.v1alpha2.endpoint import BASE_URL_PATTERN, HTTP_PATTERN
+from tunegate_api.v1alpha2.fields import CASES_OR_PERCENT_PATTERN, KEY_PATTERN, PERCENT_PATTERN, URI_PATTERN
+from tunegate_api.v1alpha2.pods import QUANTITY_PATTERN
+from tunegate_api.v1alpha2.sets import CASE_ID_PATTERN
+from tunegate_api.v1alpha2.stages import ARG_PATTERN
 
 PATTERN_DESCRIPTIONS = {
     ARG_PATTERN: 'the name of an optimizer, or a number in quotes of at least 0 and below 1, such as "0.95"',

@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable, Mapping
 
 from tunegate_api.meta import ApiModel
-from tunegate_api.v1alpha1.finetunejob import ModelSource, SchemaSource
+from tunegate_api.v1alpha2.finetunejob import ModelSource, SchemaSource
 from tunegate_api.validation.json_schema import schema_faults
 from tunegate_api.validation.partial import Part
 

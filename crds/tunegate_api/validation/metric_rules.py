@@ -1,7 +1,7 @@
 """The rules between the fields of a task metric, a part of :data:`tunegate_api.validation.rules.RULES`."""
 
 from tunegate_api.meta import ApiModel
-from tunegate_api.v1alpha1.finetunejob import TaskMetric, Tolerance
+from tunegate_api.v1alpha2.finetunejob import TaskMetric, Tolerance
 from tunegate_api.validation.constraints import FieldRule, Refuse, Unique
 from tunegate_api.validation.predicates import equal, given
 

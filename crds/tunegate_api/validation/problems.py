@@ -12,8 +12,8 @@ from pydantic import BaseModel, ValidationError
 
 from tunegate_api import API_VERSION
 from tunegate_api.meta import ApiModel
-from tunegate_api.v1alpha1.evalgate import EvalGate, EvalGateSpec
-from tunegate_api.v1alpha1.finetunejob import FineTuneJob, FineTuneJobSpec
+from tunegate_api.v1alpha2.evalgate import EvalGate, EvalGateSpec
+from tunegate_api.v1alpha2.finetunejob import FineTuneJob, FineTuneJobSpec
 from tunegate_api.validation.explain import explain, unknown_field, wrong_choice
 from tunegate_api.validation.metadata import LABEL_NAMES, metadata_problems
 from tunegate_api.validation.partial import Part, Path, Problem

@@ -7,23 +7,23 @@ the same messages. Constraints of a single value are declared with its type, as 
 from fractions import Fraction
 
 from tunegate_api.meta import ApiModel
-from tunegate_api.v1alpha1.case_source import CaseSource
-from tunegate_api.v1alpha1.compared import ComparedSubject
-from tunegate_api.v1alpha1.data import (
+from tunegate_api.v1alpha2.case_source import CaseSource
+from tunegate_api.v1alpha2.compared import ComparedSubject
+from tunegate_api.v1alpha2.data import (
     Columns,
     Data,
     DataSource,
     Source,
 )
-from tunegate_api.v1alpha1.data_checks import DataCheck
-from tunegate_api.v1alpha1.evalgate import EvalGateSpec
-from tunegate_api.v1alpha1.finetunejob import (
+from tunegate_api.v1alpha2.data_checks import DataCheck
+from tunegate_api.v1alpha2.evalgate import EvalGateSpec
+from tunegate_api.v1alpha2.finetunejob import (
     FineTuneJob,
     FineTuneJobSpec,
     ModelSource,
     SchemaSource,
 )
-from tunegate_api.v1alpha1.pods import (
+from tunegate_api.v1alpha2.pods import (
     ALLOWED_LABELS,
     CONFINEMENT_KEYS,
     LABELS_MESSAGE,
@@ -33,7 +33,7 @@ from tunegate_api.v1alpha1.pods import (
     Resources,
     Volume,
 )
-from tunegate_api.v1alpha1.stages import (
+from tunegate_api.v1alpha2.stages import (
     FIELDS_FOR_ARGS,
     OPTIMIZERS,
     TRAINER_ARGS,
@@ -41,7 +41,7 @@ from tunegate_api.v1alpha1.stages import (
     Stage,
     Training,
 )
-from tunegate_api.v1alpha1.tracking import Tracking
+from tunegate_api.v1alpha2.tracking import Tracking
 from tunegate_api.validation.constraints import FieldRule, Keys, Known, OneOf, Refers, Refuse, Unique
 from tunegate_api.validation.metric_rules import METRIC_RULES
 from tunegate_api.validation.predicates import (

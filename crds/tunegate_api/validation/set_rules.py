@@ -2,8 +2,8 @@
 graders."""
 
 from tunegate_api.meta import ApiModel
-from tunegate_api.v1alpha1.graders import GateGrader
-from tunegate_api.v1alpha1.sets import OVER_REFUSAL, UNSAFE, GateSet, SetRule
+from tunegate_api.v1alpha2.graders import GateGrader
+from tunegate_api.v1alpha2.sets import OVER_REFUSAL, UNSAFE, GateSet, SetRule
 from tunegate_api.validation.constraints import FieldRule, Refers, Refuse, Unique
 from tunegate_api.validation.predicates import any_entry, equal, given, longer_than, matches, more_entries
 

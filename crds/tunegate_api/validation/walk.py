@@ -8,7 +8,7 @@ from typing import Any, get_args
 from pydantic.fields import FieldInfo
 
 from tunegate_api.meta import ApiModel
-from tunegate_api.v1alpha1.values import ValueRule
+from tunegate_api.v1alpha2.values import ValueRule
 from tunegate_api.validation.explain import model_of
 from tunegate_api.validation.free_form import FREE_FORM_CHECKS
 from tunegate_api.validation.partial import Part

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
 
 from tunegate_api.contract.process import Role
-from tunegate_api.v1alpha1.finetunejob_status import Attempt
+from tunegate_api.v1alpha2.finetunejob_status import Attempt
 from tunegate_operator.children.child_jobs import SUCCEEDED
 from tunegate_operator.children.observed import Child, ChildState
 from tunegate_operator.engine.controller import Refusal

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import TypeVar
 
 from tunegate_api.contract.process import Role
-from tunegate_api.v1alpha1.finetunejob_status import Attempt, Eviction
+from tunegate_api.v1alpha2.finetunejob_status import Attempt, Eviction
 from tunegate_operator.children.observed import Child, ChildState
 from tunegate_operator.engine.controller import Agenda, Refusal
 from tunegate_operator.names import Step

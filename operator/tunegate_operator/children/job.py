@@ -17,7 +17,7 @@ from tunegate_api.contract.process import (
     Role,
 )
 from tunegate_api.contract.report import REPORT_CA_VARIABLE, REPORT_URL_VARIABLE, report_path
-from tunegate_api.v1alpha1.pods import PodTemplate
+from tunegate_api.v1alpha2.pods import PodTemplate
 from tunegate_operator.children.pod_template import with_user_settings
 from tunegate_operator.children.volumes import PodVolumes
 from tunegate_operator.engine.cluster import Key, Object

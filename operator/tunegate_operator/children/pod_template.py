@@ -1,14 +1,14 @@
 """Merge the user's settings, ``spec.podTemplate``, into the pod template that the operator builds."""
 
 from tunegate_api.contract.process import Role
-from tunegate_api.v1alpha1.environment import pods_of
-from tunegate_api.v1alpha1.pods import PodTemplate
+from tunegate_api.v1alpha2.environment import pods_of
+from tunegate_api.v1alpha2.pods import PodTemplate
 from tunegate_operator.engine.cluster import Object
 
 
 def with_user_settings(template: Object, wanted: PodTemplate) -> Object:
     """Return the pod template ``template`` with the user's settings ``wanted``. Validation has already
-    refused settings that conflict with the operator's: see ``v1alpha1/pods.py`` of the API."""
+    refused settings that conflict with the operator's: see ``v1alpha2/pods.py`` of the API."""
     metadata, spec = template["metadata"], template["spec"]
     (container,) = spec["containers"]
     settings = wanted.to_wire()

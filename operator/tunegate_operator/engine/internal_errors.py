@@ -4,7 +4,7 @@ its reconciliation keeps failing."""
 import logging
 from collections.abc import Callable
 
-from tunegate_api.v1alpha1.reasons import ConditionType, Reason
+from tunegate_api.v1alpha2.reasons import ConditionType, Reason
 from tunegate_operator.engine.cache import Cache
 from tunegate_operator.engine.clock import Clock
 from tunegate_operator.engine.cluster import Cluster, ClusterError, ConflictError, Key, Object

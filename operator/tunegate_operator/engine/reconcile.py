@@ -12,7 +12,7 @@ from concurrent.futures import Future
 from dataclasses import replace
 from typing import TypeVar
 
-from tunegate_api.v1alpha1.reasons import Reason
+from tunegate_api.v1alpha2.reasons import Reason
 from tunegate_operator.engine.actions import Actions
 from tunegate_operator.engine.cache import Cache
 from tunegate_operator.engine.clock import Clock

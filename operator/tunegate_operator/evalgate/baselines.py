@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 
 from pydantic import ValidationError
 
-from tunegate_api.v1alpha1.evalgate_status import MAX_BASELINES, RecordedBaseline
+from tunegate_api.v1alpha2.evalgate_status import MAX_BASELINES, RecordedBaseline
 from tunegate_operator.engine.cluster import Object
 
 

@@ -4,8 +4,8 @@ from collections.abc import Iterable
 from datetime import datetime
 
 from tunegate_api.meta import ObjectMeta
-from tunegate_api.v1alpha1 import EvalGate, EvalGateStatus
-from tunegate_api.v1alpha1.evalgate_status import MAX_RECENT_LOOKS
+from tunegate_api.v1alpha2 import EvalGate, EvalGateStatus
+from tunegate_api.v1alpha2.evalgate_status import MAX_RECENT_LOOKS
 from tunegate_operator.engine.cluster import Key, Object
 from tunegate_operator.engine.controller import Decision, Event, UnreadableStatusError, View, parse_status
 from tunegate_operator.engine.problems import problems_of

@@ -27,10 +27,10 @@ from tunegate_api.meta import (
     with_condition,
     without_condition,
 )
-from tunegate_api.v1alpha1 import EvalGateStatus
-from tunegate_api.v1alpha1.case_source import SetName
-from tunegate_api.v1alpha1.evalgate import EvalGateSpec
-from tunegate_api.v1alpha1.evalgate_status import GateReason, JudgedModel
+from tunegate_api.v1alpha2 import EvalGateStatus
+from tunegate_api.v1alpha2.case_source import SetName
+from tunegate_api.v1alpha2.evalgate import EvalGateSpec
+from tunegate_api.v1alpha2.evalgate_status import GateReason, JudgedModel
 from tunegate_api.validation.problems import Problem
 from tunegate_api.verdict.power import power_text
 from tunegate_api.verdict.tiers import counted_cases

@@ -4,8 +4,8 @@ from collections.abc import Iterable, Sequence
 
 from pydantic import ValidationError
 
-from tunegate_api.v1alpha1.error_rate_status import JobErrorRate, RecordedErrorRate
-from tunegate_api.v1alpha1.evalgate_status import MAX_ERROR_RATES
+from tunegate_api.v1alpha2.error_rate_status import JobErrorRate, RecordedErrorRate
+from tunegate_api.v1alpha2.evalgate_status import MAX_ERROR_RATES
 from tunegate_operator.engine.cluster import Object
 
 

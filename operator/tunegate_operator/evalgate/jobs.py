@@ -4,7 +4,7 @@ the namespace."""
 from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
 
-from tunegate_api.v1alpha1 import EvalGate
+from tunegate_api.v1alpha2 import EvalGate
 from tunegate_operator.engine.cluster import Key, Object
 from tunegate_operator.engine.controller import View
 from tunegate_operator.engine.objects import moment, timestamp

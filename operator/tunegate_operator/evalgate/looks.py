@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from tunegate_api.contract.request import Request
 from tunegate_api.meta import Sha256
-from tunegate_api.v1alpha1.evalgate_status import (
+from tunegate_api.v1alpha2.evalgate_status import (
     MAX_RECENT_LOOKS,
     MAX_RUNNING_LOOKS,
     CountedJob,

@@ -12,17 +12,17 @@ from tunegate_api.contract.bar import final_bar
 from tunegate_api.contract.digests import sha256_text
 from tunegate_api.contract.request import Request
 from tunegate_api.contract.results import Results, Subject, golden_set
-from tunegate_api.v1alpha1 import EvalGate, FineTuneJob
-from tunegate_api.v1alpha1.error_rate_status import RecordedErrorRate
-from tunegate_api.v1alpha1.evalgate_status import (
+from tunegate_api.v1alpha2 import EvalGate, FineTuneJob
+from tunegate_api.v1alpha2.error_rate_status import RecordedErrorRate
+from tunegate_api.v1alpha2.evalgate_status import (
     MAX_RECORDS,
     GateReason,
     JudgedModel,
     Looks,
     RecordedBaseline,
 )
-from tunegate_api.v1alpha1.evaluation_status import GateResult
-from tunegate_api.v1alpha1.sets import GateSet
+from tunegate_api.v1alpha2.evaluation_status import GateResult
+from tunegate_api.v1alpha2.sets import GateSet
 from tunegate_api.verdict.groups import independent_among
 from tunegate_api.verdict.outcomes import VerdictState, passed_count
 from tunegate_api.verdict.tiers import counted_cases

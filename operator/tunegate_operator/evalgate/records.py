@@ -7,8 +7,8 @@ from pydantic import ValidationError
 from tunegate_api import API_VERSION, GROUP
 from tunegate_api.contract.digests import canonical_json
 from tunegate_api.meta import ObjectMeta, StatusModel
-from tunegate_api.v1alpha1 import EvalGateStatus
-from tunegate_api.v1alpha1.evalgate_status import MAX_OUTCOME_BYTES, MAX_RECORDS, MAX_URI_BYTES, JudgedModel
+from tunegate_api.v1alpha2 import EvalGateStatus
+from tunegate_api.v1alpha2.evalgate_status import MAX_OUTCOME_BYTES, MAX_RECORDS, MAX_URI_BYTES, JudgedModel
 from tunegate_api.verdict.outcomes import rate, rate_text
 from tunegate_operator.children.records import owned_config_map
 from tunegate_operator.engine.cluster import Key, Object

@@ -7,10 +7,10 @@ from tunegate_api.contract.results import Subject
 from tunegate_api.judging.stages import StageAssessment, accepted_step, assess_stage
 from tunegate_api.memory.advice import advise
 from tunegate_api.meta import Sha256
-from tunegate_api.v1alpha1 import FineTuneJob
-from tunegate_api.v1alpha1.data_status import MAX_DATA_CHECKS, DataStatus
-from tunegate_api.v1alpha1.evaluation_status import BaselineDigest
-from tunegate_api.v1alpha1.finetunejob_status import (
+from tunegate_api.v1alpha2 import FineTuneJob
+from tunegate_api.v1alpha2.data_status import MAX_DATA_CHECKS, DataStatus
+from tunegate_api.v1alpha2.evaluation_status import BaselineDigest
+from tunegate_api.v1alpha2.finetunejob_status import (
     MAX_BASELINES,
     MAX_IMAGE_ID,
     ModelStatus,

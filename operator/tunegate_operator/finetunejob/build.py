@@ -11,8 +11,8 @@ from tunegate_api.contract.results import Results
 from tunegate_api.contract.workspace import Workspace
 from tunegate_api.judging.approval import DECISION_VARIABLE
 from tunegate_api.judging.review import ReviewRecord
-from tunegate_api.v1alpha1 import FineTuneJob
-from tunegate_api.v1alpha1.evaluation_status import BaselineDigest, VerdictDecision
+from tunegate_api.v1alpha2 import FineTuneJob
+from tunegate_api.v1alpha2.evaluation_status import BaselineDigest, VerdictDecision
 from tunegate_operator.children.job import (
     GRACE_SECONDS,
     JobOwner,

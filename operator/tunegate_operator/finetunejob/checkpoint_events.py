@@ -7,8 +7,8 @@ without a counter, which a restart of the operator would lose.
 from collections.abc import Collection, Iterator
 
 from tunegate_api.meta import cut
-from tunegate_api.v1alpha1 import FineTuneJobStatus
-from tunegate_api.v1alpha1.evaluation_status import CheckpointStatus, GateResult
+from tunegate_api.v1alpha2 import FineTuneJobStatus
+from tunegate_api.v1alpha2.evaluation_status import CheckpointStatus, GateResult
 from tunegate_api.verdict.outcomes import VerdictState
 from tunegate_operator.engine.controller import Event
 

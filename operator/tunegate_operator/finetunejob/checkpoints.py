@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from tunegate_api.contract.request import Request
 from tunegate_api.contract.results import Results, Subject
 from tunegate_api.judging.judgement import Judgement, best_judged, judge_checkpoint, judge_checkpoints
-from tunegate_api.v1alpha1.evaluation_status import CheckpointReference, CheckpointStatus
-from tunegate_api.v1alpha1.finetunejob_status import MAX_CHECKPOINTS
+from tunegate_api.v1alpha2.evaluation_status import CheckpointReference, CheckpointStatus
+from tunegate_api.v1alpha2.finetunejob_status import MAX_CHECKPOINTS
 from tunegate_operator.engine.memo import Memo
 from tunegate_operator.finetunejob.judge import checkpoint_status
 from tunegate_operator.finetunejob.status_size import rates_only, without_cases

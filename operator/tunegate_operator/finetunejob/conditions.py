@@ -4,8 +4,8 @@ from datetime import datetime
 
 from tunegate_api.judging.stages import StageAssessment
 from tunegate_api.meta import Condition, ConditionStatus, with_condition, without_condition
-from tunegate_api.v1alpha1 import FineTuneJob, FineTuneJobStatus
-from tunegate_api.v1alpha1.finetunejob_status import ConditionType, Phase, Reason
+from tunegate_api.v1alpha2 import FineTuneJob, FineTuneJobStatus
+from tunegate_api.v1alpha2.finetunejob_status import ConditionType, Phase, Reason
 from tunegate_operator.finetunejob.columns import (
     columns,
     gate_text,

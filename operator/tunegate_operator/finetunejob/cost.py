@@ -8,8 +8,8 @@ from tunegate_api.contract.report import Usage
 from tunegate_api.contract.results import TRAINING_SUBJECTS, Subject
 from tunegate_api.memory.fitting import by_part, needed, size_text
 from tunegate_api.meta import exact
-from tunegate_api.v1alpha1.cost import Cost, StageCost, StageMemory
-from tunegate_api.v1alpha1.finetunejob import FineTuneJobSpec
+from tunegate_api.v1alpha2.cost import Cost, StageCost, StageMemory
+from tunegate_api.v1alpha2.finetunejob import FineTuneJobSpec
 from tunegate_operator.finetunejob.draft import Run
 
 

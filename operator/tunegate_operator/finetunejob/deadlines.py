@@ -3,7 +3,7 @@
 from datetime import timedelta
 
 from tunegate_api.contract.process import Role
-from tunegate_api.v1alpha1.finetunejob_status import Failure, Reason
+from tunegate_api.v1alpha2.finetunejob_status import Failure, Reason
 from tunegate_operator.children.observed import ChildState
 from tunegate_operator.finetunejob.draft import Run
 

@@ -10,18 +10,18 @@ from tunegate_api.contract.request import Request
 from tunegate_api.contract.results import Results, Subject
 from tunegate_api.judging.stages import StageAssessment
 from tunegate_api.meta import Sha256, cut
-from tunegate_api.v1alpha1 import FineTuneJobStatus
-from tunegate_api.v1alpha1.cost import Cost
-from tunegate_api.v1alpha1.data_status import DataCheckResult, DataStatus
-from tunegate_api.v1alpha1.error_rate_status import JobErrorRate
-from tunegate_api.v1alpha1.evaluation_status import (
+from tunegate_api.v1alpha2 import FineTuneJobStatus
+from tunegate_api.v1alpha2.cost import Cost
+from tunegate_api.v1alpha2.data_status import DataCheckResult, DataStatus
+from tunegate_api.v1alpha2.error_rate_status import JobErrorRate
+from tunegate_api.v1alpha2.evaluation_status import (
     BaselineDigest,
     CheckpointReference,
     CheckpointStatus,
     FinalStatus,
     VerdictDecision,
 )
-from tunegate_api.v1alpha1.finetunejob_status import (
+from tunegate_api.v1alpha2.finetunejob_status import (
     Attempt,
     Cleanup,
     Eviction,

@@ -1,9 +1,9 @@
 """Compute events from the difference of two statuses, so that a restarted operator emits no event twice."""
 
 from tunegate_api.meta import Condition, summarize
-from tunegate_api.v1alpha1 import FineTuneJobStatus
-from tunegate_api.v1alpha1.evaluation_status import MAX_NAMED_CASES
-from tunegate_api.v1alpha1.finetunejob_status import ConditionType, Phase, Reason, Stop, TrackingStatus
+from tunegate_api.v1alpha2 import FineTuneJobStatus
+from tunegate_api.v1alpha2.evaluation_status import MAX_NAMED_CASES
+from tunegate_api.v1alpha2.finetunejob_status import ConditionType, Phase, Reason, Stop, TrackingStatus
 from tunegate_operator.decisions import PAST, decided_text
 from tunegate_operator.engine.controller import Event
 from tunegate_operator.finetunejob.checkpoint_events import checkpoint_events

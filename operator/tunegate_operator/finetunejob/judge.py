@@ -6,8 +6,8 @@ from tunegate_api.judging import judgement
 from tunegate_api.judging.approval import verdict_digest
 from tunegate_api.judging.judgement import GateJudgement, Judgement
 from tunegate_api.meta import cut
-from tunegate_api.v1alpha1.error_rate_status import MAX_FLAKY_CASES, JobErrorRate
-from tunegate_api.v1alpha1.evaluation_status import (
+from tunegate_api.v1alpha2.error_rate_status import MAX_FLAKY_CASES, JobErrorRate
+from tunegate_api.v1alpha2.evaluation_status import (
     MAX_NAMED_CASES,
     CheckpointStatus,
     FinalStatus,

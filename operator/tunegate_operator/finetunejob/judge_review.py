@@ -3,8 +3,8 @@
 from tunegate_api.contract.plan import SamplePlan
 from tunegate_api.contract.request import Request
 from tunegate_api.judging.judge_model import JudgeAssessment, assess_judge
-from tunegate_api.v1alpha1.data_status import JudgeStatus
-from tunegate_api.v1alpha1.finetunejob_status import Failure, Reason
+from tunegate_api.v1alpha2.data_status import JudgeStatus
+from tunegate_api.v1alpha2.finetunejob_status import Failure, Reason
 from tunegate_api.verdict.outcomes import rate_text
 
 

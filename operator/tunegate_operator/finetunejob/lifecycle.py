@@ -5,9 +5,9 @@ from datetime import datetime
 
 from tunegate_api.contract.process import Role
 from tunegate_api.meta import find_condition
-from tunegate_api.v1alpha1 import FineTuneJobStatus
-from tunegate_api.v1alpha1.finetunejob_status import LifecycleEntry
-from tunegate_api.v1alpha1.reasons import ConditionType, LifecycleStage, LifecycleState, Phase, Reason
+from tunegate_api.v1alpha2 import FineTuneJobStatus
+from tunegate_api.v1alpha2.finetunejob_status import LifecycleEntry
+from tunegate_api.v1alpha2.reasons import ConditionType, LifecycleStage, LifecycleState, Phase, Reason
 from tunegate_api.verdict.outcomes import VerdictState
 
 _HALTED = {

@@ -12,7 +12,7 @@ from tunegate_api.contract.request import Request
 from tunegate_api.contract.results import Results
 from tunegate_api.judging.review import MAX_SCORE_MAPS, ReviewRecord
 from tunegate_api.meta import Sha256, find_condition
-from tunegate_api.v1alpha1 import EvalGate, FineTuneJob
+from tunegate_api.v1alpha2 import EvalGate, FineTuneJob
 from tunegate_operator.children.after_end import pods_gone_by
 from tunegate_operator.children.observed import Child, IgnoredJob, observe_children
 from tunegate_operator.children.pod_status import is_terminal

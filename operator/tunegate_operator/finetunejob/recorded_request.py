@@ -7,7 +7,7 @@ are now, whoever may delete a ConfigMap could loosen the gates of a running job.
 from tunegate_api.contract.digests import sha256_text
 from tunegate_api.contract.request import Request
 from tunegate_api.meta import Sha256
-from tunegate_api.v1alpha1 import FineTuneJob
+from tunegate_api.v1alpha2 import FineTuneJob
 from tunegate_operator.children.records import parse_record, record_text
 from tunegate_operator.engine.controller import View
 from tunegate_operator.finetunejob.build import owner_of

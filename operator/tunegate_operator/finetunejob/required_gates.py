@@ -9,8 +9,8 @@ import re
 from dataclasses import dataclass
 
 from tunegate_api.meta import NAME_PATTERN
-from tunegate_api.v1alpha1 import FineTuneJobSpec
-from tunegate_api.v1alpha1.finetunejob_status import Failure, Reason
+from tunegate_api.v1alpha2 import FineTuneJobSpec
+from tunegate_api.v1alpha2.finetunejob_status import Failure, Reason
 from tunegate_operator.engine.cluster import ForbiddenError, Key
 from tunegate_operator.engine.controller import View
 from tunegate_operator.names import REQUIRED_GATES_ANNOTATION

@@ -24,9 +24,9 @@ from tunegate_api.judging.review import (
     scores_problem,
 )
 from tunegate_api.meta import cut, exact, first_problem, summarize
-from tunegate_api.v1alpha1.data import Quality
-from tunegate_api.v1alpha1.data_status import MAX_REVIEWERS, DataStatus, ReviewStatus
-from tunegate_api.v1alpha1.finetunejob_status import Failure, Phase, Reason
+from tunegate_api.v1alpha2.data import Quality
+from tunegate_api.v1alpha2.data_status import MAX_REVIEWERS, DataStatus, ReviewStatus
+from tunegate_api.v1alpha2.finetunejob_status import Failure, Phase, Reason
 from tunegate_operator.engine.cluster import Object
 from tunegate_operator.engine.controller import Create
 from tunegate_operator.finetunejob.build import review_config_map

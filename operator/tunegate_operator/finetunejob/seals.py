@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from fractions import Fraction
 
 from tunegate_api.contract.bar import checkpoint_bar
-from tunegate_api.v1alpha1 import EvalGate
-from tunegate_api.v1alpha1.finetunejob import FineTuneJobSpec
-from tunegate_api.v1alpha1.finetunejob_status import Failure, Reason
+from tunegate_api.v1alpha2 import EvalGate
+from tunegate_api.v1alpha2.finetunejob import FineTuneJobSpec
+from tunegate_api.v1alpha2.finetunejob_status import Failure, Reason
 
 
 def check_seals(

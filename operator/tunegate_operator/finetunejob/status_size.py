@@ -6,8 +6,8 @@ out here.
 """
 
 from tunegate_api.meta import MAX_MESSAGE, shorten
-from tunegate_api.v1alpha1 import FineTuneJobStatus
-from tunegate_api.v1alpha1.evaluation_status import CheckpointStatus, GateResult
+from tunegate_api.v1alpha2 import FineTuneJobStatus
+from tunegate_api.v1alpha2.evaluation_status import CheckpointStatus, GateResult
 from tunegate_api.verdict.outcomes import VerdictState
 
 MAX_BYTES = 30 * 1024

@@ -7,8 +7,8 @@ from urllib.parse import urlsplit
 from tunegate_api.contract.process import Role
 from tunegate_api.contract.request import GateRequest, Request
 from tunegate_api.contract.workspace import Workspace
-from tunegate_api.v1alpha1 import EvalGateSpec, FineTuneJob, FineTuneJobSpec
-from tunegate_api.v1alpha1.case_source import CaseSource
+from tunegate_api.v1alpha2 import EvalGateSpec, FineTuneJob, FineTuneJobSpec
+from tunegate_api.v1alpha2.case_source import CaseSource
 from tunegate_operator.children.volumes import ROOT, WHOLE, PodVolumes
 from tunegate_operator.names import Step, plan_name, request_name, review_name
 

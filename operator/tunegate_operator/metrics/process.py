@@ -13,7 +13,7 @@ from prometheus_client import (
     generate_latest,
 )
 
-from tunegate_api.v1alpha1.reasons import Reason
+from tunegate_api.v1alpha2.reasons import Reason
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)

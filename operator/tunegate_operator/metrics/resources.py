@@ -12,10 +12,10 @@ from pydantic import ValidationError
 
 from tunegate_api.judging.gate_error_rate import of_settings
 from tunegate_api.meta import find_condition
-from tunegate_api.v1alpha1 import EvalGateSpec, EvalGateStatus, FineTuneJobStatus
-from tunegate_api.v1alpha1.error_rate_status import RecordedErrorRate
-from tunegate_api.v1alpha1.evaluation_status import CheckpointStatus, GateResult
-from tunegate_api.v1alpha1.reasons import ConditionType, LifecycleStage, Phase
+from tunegate_api.v1alpha2 import EvalGateSpec, EvalGateStatus, FineTuneJobStatus
+from tunegate_api.v1alpha2.error_rate_status import RecordedErrorRate
+from tunegate_api.v1alpha2.evaluation_status import CheckpointStatus, GateResult
+from tunegate_api.v1alpha2.reasons import ConditionType, LifecycleStage, Phase
 from tunegate_operator.engine.cluster import Object
 from tunegate_operator.engine.objects import moment
 

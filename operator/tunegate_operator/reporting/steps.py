@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from tunegate_api.contract.process import Role
 from tunegate_api.contract.report import Report
 from tunegate_api.contract.results import TRAINING_SUBJECTS, Subject
-from tunegate_api.v1alpha1.finetunejob_status import MAX_PUBLISHED, Progress
+from tunegate_api.v1alpha2.finetunejob_status import MAX_PUBLISHED, Progress
 from tunegate_operator.names import Step
 
 EVALUATED_SUBJECTS = {

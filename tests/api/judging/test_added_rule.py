@@ -12,8 +12,8 @@ from tunegate_api.contract.published import PublishedVersion
 from tunegate_api.contract.request import GateRequest, Request
 from tunegate_api.contract.results import Evaluation, Results, Subject
 from tunegate_api.judging.judgement import best_checkpoint, judge_checkpoint, judge_final
-from tunegate_api.v1alpha1.evalgate import EvalGateSpec
-from tunegate_api.v1alpha1.finetunejob import FineTuneJobSpec
+from tunegate_api.v1alpha2.evalgate import EvalGateSpec
+from tunegate_api.v1alpha2.finetunejob import FineTuneJobSpec
 from tunegate_api.verdict.measured import Measured
 from tunegate_api.verdict.outcomes import CaseSet, RuleFinding
 from tunegate_api.verdict.rules.drop import Drop

@@ -11,9 +11,9 @@ from tunegate_api.contract.request import GateRequest, Request
 from tunegate_api.contract.results import Evaluation, Results, Subject
 from tunegate_api.judging.approval import may_override, may_publish, verdict_digest
 from tunegate_api.judging.judgement import judge_final
-from tunegate_api.v1alpha1.evalgate import EvalGateSpec
-from tunegate_api.v1alpha1.evaluation_status import VerdictDecision
-from tunegate_api.v1alpha1.finetunejob import FineTuneJobSpec
+from tunegate_api.v1alpha2.evalgate import EvalGateSpec
+from tunegate_api.v1alpha2.evaluation_status import VerdictDecision
+from tunegate_api.v1alpha2.finetunejob import FineTuneJobSpec
 from tunegate_api.verdict.outcomes import CaseSet, VerdictState
 
 GOLDEN, DIGEST, OTHER = "a" * 64, "d" * 64, "e" * 64

@@ -18,7 +18,7 @@ from tunegate_api.judging.judge_model import (
     rows_needed,
 )
 from tunegate_api.judging.review import ReviewRecord, ReviewScores, assess_review, merge_scores
-from tunegate_api.v1alpha1.graders import RequiredAgreement
+from tunegate_api.v1alpha2.graders import RequiredAgreement
 
 SAMPLE = SamplePlan(sha256="a" * 64, rows=[SampledRow(id=id, row=f"line-{id}") for id in "abcdef"])
 NOBODY = ReviewRecord(sample=SAMPLE.sha256, votes=[])

@@ -12,8 +12,8 @@ from tunegate_api.contract.request import GateRequest, Request
 from tunegate_api.contract.results import Evaluation, Results, Subject
 from tunegate_api.judging.judgement import best_checkpoint, judge_checkpoint, judge_final
 from tunegate_api.judging.stages import assess_stage, referenced_checkpoints
-from tunegate_api.v1alpha1.evalgate import EvalGateSpec
-from tunegate_api.v1alpha1.finetunejob import FineTuneJobSpec
+from tunegate_api.v1alpha2.evalgate import EvalGateSpec
+from tunegate_api.v1alpha2.finetunejob import FineTuneJobSpec
 from tunegate_api.verdict.intervals import wilson
 from tunegate_api.verdict.outcomes import CaseSet, VerdictState
 from tunegate_api.verdict.stop_rule import StopAction

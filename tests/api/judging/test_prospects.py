@@ -12,8 +12,8 @@ from tunegate_api.contract.request import GateRequest, Request
 from tunegate_api.contract.results import Evaluation, Results, Subject
 from tunegate_api.judging.judgement import judge_checkpoint
 from tunegate_api.judging.prospects import no_checkpoint_can_pass
-from tunegate_api.v1alpha1.evalgate import EvalGateSpec
-from tunegate_api.v1alpha1.finetunejob import FineTuneJobSpec
+from tunegate_api.v1alpha2.evalgate import EvalGateSpec
+from tunegate_api.v1alpha2.finetunejob import FineTuneJobSpec
 from tunegate_api.verdict.outcomes import CaseSet, VerdictState
 
 SHA = "a" * 64

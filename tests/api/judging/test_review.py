@@ -10,7 +10,7 @@ from tunegate_api.contract.digests import canonical_json
 from tunegate_api.contract.plan import SampledRow, SamplePlan
 from tunegate_api.judging.review import ReviewScores, RowScore, assess_review, merge_scores
 from tunegate_api.meta import first_problem
-from tunegate_api.v1alpha1.data_status import MAX_REVIEWER, MAX_REVIEWERS
+from tunegate_api.v1alpha2.data_status import MAX_REVIEWER, MAX_REVIEWERS
 
 MAX_CONFIG_MAP = 1024 * 1024
 

@@ -7,8 +7,8 @@ from tunegate_api.contract.request import GateRequest, Request
 from tunegate_api.contract.results import Evaluation, Results, Subject
 from tunegate_api.judging.judgement import Judgement, judge_final
 from tunegate_api.judging.selection import selecting_gates, selection_text
-from tunegate_api.v1alpha1 import EvalGateSpec
-from tunegate_api.v1alpha1.finetunejob import FineTuneJobSpec
+from tunegate_api.v1alpha2 import EvalGateSpec
+from tunegate_api.v1alpha2.finetunejob import FineTuneJobSpec
 from tunegate_api.verdict.outcomes import CaseSet
 
 

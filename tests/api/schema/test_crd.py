@@ -18,7 +18,7 @@ from support.manifests import changed, evalgate, finetunejob
 from support.structural_rules import fields, unbounded, violations
 from tunegate_api.schema.crd import MUTABLE, crds, main, to_yaml
 from tunegate_api.schema.structural import NotStructuralError, structural_schema
-from tunegate_api.v1alpha1 import EvalGate, FineTuneJob, FineTuneJobSpec, FineTuneJobStatus
+from tunegate_api.v1alpha2 import EvalGate, FineTuneJob, FineTuneJobSpec, FineTuneJobStatus
 
 ROOT = Path(__file__).parents[3]
 DATA = Path(__file__).parents[1] / "data"

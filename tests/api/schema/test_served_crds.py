@@ -63,13 +63,13 @@ def test_crd_fits_in_the_kubectl_apply_annotation(crd: dict[str, Any]) -> None:
 
 def test_kubectl_explain_describes_every_field(api: client.ApiClient) -> None:
     def served() -> dict[str, Any]:
-        code, answer = call(api, "GET", "/openapi/v3/apis/tunegate.dev/v1alpha1")
+        code, answer = call(api, "GET", "/openapi/v3/apis/tunegate.dev/v1alpha2")
         assert code == 200, answer
         schemas: dict[str, Any] = answer["components"]["schemas"]
         return schemas
 
     for crd in crds().values():
-        name = f"dev.tunegate.v1alpha1.{crd['spec']['names']['kind']}"
+        name = f"dev.tunegate.v1alpha2.{crd['spec']['names']['kind']}"
         ours = dict(fields(crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]))
         theirs = dict(fields(eventually(lambda name=name: served().get(name), what=f"{name} is served")))
         lost = [
@@ -91,7 +91,7 @@ def test_job_that_violates_a_newly_added_rule_can_still_be_updated(api: client.A
     applied = f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{crd['metadata']['name']}"
     applied += "?fieldManager=test&force=true"
     dry_run, custom = DryRunClient(api), client.CustomObjectsApi(api)
-    where = ("tunegate.dev", "v1alpha1", "default", "finetunejobs")
+    where = ("tunegate.dev", "v1alpha2", "default", "finetunejobs")
     job = changed(finetunejob(), {"spec.podTemplate.env": [{"name": "MY_OWN", "value": "x"}]})
     try:
         assert call(api, "PATCH", applied, earlier)[0] == 200

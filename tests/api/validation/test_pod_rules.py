@@ -8,9 +8,9 @@ import pytest
 from support.manifests import changed, finetunejob, problem_messages
 from tunegate_api.contract.process import Role
 from tunegate_api.contract.request import Request
-from tunegate_api.v1alpha1 import FineTuneJob
-from tunegate_api.v1alpha1.environment import ALLOWED, pods_of
-from tunegate_api.v1alpha1.pods import ADD_ON_LABELS
+from tunegate_api.v1alpha2 import FineTuneJob
+from tunegate_api.v1alpha2.environment import ALLOWED, pods_of
+from tunegate_api.v1alpha2.pods import ADD_ON_LABELS
 from tunegate_operator.children.job import PodSettings, ReportTo
 from tunegate_operator.finetunejob.build import child_job
 from tunegate_operator.names import Step

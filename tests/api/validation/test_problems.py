@@ -9,7 +9,7 @@ import yaml
 from support.manifests import LEAVE_OUT, Changes, changed, evalgate, finetunejob, problem_messages, table
 from tunegate_api.cases.case_lines import parse_cases
 from tunegate_api.cases.golden import GoldenCase
-from tunegate_api.v1alpha1 import EvalGate, FineTuneJob
+from tunegate_api.v1alpha2 import EvalGate, FineTuneJob
 from tunegate_api.validation.problems import Problem, find_problems
 
 DATA = Path(__file__).parents[1] / "data"
@@ -178,7 +178,7 @@ OBJECTS: list[tuple[str, Changes, str]] = [
         'kind: is "FinetuneJob", did you mean FineTuneJob? Must be one of EvalGate, FineTuneJob',
     ),
     ("no kind", {"kind": LEAVE_OUT}, "kind: missing: must be EvalGate or FineTuneJob"),
-    ("no version", {"apiVersion": LEAVE_OUT}, "apiVersion: missing: must be tunegate.dev/v1alpha1"),
+    ("no version", {"apiVersion": LEAVE_OUT}, "apiVersion: missing: must be tunegate.dev/v1alpha2"),
     ("metadata that is text", {"metadata": "orders"}, "metadata: must be a mapping with the name"),
     ("a name that is a number", {"metadata.name": 7}, 'metadata.name: must be text: write "7", with the'),
     (

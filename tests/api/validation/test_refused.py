@@ -103,7 +103,7 @@ def test_null_field_is_treated_as_omitted(dry_run: DryRunClient) -> None:
 def test_unknown_field_is_refused_unless_the_client_ignores_it(dry_run: DryRunClient) -> None:
     job = changed(finetunejob(), {"spec.resources.gpus": 1})
     assert dry_run.create(job) == [
-        'FineTuneJob in version "v1alpha1" cannot be handled as a FineTuneJob: strict decoding error: '
+        'FineTuneJob in version "v1alpha2" cannot be handled as a FineTuneJob: strict decoding error: '
         'unknown field "spec.resources.gpus"'
     ]
     assert dry_run.create(job, unknown="Ignore") == []

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tunegate_api.v1alpha1.finetunejob import TaskMetric
+from tunegate_api.v1alpha2.finetunejob import TaskMetric
 from tunegate_api.verdict.counts import (
     COUNTED,
     MAX_COUNT,

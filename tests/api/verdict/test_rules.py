@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tunegate_api.contract.bar import GOLDEN_RULES
-from tunegate_api.v1alpha1.sets import SetRule
+from tunegate_api.v1alpha2.sets import SetRule
 from tunegate_api.verdict.core import Rule, found, state
 from tunegate_api.verdict.measured import Comparator, Letters, Measured
 from tunegate_api.verdict.outcomes import CaseSet, DropPolicy, VerdictState

@@ -11,9 +11,9 @@ from tunegate_api.contract.request import GateRequest, Request
 from tunegate_api.contract.results import Evaluation, Results, Subject
 from tunegate_api.judging.approval import verdict_digest
 from tunegate_api.judging.judgement import Judgement, judge_artifact, judge_checkpoint
-from tunegate_api.v1alpha1.case_source import CaseSource
-from tunegate_api.v1alpha1.evalgate import EvalGateSpec
-from tunegate_api.v1alpha1.finetunejob import FineTuneJobSpec
+from tunegate_api.v1alpha2.case_source import CaseSource
+from tunegate_api.v1alpha2.evalgate import EvalGateSpec
+from tunegate_api.v1alpha2.finetunejob import FineTuneJobSpec
 from tunegate_api.verdict.bar import SAFETY_RULES, safety_bar
 from tunegate_api.verdict.outcomes import CaseSet, VerdictState
 from tunegate_api.verdict.safety import judge_safety

@@ -13,8 +13,8 @@ from tunegate_api.contract.request import GateRequest, Request
 from tunegate_api.contract.results import Evaluation, Results, Subject, golden_set
 from tunegate_api.judging.judgement import best_checkpoint, judge_checkpoint
 from tunegate_api.judging.stages import StageAssessment, assess_stage, referenced_checkpoints
-from tunegate_api.v1alpha1.evalgate import EvalGateSpec
-from tunegate_api.v1alpha1.finetunejob import FineTuneJobSpec
+from tunegate_api.v1alpha2.evalgate import EvalGateSpec
+from tunegate_api.v1alpha2.finetunejob import FineTuneJobSpec
 from tunegate_api.verdict.bar import SafetyBar, safety_bar
 from tunegate_api.verdict.outcomes import CaseSet, VerdictState
 from tunegate_api.verdict.safety import safety_set

@@ -15,8 +15,8 @@ from tunegate_api.contract.results import Evaluation, Results, Subject
 from tunegate_api.judging.judgement import Judgement, best_checkpoint, judge_checkpoint, judge_final
 from tunegate_api.judging.selection import selection_text
 from tunegate_api.judging.stages import assess_stage
-from tunegate_api.v1alpha1.evalgate import EvalGateSpec
-from tunegate_api.v1alpha1.finetunejob import FineTuneJobSpec
+from tunegate_api.v1alpha2.evalgate import EvalGateSpec
+from tunegate_api.v1alpha2.finetunejob import FineTuneJobSpec
 from tunegate_api.verdict.outcomes import CaseSet, VerdictState, group_numbers
 from tunegate_api.verdict.sealed import sealed_positions
 from tunegate_api.verdict.stop_rule import StopAction

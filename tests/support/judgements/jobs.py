@@ -13,7 +13,7 @@ from tunegate_api.judging.judgement import best_checkpoint, judge_checkpoint, ju
 from tunegate_api.judging.prospects import no_checkpoint_can_pass
 from tunegate_api.judging.selection import selection_text
 from tunegate_api.judging.stages import StageAssessment, assess_stage, referenced_checkpoints
-from tunegate_api.v1alpha1.evaluation_status import VerdictDecision
+from tunegate_api.v1alpha2.evaluation_status import VerdictDecision
 from tunegate_api.verdict.outcomes import VerdictState
 
 Record = Mapping[str, Any]

@@ -43,7 +43,7 @@ from tunegate_api.cases.probes import ProbeCounts, RefusalProbeCounts
 from tunegate_api.contract.plan import CalibrationCounts
 from tunegate_api.judging.error_rate import error_rates
 from tunegate_api.judging.judge_model import assess_calibration
-from tunegate_api.v1alpha1.graders import RequiredAgreement
+from tunegate_api.v1alpha2.graders import RequiredAgreement
 from tunegate_api.verdict.best import Candidate, select_best
 from tunegate_api.verdict.counts import Aggregate, counted_metric
 from tunegate_api.verdict.golden import judge_golden, judge_task

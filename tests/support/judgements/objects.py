@@ -17,10 +17,10 @@ from tunegate_api.contract.digests import sha256_text
 from tunegate_api.contract.published import LastPublished, PublishedVersion
 from tunegate_api.contract.request import GateRequest, Request
 from tunegate_api.contract.results import ErrorRateOutcomes, Evaluation, PlantedRegression, Results, Subject
-from tunegate_api.v1alpha1.data import Data, DataSource
-from tunegate_api.v1alpha1.evalgate import EvalGateSpec
-from tunegate_api.v1alpha1.finetunejob import FineTuneJobSpec, GateReference, ModelSource, Storage, TaskMetric
-from tunegate_api.v1alpha1.stages import Stage
+from tunegate_api.v1alpha2.data import Data, DataSource
+from tunegate_api.v1alpha2.evalgate import EvalGateSpec
+from tunegate_api.v1alpha2.finetunejob import FineTuneJobSpec, GateReference, ModelSource, Storage, TaskMetric
+from tunegate_api.v1alpha2.stages import Stage
 from tunegate_api.verdict.bar import Bar, SafetyBar, safety_bar
 from tunegate_api.verdict.outcomes import Baseline, CaseSet, DropPolicy
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from support.judgements import taken
 from tunegate_api.judging.judgement import GateJudgement, Judgement, TaskJudgement
-from tunegate_api.v1alpha1.error_rate_status import ErrorRate
+from tunegate_api.v1alpha2.error_rate_status import ErrorRate
 from tunegate_api.verdict.best import Candidate
 from tunegate_api.verdict.outcomes import RuleFinding, Verdict
 from tunegate_api.verdict.safety import Axis, SafetyVerdict

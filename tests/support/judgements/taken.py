@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from tunegate_api.contract.published import PublishedVersion
     from tunegate_api.contract.request import GateRequest, Request
     from tunegate_api.contract.results import ErrorRateOutcomes, Evaluation, Results
-    from tunegate_api.v1alpha1.sets import GateSet
+    from tunegate_api.v1alpha2.sets import GateSet
     from tunegate_api.verdict.bar import Bar, SafetyBar
     from tunegate_api.verdict.outcomes import Baseline, CaseSet
 

@@ -22,7 +22,7 @@ from tunegate_api.contract.report import PublishedArtifact, Report
 from tunegate_api.contract.request import Request
 from tunegate_api.contract.results import Evaluation, Results, Subject, golden_set, task_set
 from tunegate_api.contract.workspace import Workspace
-from tunegate_api.v1alpha1.finetunejob_status import Progress
+from tunegate_api.v1alpha2.finetunejob_status import Progress
 from tunegate_api.verdict.outcomes import CaseSet
 
 ROOT = Path(os.environ["TUNEGATE_ROOT"])

@@ -11,7 +11,7 @@ from support.trainer_root import TrainerRoot, gate_spec
 from tunegate_api.cases.case_lines import parse_cases
 from tunegate_api.cases.golden import GoldenCase
 from tunegate_api.messages import Message
-from tunegate_api.v1alpha1.data import Columns, DataSource
+from tunegate_api.v1alpha2.data import Columns, DataSource
 from tunegate_trainer.checks.finding import CheckContext
 from tunegate_trainer.checks.rows import SplitRows, UsableRows
 from tunegate_trainer.data.documents import Documents

@@ -20,7 +20,7 @@ from support.data_faults.similarity import (
 from support.fault_measure import Counts, compare
 from support.records import records_of
 from tunegate_api.cases.golden import GoldenCase
-from tunegate_api.v1alpha1.data import Columns
+from tunegate_api.v1alpha2.data import Columns
 from tunegate_trainer.data.parse import parse_pairs, parse_rows
 
 pytestmark = pytest.mark.slow

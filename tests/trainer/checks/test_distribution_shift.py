@@ -10,7 +10,7 @@ from fractions import Fraction
 import pytest
 
 from tunegate_api.messages import Message
-from tunegate_api.v1alpha1.data_checks import CheckSetting
+from tunegate_api.v1alpha2.data_checks import CheckSetting
 from tunegate_trainer.checks import distribution_shift
 from tunegate_trainer.checks.finding import Finding, Severity
 from tunegate_trainer.data.production import Input, prompt_length

@@ -18,10 +18,10 @@ from tunegate_api.cases.golden import GoldenCase
 from tunegate_api.contract.process import Role
 from tunegate_api.contract.request import StartRequest
 from tunegate_api.messages import Message
-from tunegate_api.v1alpha1.data import Quality
-from tunegate_api.v1alpha1.data_checks import CHECK_DEFAULTS, CheckName, CheckSetting, DataCheck
-from tunegate_api.v1alpha1.data_status import MAX_DATA_CHECKS, DataCheckResult
-from tunegate_api.v1alpha1.finetunejob import TaskMetric
+from tunegate_api.v1alpha2.data import Quality
+from tunegate_api.v1alpha2.data_checks import CHECK_DEFAULTS, CheckName, CheckSetting, DataCheck
+from tunegate_api.v1alpha2.data_status import MAX_DATA_CHECKS, DataCheckResult
+from tunegate_api.v1alpha2.finetunejob import TaskMetric
 from tunegate_trainer import checks as package
 from tunegate_trainer.checks import (
     CHECKS,

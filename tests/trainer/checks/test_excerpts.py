@@ -10,7 +10,7 @@ from fractions import Fraction
 import pytest
 
 from support.usable_rows import answered, prompted, usable_rows
-from tunegate_api.v1alpha1.data_checks import CheckSetting
+from tunegate_api.v1alpha2.data_checks import CheckSetting
 from tunegate_trainer.checks import (
     contradictions,
     label_imbalance,

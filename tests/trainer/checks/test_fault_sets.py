@@ -11,7 +11,7 @@ from support.data_faults.similarity import similar_pairs, word_shingles, words_o
 from support.fault_sets import FOLDER, SETS, SIZE, components, functions, names
 from tunegate_api.cases.case_lines import parse_cases
 from tunegate_api.cases.golden import GoldenCase
-from tunegate_api.v1alpha1.data import Columns
+from tunegate_api.v1alpha2.data import Columns
 from tunegate_trainer.data.parse import parse_pairs, parse_rows
 from tunegate_trainer.data.records import read_records
 

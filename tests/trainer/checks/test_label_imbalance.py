@@ -4,7 +4,7 @@ from dataclasses import replace
 from fractions import Fraction
 
 from support.usable_rows import NO_CONTEXT, usable_rows
-from tunegate_api.v1alpha1.data_checks import CheckSetting
+from tunegate_api.v1alpha2.data_checks import CheckSetting
 from tunegate_trainer.checks import label_imbalance
 from tunegate_trainer.checks.runner import CheckRunner
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from support.model_templates import model_templates, tokenizer_for
-from tunegate_api.v1alpha1.finetunejob import TaskMetric
+from tunegate_api.v1alpha2.finetunejob import TaskMetric
 from tunegate_trainer.checks import unusable_metrics
 from tunegate_trainer.checks.finding import Finding, Severity
 from tunegate_trainer.data.split import Split

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tunegate_api.v1alpha1.data import Columns
+from tunegate_api.v1alpha2.data import Columns
 from tunegate_trainer.data.columns import guess_columns
 
 

@@ -13,7 +13,7 @@ from support.usable_rows import measured_rows
 from tunegate_api.contract.plan import DataPlan
 from tunegate_api.contract.process import ExitCode, Role
 from tunegate_api.contract.workspace import TRAIN_EXAMPLES
-from tunegate_api.v1alpha1.data import Columns
+from tunegate_api.v1alpha2.data import Columns
 from tunegate_trainer.data.mix import repeat_by_weight
 from tunegate_trainer.data.parse import ParsedRows, parse_rows
 from tunegate_trainer.main import main

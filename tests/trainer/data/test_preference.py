@@ -16,7 +16,7 @@ from support.trainer_root import TrainerRoot
 from tunegate_api.contract.plan import Plan
 from tunegate_api.contract.process import ExitCode, Role
 from tunegate_api.contract.workspace import PAIRS_PREFIX
-from tunegate_api.v1alpha1.data import Columns
+from tunegate_api.v1alpha2.data import Columns
 from tunegate_trainer.data.held_out import check_disjoint
 from tunegate_trainer.data.parse import parse_pairs, prompt_text
 from tunegate_trainer.data.split import SIDES, group_of, normalize, split_rows

@@ -8,7 +8,7 @@ from support.records import records_of
 from support.trainer_root import TrainerRoot
 from tunegate_api.contract.plan import Plan
 from tunegate_api.contract.process import ExitCode, Role
-from tunegate_api.v1alpha1.data import Columns
+from tunegate_api.v1alpha2.data import Columns
 from tunegate_trainer.data import production
 from tunegate_trainer.data.inputs import parse_inputs
 from tunegate_trainer.data.parse import RowProblem, prompt_text

@@ -11,7 +11,7 @@ import pytest
 from pyarrow import parquet
 
 from support.records import records_of
-from tunegate_api.v1alpha1.data import Columns
+from tunegate_api.v1alpha2.data import Columns
 from tunegate_trainer.data.parse import parse_pairs, parse_rows
 from tunegate_trainer.data.records import read_records
 

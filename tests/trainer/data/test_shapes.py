@@ -7,7 +7,7 @@ import pytest
 
 from support.records import records_of
 from tunegate_api.messages import Message
-from tunegate_api.v1alpha1.data import Columns
+from tunegate_api.v1alpha2.data import Columns
 from tunegate_trainer.data.parse import parse_pairs, parse_rows
 from tunegate_trainer.data.shapes import PAIR_SHAPES, ROW_SHAPES
 from tunegate_trainer.tokens.rows import Pair, Row

@@ -15,7 +15,7 @@ from tunegate_api.contract.plan import Plan
 from tunegate_api.contract.process import ExitCode, Role
 from tunegate_api.contract.request import StartRequest
 from tunegate_api.contract.workspace import PAIRS_PREFIX, TRAIN_EXAMPLES, Workspace
-from tunegate_api.v1alpha1.finetunejob_status import Failure
+from tunegate_api.v1alpha2.finetunejob_status import Failure
 from tunegate_trainer.data.parse import prompt_text
 from tunegate_trainer.data.sides import SIDES_FILE
 from tunegate_trainer.data.split import SIDES

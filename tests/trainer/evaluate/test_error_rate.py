@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from support.trainer_root import gate_spec
-from tunegate_api.v1alpha1.evalgate import Samples
+from tunegate_api.v1alpha2.evalgate import Samples
 from tunegate_trainer.data.refusals import is_refusal
 from tunegate_trainer.evaluate.error_rate import repeats
 from tunegate_trainer.evaluate.error_rate.answers import (

@@ -14,7 +14,7 @@ from tunegate_api.contract.request import GateRequest
 from tunegate_api.contract.results import Evaluation, Subject, golden_set
 from tunegate_api.judging.compared import COMPARED, ComparedResults
 from tunegate_api.judging.judgement import judge_final
-from tunegate_api.v1alpha1.compared import ComparedSubject, ComparedType
+from tunegate_api.v1alpha2.compared import ComparedSubject, ComparedType
 from tunegate_api.verdict.outcomes import PASS, Baseline
 from tunegate_trainer.evaluate.sets import GOLDEN
 from tunegate_trainer.evaluate.subjects import SUBJECTS, measure_subjects

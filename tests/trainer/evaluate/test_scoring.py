@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import pytest
 
 from tunegate_api.cases.golden import GoldenCase
-from tunegate_api.v1alpha1.evalgate import Samples
+from tunegate_api.v1alpha2.evalgate import Samples
 from tunegate_api.verdict.counts import MAX_COUNT, Counts
 from tunegate_api.verdict.outcomes import ERROR, FAIL, PASS, TRUNCATED
 from tunegate_trainer.evaluate.expected import Expected

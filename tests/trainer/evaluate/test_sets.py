@@ -13,7 +13,7 @@ from tunegate_api.contract.plan import SplitPlan
 from tunegate_api.contract.process import Role
 from tunegate_api.contract.request import GenerationSettings
 from tunegate_api.messages import FunctionCall, Message, ToolCall
-from tunegate_api.v1alpha1.finetunejob import TaskMetric
+from tunegate_api.v1alpha2.finetunejob import TaskMetric
 from tunegate_api.verdict.outcomes import FAIL, PASS
 from tunegate_trainer.evaluate import evaluate as module
 from tunegate_trainer.evaluate.config_map_files import config_map_file, metric_schema

@@ -7,7 +7,7 @@ import pytest
 
 from tunegate_api.cases.golden import GoldenCase
 from tunegate_api.contract.request import GenerationSettings
-from tunegate_api.v1alpha1.evalgate import Samples
+from tunegate_api.v1alpha2.evalgate import Samples
 from tunegate_api.verdict.outcomes import ERROR, FAIL, PASS, TRUNCATED, CaseSet
 from tunegate_trainer.evaluate.evaluate import (
     SetResult,

@@ -14,7 +14,7 @@ from tunegate_api.cases.case_lines import inline_text
 from tunegate_api.contract.digests import sha256_text
 from tunegate_api.contract.process import Role
 from tunegate_api.contract.request import GateRequest
-from tunegate_api.v1alpha1.evalgate import EvalGateSpec
+from tunegate_api.v1alpha2.evalgate import EvalGateSpec
 from tunegate_trainer.evaluate import stored_sets as module
 from tunegate_trainer.evaluate.golden_sets import golden_sets
 from tunegate_trainer.evaluate.safety_sets import safety_sets

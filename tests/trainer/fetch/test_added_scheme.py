@@ -11,8 +11,8 @@ import pytest
 
 from tunegate_api.contract.process import Role
 from tunegate_api.contract.workspace import Workspace
-from tunegate_api.v1alpha1.data import DataSource
-from tunegate_api.v1alpha1.finetunejob import ModelSource
+from tunegate_api.v1alpha2.data import DataSource
+from tunegate_api.v1alpha2.finetunejob import ModelSource
 from tunegate_trainer.fetch import DATA_SCHEMES, MODEL_SCHEMES, RemoteFiles, RemoteModels
 from tunegate_trainer.fetch.address import Address, Choose, RemoteFile, RemoteModel, Stream
 from tunegate_trainer.fetch.checksum import Checksum

@@ -14,7 +14,7 @@ from support.stores.s3_server import BUCKET, S3Server
 from tunegate_api.contract.process import ExitCode, Role
 from tunegate_api.contract.workspace import Workspace
 from tunegate_api.meta import printable
-from tunegate_api.v1alpha1.data import DataSource
+from tunegate_api.v1alpha2.data import DataSource
 from tunegate_trainer.fetch import folder, hub, s3
 from tunegate_trainer.fetch.address import Address
 from tunegate_trainer.fetch.sources import open_source

@@ -1,7 +1,7 @@
 """``tunegate plan`` for a remote model: its configuration is fetched, but not its weights."""
 
 from support.command import manifests
-from tunegate_api.v1alpha1 import FineTuneJob
+from tunegate_api.v1alpha2 import FineTuneJob
 from tunegate_trainer.models.safetensors import count_parameters
 from tunegate_trainer.roles.forecast import forecast
 

@@ -7,7 +7,7 @@ import pytest
 from support.stores.model_hub import COMMIT, ModelHub, Repository
 from tunegate_api.contract.process import Role
 from tunegate_api.contract.workspace import Workspace
-from tunegate_api.v1alpha1.finetunejob import ModelSource
+from tunegate_api.v1alpha2.finetunejob import ModelSource
 from tunegate_trainer.evaluate.given_artifact import GivenArtifact, link_artifact
 from tunegate_trainer.process.context import Context
 from tunegate_trainer.process.errors import UserError

@@ -12,7 +12,7 @@ from support.stores.model_hub import COMMIT, ModelHub, Repository
 from support.trainer_root import TrainerRoot
 from tunegate_api.contract.process import ExitCode, Role
 from tunegate_api.contract.workspace import Workspace
-from tunegate_api.v1alpha1.environment import ALLOWED
+from tunegate_api.v1alpha2.environment import ALLOWED
 from tunegate_trainer.fetch.address import Address
 from tunegate_trainer.fetch.origin import PATHS, VALUES, origin
 from tunegate_trainer.main import main

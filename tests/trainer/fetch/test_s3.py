@@ -10,7 +10,7 @@ from support.stores.s3_server import BUCKET
 from support.stores.web_server import Response, WebServer
 from tunegate_api.contract.process import ExitCode, Role
 from tunegate_api.contract.workspace import Workspace
-from tunegate_api.v1alpha1.environment import ALLOWED
+from tunegate_api.v1alpha2.environment import ALLOWED
 from tunegate_trainer.main import main
 
 pytestmark = pytest.mark.model

@@ -10,7 +10,7 @@ import pytest
 
 from support.unprivileged import unprivileged
 from tunegate_api.contract.process import Role
-from tunegate_api.v1alpha1.data import DataSource
+from tunegate_api.v1alpha2.data import DataSource
 from tunegate_trainer.fetch.sources import open_source
 from tunegate_trainer.process.context import Context
 from tunegate_trainer.process.errors import BadDataError, SourceNotFoundError, StorageError, UserError

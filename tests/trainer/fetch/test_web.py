@@ -13,7 +13,7 @@ from support.stores.faulty_proxy import FaultyProxy
 from support.stores.web_server import Request, Response, WebServer
 from support.trainer_root import TrainerRoot
 from tunegate_api.contract.process import Role
-from tunegate_api.v1alpha1.data import DataSource
+from tunegate_api.v1alpha2.data import DataSource
 from tunegate_trainer.data.records import read_records
 from tunegate_trainer.fetch import network, web
 from tunegate_trainer.fetch.address import Address

@@ -16,7 +16,7 @@ from tunegate_api.cases.case_lines import parse_cases
 from tunegate_api.cases.expectations import Leaf
 from tunegate_api.cases.golden import GoldenCase
 from tunegate_api.messages import FunctionCall, Message, ToolCall
-from tunegate_api.v1alpha1.finetunejob import TaskMetric
+from tunegate_api.v1alpha2.finetunejob import TaskMetric
 from tunegate_api.verdict.outcomes import ERROR, FAIL, PASS, TRUNCATED
 from tunegate_trainer.evaluate.expected import expected_outputs, outlook
 from tunegate_trainer.evaluate.generate import read_output

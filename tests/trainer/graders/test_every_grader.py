@@ -18,7 +18,7 @@ from support.trainer_root import TrainerRoot, gate_spec
 from tunegate_api.cases.expectations import Leaf, LengthExpectation
 from tunegate_api.cases.golden import GoldenCase
 from tunegate_api.messages import Message
-from tunegate_api.v1alpha1.finetunejob import TaskMetric
+from tunegate_api.v1alpha2.finetunejob import TaskMetric
 from tunegate_api.verdict.counts import COUNTED, is_valid_for
 from tunegate_api.verdict.outcomes import ERROR, FAIL, PASS
 from tunegate_api.verdict.safety import SafetyKind

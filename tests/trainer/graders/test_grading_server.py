@@ -16,7 +16,7 @@ from support.trainer_root import TrainerRoot
 from tunegate_api.contract.process import Role
 from tunegate_api.judging.review_sample import ReviewRow, with_id
 from tunegate_api.messages import Message
-from tunegate_api.v1alpha1.endpoint import Endpoint
+from tunegate_api.v1alpha2.endpoint import Endpoint
 from tunegate_trainer.graders import grading_server
 from tunegate_trainer.graders.grading_server import JUDGE, GradingServer
 from tunegate_trainer.graders.journal import ServerAnswer

@@ -21,7 +21,7 @@ from tunegate_api.contract.process import Role
 from tunegate_api.contract.request import GenerationSettings
 from tunegate_api.contract.workspace import Workspace
 from tunegate_api.messages import Message
-from tunegate_api.v1alpha1.finetunejob import ModelSource
+from tunegate_api.v1alpha2.finetunejob import ModelSource
 from tunegate_trainer.evaluate.generate import generate
 from tunegate_trainer.models import resolve as model_resolution
 from tunegate_trainer.models.loading import load_base

@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from tunegate_api.v1alpha1.stages import Stage
+from tunegate_api.v1alpha2.stages import Stage
 from tunegate_trainer.models.target_modules import check_target_modules, layer_names
 from tunegate_trainer.process.errors import UserError
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tunegate_api.v1alpha1.stages import Stage
+from tunegate_api.v1alpha2.stages import Stage
 from tunegate_trainer.planning.defaults import BATCH_SIZE, epochs, learning_rate, lora_rank
 
 PAGE = (Path(__file__).parents[3] / "docs" / "parameters.md").read_text(encoding="utf-8")

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from support.trainer_root import TrainerRoot, stage_plan
-from tunegate_api.v1alpha1.evaluation import EvaluationSettings
-from tunegate_api.v1alpha1.pods import Resources
-from tunegate_api.v1alpha1.stages import Stage
+from tunegate_api.v1alpha2.evaluation import EvaluationSettings
+from tunegate_api.v1alpha2.pods import Resources
+from tunegate_api.v1alpha2.stages import Stage
 from tunegate_trainer.planning import plan
 from tunegate_trainer.planning.plan import check_outcomes, checkpoint_steps, plan_stage
 from tunegate_trainer.process.errors import UserError

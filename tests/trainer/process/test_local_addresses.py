@@ -161,7 +161,7 @@ def test_hub_object_store_and_registry_at_a_local_address_are_refused(server: We
 def test_judge_at_a_local_address_is_refused_and_not_asked_again(server: WebServer, host: str) -> None:
     error = run(f"""
         import asyncio
-        from tunegate_api.v1alpha1.endpoint import Endpoint
+        from tunegate_api.v1alpha2.endpoint import Endpoint
         from tunegate_trainer.graders.server.chat_server import ChatServer
         async def ask():
             endpoint = Endpoint(url="http://{host}:{server.port}/v1", model="judge")

@@ -12,7 +12,7 @@ from tunegate_api.contract.digests import canonical_json
 from tunegate_api.contract.results import Results
 from tunegate_api.judging.approval import DECISION_VARIABLE, verdict_digest
 from tunegate_api.judging.judgement import judge_final
-from tunegate_api.v1alpha1.evaluation_status import VerdictDecision
+from tunegate_api.v1alpha2.evaluation_status import VerdictDecision
 from tunegate_trainer.process.context import Context
 from tunegate_trainer.process.errors import UserError
 from tunegate_trainer.report import render

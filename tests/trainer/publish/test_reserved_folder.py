@@ -8,7 +8,7 @@ import pytest
 from tunegate_api.contract.process import Role
 from tunegate_api.contract.workspace import Workspace
 from tunegate_api.meta import RESERVED
-from tunegate_api.v1alpha1.data import DataSource
+from tunegate_api.v1alpha2.data import DataSource
 from tunegate_trainer.fetch.sources import locate, open_source
 from tunegate_trainer.process.context import Context
 from tunegate_trainer.process.errors import UserError

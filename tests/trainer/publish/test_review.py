@@ -12,7 +12,7 @@ from support.reviewed import IDS, JUDGE, MANUAL, SAMPLE, by_people, judged, revi
 from tunegate_api.contract.plan import SamplePlan
 from tunegate_api.judging.judge_model import add_judge, assess_judge
 from tunegate_api.judging.review import ReviewRecord
-from tunegate_api.v1alpha1.graders import RequiredAgreement
+from tunegate_api.v1alpha2.graders import RequiredAgreement
 from tunegate_trainer.process.errors import UserError
 from tunegate_trainer.roles.publish import run
 

@@ -11,7 +11,7 @@ from support.distribution import distribution
 from support.job_folder import GATE, NOW
 from support.reviewed import JUDGE, by_people, judged, reviewed_job
 from tunegate_api.contract.process import Outcome
-from tunegate_api.v1alpha1.finetunejob_status import Progress
+from tunegate_api.v1alpha2.finetunejob_status import Progress
 from tunegate_trainer.report import render
 
 

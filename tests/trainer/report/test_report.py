@@ -14,8 +14,8 @@ from tunegate_api.contract.plan import MixedPlan
 from tunegate_api.contract.process import Outcome, Role
 from tunegate_api.contract.report import PublishedArtifact
 from tunegate_api.contract.results import Evaluation, Results, Subject, golden_set, task_set
-from tunegate_api.v1alpha1.data_status import DataCheckResult
-from tunegate_api.v1alpha1.finetunejob_status import Failure
+from tunegate_api.v1alpha2.data_status import DataCheckResult
+from tunegate_api.v1alpha2.finetunejob_status import Failure
 from tunegate_api.verdict.outcomes import CaseSet
 from tunegate_api.verdict.safety import safety_set
 from tunegate_trainer.report.collect import collect, read_lines

@@ -24,7 +24,7 @@ def test_rows_are_downloaded_once_and_columns_are_guessed(tmp_path):
             "storage": {"persistentVolumeClaim": "any"},
         }
         job = {"kind": "FineTuneJob", "metadata": {"name": "checked"}, "spec": spec}
-        (root / "job.json").write_text(json.dumps({"apiVersion": "tunegate.dev/v1alpha1", **job}))
+        (root / "job.json").write_text(json.dumps({"apiVersion": "tunegate.dev/v1alpha2", **job}))
         (root / "gates.json").write_text("[]")
         found = check(root, any_model=True, any_goal=True, describe=True)
         ranges = [request.headers.get("Range") for request in server.requests]

@@ -16,7 +16,7 @@ from support.published_models import (
     adapted,
 )
 from tunegate_api.contract.forecast import Forecast
-from tunegate_api.v1alpha1 import FineTuneJob
+from tunegate_api.v1alpha2 import FineTuneJob
 from tunegate_trainer.roles.forecast import forecast
 
 EXPERTS = ["experts.gate_up_proj", "experts.down_proj"]

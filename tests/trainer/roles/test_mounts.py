@@ -13,7 +13,7 @@ from tunegate_api.contract.process import Role
 from tunegate_api.contract.results import Subject
 from tunegate_api.contract.workspace import Workspace
 from tunegate_api.meta import ObjectMeta
-from tunegate_api.v1alpha1 import FineTuneJob
+from tunegate_api.v1alpha2 import FineTuneJob
 from tunegate_operator.names import Step
 from tunegate_trainer.process.files import seal, verify
 

@@ -7,7 +7,7 @@ from transformers import PreTrainedTokenizerBase
 
 from support.model_templates import model_templates, tokenizer_for
 from tunegate_api.messages import FunctionCall, Message, ToolCall
-from tunegate_api.v1alpha1.finetunejob import TaskMetric
+from tunegate_api.v1alpha2.finetunejob import TaskMetric
 from tunegate_api.verdict.outcomes import FAIL, PASS
 from tunegate_trainer.evaluate.references import task_references
 from tunegate_trainer.graders.grader import Sample

@@ -1,7 +1,7 @@
 """All parameters of a job are sent to trackers, whatever their length."""
 
 from support.trainer_root import dpo_plan, gate_spec, stage_plan
-from tunegate_api.v1alpha1.evalgate import EvalGateSpec
+from tunegate_api.v1alpha2.evalgate import EvalGateSpec
 from tunegate_trainer.tracking.mlflow_tracker import VALUE_LENGTH, parameter_texts
 from tunegate_trainer.tracking.runs import GATE_SETTINGS, job_parameters, stage_parameters
 

@@ -9,7 +9,7 @@ from support.job_folder import JobFolder
 from support.report_page import BASE, GOOD
 from tunegate_api.contract.process import Role
 from tunegate_api.contract.report import PublishedArtifact
-from tunegate_api.v1alpha1.evaluation_status import VerdictDecision
+from tunegate_api.v1alpha2.evaluation_status import VerdictDecision
 from tunegate_trainer.report.collect import collect
 from tunegate_trainer.tracking.runs import RunState, runs_of
 

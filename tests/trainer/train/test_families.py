@@ -28,7 +28,7 @@ from support.trainer_root import (
 )
 from tunegate_api.contract.process import ROOT_VARIABLE, ExitCode, Outcome, Role
 from tunegate_api.contract.workspace import PAIRS_PREFIX
-from tunegate_api.v1alpha1.stages import Stage
+from tunegate_api.v1alpha2.stages import Stage
 from tunegate_trainer.main import main
 from tunegate_trainer.models.matching_weights import check_matching_weights
 from tunegate_trainer.models.resolve import model_length

@@ -11,8 +11,8 @@ from pydantic import ValidationError
 from tunegate_api.contract.digests import files_digest
 from tunegate_api.contract.request import GenerationSettings
 from tunegate_api.meta import Decimal, Sha256, StatusModel, Time, first_problem
-from tunegate_api.v1alpha1.error_rate_status import ErrorRate
-from tunegate_api.v1alpha1.evaluation_status import VerdictDecision
+from tunegate_api.v1alpha2.error_rate_status import ErrorRate
+from tunegate_api.v1alpha2.evaluation_status import VerdictDecision
 from tunegate_api.verdict.outcomes import VerdictState
 from tunegate_trainer.artifacts.gate_result import UsedServer
 from tunegate_trainer.process.errors import UserError

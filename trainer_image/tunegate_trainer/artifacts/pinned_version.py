@@ -6,7 +6,7 @@ from pathlib import Path
 from tunegate_api.contract.request import GateRequest
 from tunegate_api.contract.workspace import Workspace
 from tunegate_api.meta import Sha256
-from tunegate_api.v1alpha1.compared import VERSION_FIELD, PinnedVersion
+from tunegate_api.v1alpha2.compared import VERSION_FIELD, PinnedVersion
 from tunegate_trainer.artifacts.build import is_adapter
 from tunegate_trainer.artifacts.evidence import evaluated_digest, read_model_evidence
 from tunegate_trainer.fetch.sources import locate

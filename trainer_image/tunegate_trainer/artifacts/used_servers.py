@@ -5,7 +5,7 @@ from typing import Any
 from tunegate_api.cases.case_lines import inline_text
 from tunegate_api.contract.digests import sha256_text
 from tunegate_api.contract.request import GateRequest
-from tunegate_api.v1alpha1.graders import GateGrader
+from tunegate_api.v1alpha2.graders import GateGrader
 from tunegate_trainer.artifacts.gate_result import UsedServer
 from tunegate_trainer.graders.model.compliance import INSTRUCTIONS
 from tunegate_trainer.graders.model.instructions import instructions_sha256

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-from tunegate_api.v1alpha1.data import Data
-from tunegate_api.v1alpha1.data_checks import CheckName, CheckSetting, check_setting
+from tunegate_api.v1alpha2.data import Data
+from tunegate_api.v1alpha2.data_checks import CheckName, CheckSetting, check_setting
 from tunegate_trainer.checks import (
     bad_inputs,
     bad_rows,

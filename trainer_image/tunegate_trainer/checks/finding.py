@@ -12,7 +12,7 @@ from tunegate_api.cases.golden import GoldenCase
 from tunegate_api.cases.safety_cases import SafetyCase
 from tunegate_api.contract.request import Request
 from tunegate_api.meta import summarize
-from tunegate_api.v1alpha1.data_checks import CheckSetting
+from tunegate_api.v1alpha2.data_checks import CheckSetting
 from tunegate_trainer.process.errors import BadDataError, TrainerError
 
 DATA_REPORT = "data/report.json on the volume"

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from tunegate_api.meta import printable
-from tunegate_api.v1alpha1.data_checks import CheckSetting
-from tunegate_api.v1alpha1.data_status import DataCheckResult
+from tunegate_api.v1alpha2.data_checks import CheckSetting
+from tunegate_api.v1alpha2.data_status import DataCheckResult
 from tunegate_trainer.checks import OF_GATES, OF_GOLDEN_CASES
 from tunegate_trainer.checks.finding import (
     ENFORCED,

@@ -11,7 +11,7 @@ from referencing.exceptions import Unresolvable
 from transformers import PreTrainedTokenizerBase
 
 from tunegate_api.cases.normalize import normalized
-from tunegate_api.v1alpha1.finetunejob import TaskMetric
+from tunegate_api.v1alpha2.finetunejob import TaskMetric
 from tunegate_api.verdict.outcomes import MAX_CASES, MAX_LABELS
 from tunegate_trainer.checks.finding import SHOWN_EXAMPLES, CheckContext, Finding, Severity, listed
 from tunegate_trainer.checks.rows import SplitRows

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from tunegate_api.v1alpha1.data import Columns
+from tunegate_api.v1alpha2.data import Columns
 
 _PROMPTS = (
     *("prompt", "question", "instruction", "input", "query", "text", "utterance", "sentence", "message"),

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Generic
 
 from tunegate_api.messages import Message, ToolCall
-from tunegate_api.v1alpha1.data import Columns
+from tunegate_api.v1alpha2.data import Columns
 from tunegate_trainer.data.excerpts import masked_text
 from tunegate_trainer.data.fields import BadRowError, encodable, excerpt, kind_of
 from tunegate_trainer.data.records.record import Record, RecordPlace

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from transformers import PreTrainedTokenizerBase
 
-from tunegate_api.v1alpha1.data import Columns, DataSource
+from tunegate_api.v1alpha2.data import Columns, DataSource
 from tunegate_trainer.data.folder import DataFolder
 from tunegate_trainer.data.parse import ParsedRows
 from tunegate_trainer.data.records import read_records

@@ -11,7 +11,7 @@ from pyarrow.ipc import RecordBatchStreamWriter  # type: ignore[import-untyped]
 from transformers import PreTrainedTokenizerBase
 
 from tunegate_api.meta import Sha256
-from tunegate_api.v1alpha1.data import DataSource
+from tunegate_api.v1alpha2.data import DataSource
 from tunegate_trainer.data.parse import Labelled, ParsedRows, RowProblem, in_order
 from tunegate_trainer.data.tokenize import Refused, processes_for, tokenize
 from tunegate_trainer.tokens.example_file import ExampleFile, example_writer, to_batch

@@ -19,7 +19,7 @@ from types import FrameType
 from pydantic import ValidationError
 
 from tunegate_api.contract.process import MASTER_VARIABLE, Termination, cause_priority
-from tunegate_api.v1alpha1.finetunejob_status import Failure
+from tunegate_api.v1alpha2.finetunejob_status import Failure
 from tunegate_trainer.distributed.topology import LOCAL_RANK_VARIABLE, TERMINATION_VARIABLE
 from tunegate_trainer.process.cpus import cpu_count
 

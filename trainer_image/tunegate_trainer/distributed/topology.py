@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tunegate_api.contract.process import MASTER_VARIABLE, NODE_VARIABLE
-from tunegate_api.v1alpha1.pods import Resources
+from tunegate_api.v1alpha2.pods import Resources
 
 LOCAL_RANK_VARIABLE = "TUNEGATE_LOCAL_RANK"
 """Name of the environment variable with the rank of this process within its pod. The launcher sets it."""

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from tunegate_api.v1alpha1.finetunejob import SchemaSource, TaskMetric
+from tunegate_api.v1alpha2.finetunejob import SchemaSource, TaskMetric
 from tunegate_trainer.process.errors import BadDataError, SourceNotFoundError, UserError, unreadable
 
 NO_FILE = (FileNotFoundError, NotADirectoryError, IsADirectoryError)

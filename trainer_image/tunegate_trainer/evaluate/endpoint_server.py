@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 from tunegate_api.contract.request import GateRequest
-from tunegate_api.v1alpha1.compared import ENDPOINT_FIELD
-from tunegate_api.v1alpha1.endpoint import Endpoint
+from tunegate_api.v1alpha2.compared import ENDPOINT_FIELD
+from tunegate_api.v1alpha2.endpoint import Endpoint
 from tunegate_trainer.graders.server.chat_server import REQUEST_SECONDS, ChatServer, open_server
 from tunegate_trainer.process.context import Context
 

@@ -17,7 +17,7 @@ from tunegate_api.cases.golden import GoldenCase
 from tunegate_api.contract.results import Evaluation, Results, Subject
 from tunegate_api.contract.workspace import RESULT
 from tunegate_api.meta import StatusModel
-from tunegate_api.v1alpha1.evalgate import Samples
+from tunegate_api.v1alpha2.evalgate import Samples
 from tunegate_api.verdict.counts import NOT_COUNTED
 from tunegate_api.verdict.outcomes import ERROR, FAIL, PASS, SEALED
 from tunegate_trainer.distributed.ranks import SINGLE_RANK, Ranks

@@ -13,8 +13,8 @@ from tunegate_api.contract.request import GateRequest, GenerationSettings
 from tunegate_api.contract.results import golden_set
 from tunegate_api.contract.workspace import golden_file, safety_file
 from tunegate_api.meta import Sha256
-from tunegate_api.v1alpha1.case_source import CaseSource, SetName
-from tunegate_api.v1alpha1.evalgate import EvalGateSpec
+from tunegate_api.v1alpha2.case_source import CaseSource, SetName
+from tunegate_api.v1alpha2.evalgate import EvalGateSpec
 from tunegate_api.verdict.safety import safety_set
 from tunegate_trainer.evaluate.config_map_files import NO_FILE, config_map_file
 from tunegate_trainer.evaluate.expected import Expectations

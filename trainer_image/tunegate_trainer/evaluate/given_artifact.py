@@ -7,7 +7,7 @@ from pathlib import Path
 from tunegate_api.contract.digests import FileManifest, files_digest
 from tunegate_api.contract.workspace import Workspace
 from tunegate_api.meta import Sha256
-from tunegate_api.v1alpha1.finetunejob import ModelSource
+from tunegate_api.v1alpha2.finetunejob import ModelSource
 from tunegate_trainer.artifacts.build import is_adapter
 from tunegate_trainer.artifacts.evidence import VERDICT, ModelEvidence, evaluated_files, read_model_evidence
 from tunegate_trainer.fetch import MODEL_SCHEMES, fetch_model, find_model

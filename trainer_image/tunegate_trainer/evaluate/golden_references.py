@@ -20,7 +20,7 @@ from tunegate_api.cases.expectations import (
 )
 from tunegate_api.cases.golden import GoldenCase
 from tunegate_api.meta import exact
-from tunegate_api.v1alpha1.finetunejob import Tolerance
+from tunegate_api.v1alpha2.finetunejob import Tolerance
 from tunegate_trainer.graders.exact.expected_text import ExpectedText
 from tunegate_trainer.graders.exact.labels import ExpectedLabel, f1_label, label_indices
 from tunegate_trainer.graders.exact.numeric import ExpectedNumber

@@ -8,7 +8,7 @@ from transformers import PreTrainedTokenizerBase
 from tunegate_api.cases.expectations import CallsExpectation, Leaf
 from tunegate_api.cases.golden import GoldenCase
 from tunegate_api.messages import ToolCall
-from tunegate_api.v1alpha1.finetunejob import TaskMetric
+from tunegate_api.v1alpha2.finetunejob import TaskMetric
 from tunegate_trainer.evaluate.golden_references import expected_number, plain_reference
 from tunegate_trainer.graders.exact.expected_calls import expected_calls
 from tunegate_trainer.graders.exact.expected_text import ExpectedText

@@ -6,7 +6,7 @@ from itertools import accumulate
 from typing import NamedTuple
 
 from tunegate_api.cases.golden import GoldenCase
-from tunegate_api.v1alpha1.evalgate import Samples
+from tunegate_api.v1alpha2.evalgate import Samples
 from tunegate_api.verdict.counts import COUNTED, is_valid_for
 from tunegate_api.verdict.outcomes import ERROR, FAIL, PASS, TRUNCATED
 from tunegate_trainer.data.refusals import HEAD, is_refusal

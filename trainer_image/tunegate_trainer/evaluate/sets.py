@@ -16,7 +16,7 @@ from tunegate_api.contract.request import GenerationSettings, Request
 from tunegate_api.contract.results import HeldOutSplit, task_set
 from tunegate_api.contract.workspace import PAIRS_PREFIX, pairs_file, rows_file
 from tunegate_api.messages import Message
-from tunegate_api.v1alpha1.finetunejob import TaskMetric
+from tunegate_api.v1alpha2.finetunejob import TaskMetric
 from tunegate_api.verdict.outcomes import MAX_CASES, CaseSet
 from tunegate_trainer.data.token_ids import no_embedding
 from tunegate_trainer.evaluate.config_map_files import metric_schema

@@ -7,9 +7,9 @@ from tunegate_api.cases.golden import GoldenCase, unreachable, without_server
 from tunegate_api.cases.safety_cases import SafetyCase, too_few
 from tunegate_api.contract.bar import bar_of_safety_set
 from tunegate_api.contract.request import GateRequest
-from tunegate_api.v1alpha1.case_source import SetName
-from tunegate_api.v1alpha1.data import Source
-from tunegate_api.v1alpha1.sets import GateSet
+from tunegate_api.v1alpha2.case_source import SetName
+from tunegate_api.v1alpha2.data import Source
+from tunegate_api.v1alpha2.sets import GateSet
 from tunegate_trainer.evaluate.gate_sets import CHANGE, read_set, set_digest
 from tunegate_trainer.fetch.sources import open_source
 from tunegate_trainer.process.context import Context

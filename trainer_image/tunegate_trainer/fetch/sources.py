@@ -12,7 +12,7 @@ from pathlib import Path
 from tunegate_api.config_map import visible_keys
 from tunegate_api.contract.digests import files_digest
 from tunegate_api.meta import Sha256
-from tunegate_api.v1alpha1.data import Source
+from tunegate_api.v1alpha2.data import Source
 from tunegate_trainer.fetch import DATA_SCHEMES, fetch_data
 from tunegate_trainer.fetch.address import Address
 from tunegate_trainer.process.context import Context

@@ -10,7 +10,7 @@ from tunegate_api.cases.agreement import faulty_probes, own_probes
 from tunegate_api.cases.golden import GoldenCase, counting, with_expectation
 from tunegate_api.contract.digests import sha256_text
 from tunegate_api.contract.request import GateRequest
-from tunegate_api.v1alpha1.graders import GateGrader
+from tunegate_api.v1alpha2.graders import GateGrader
 from tunegate_api.verdict.safety import SafetyKind
 from tunegate_trainer.graders.agreement import CheckedServer, ProbedServer
 from tunegate_trainer.graders.exact.safety import SAFETY_GRADER

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 from tunegate_api.contract.digests import sha256_text
-from tunegate_api.v1alpha1.endpoint import Endpoint
+from tunegate_api.v1alpha2.endpoint import Endpoint
 from tunegate_trainer.graders.journal import Journal, ServerAnswer
 from tunegate_trainer.graders.server.asking import Asking
 from tunegate_trainer.graders.server.chat_server import CHAT, ChatServer, open_server

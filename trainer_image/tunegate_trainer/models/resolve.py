@@ -17,7 +17,7 @@ import gguf
 from tunegate_api.contract.plan import ModelLicense, ModelPlan
 from tunegate_api.contract.workspace import Workspace
 from tunegate_api.meta import Sha256
-from tunegate_api.v1alpha1.finetunejob import ModelSource
+from tunegate_api.v1alpha2.finetunejob import ModelSource
 from tunegate_trainer.fetch import MODEL_SCHEMES, fetch_model, find_model, pinned, remove_others
 from tunegate_trainer.fetch.address import Address
 from tunegate_trainer.fetch.license import read_license

@@ -13,7 +13,7 @@ from transformers import AutoConfig, PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from tunegate_api.contract.plan import StagePlan
-from tunegate_api.v1alpha1.stages import Stage
+from tunegate_api.v1alpha2.stages import Stage
 from tunegate_trainer.models.architecture import auto_class
 from tunegate_trainer.models.mixtures import computes_every_token, mixture_blocks, stacked_experts
 from tunegate_trainer.process.errors import UserError

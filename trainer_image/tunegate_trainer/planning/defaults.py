@@ -3,8 +3,8 @@
 docs/parameters.md has the reasons and the sources.
 """
 
-from tunegate_api.v1alpha1.pods import Resources
-from tunegate_api.v1alpha1.stages import Stage
+from tunegate_api.v1alpha2.pods import Resources
+from tunegate_api.v1alpha2.stages import Stage
 
 BATCH_SIZE = 16
 """Examples per optimizer step."""

@@ -6,9 +6,9 @@ from pathlib import Path
 from tunegate_api.contract.digests import sha256_text
 from tunegate_api.contract.process import Role
 from tunegate_api.contract.request import GateRequest, Request
-from tunegate_api.v1alpha1 import EvalGate, FineTuneJob
-from tunegate_api.v1alpha1.case_source import SetName
-from tunegate_api.v1alpha1.evalgate import EvalGateSpec
+from tunegate_api.v1alpha2 import EvalGate, FineTuneJob
+from tunegate_api.v1alpha2.case_source import SetName
+from tunegate_api.v1alpha2.evalgate import EvalGateSpec
 from tunegate_trainer.evaluate.gate_sets import set_text
 from tunegate_trainer.process.context import Context
 from tunegate_trainer.process.errors import SourceNotFoundError

@@ -11,9 +11,9 @@ from tunegate_api.contract.request import Request
 from tunegate_api.memory.mixture_notes import mixture_notes
 from tunegate_api.memory.shapes import Accelerator, ModelShape
 from tunegate_api.meta import exact
-from tunegate_api.v1alpha1.count_or_share import count_or_share
-from tunegate_api.v1alpha1.pods import Resources
-from tunegate_api.v1alpha1.stages import Stage, Training
+from tunegate_api.v1alpha2.count_or_share import count_or_share
+from tunegate_api.v1alpha2.pods import Resources
+from tunegate_api.v1alpha2.stages import Stage, Training
 from tunegate_api.verdict.counts import outcome_length
 from tunegate_trainer.models.architecture import dropout_rates
 from tunegate_trainer.models.target_modules import ALL_LINEAR

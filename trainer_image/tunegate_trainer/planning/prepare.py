@@ -13,8 +13,8 @@ from tunegate_api.contract.plan import DataPlan, SamplePlan, StagePlan
 from tunegate_api.contract.workspace import REVIEW_SAMPLE, golden_file, safety_file
 from tunegate_api.memory.shapes import Memory, ModelShape
 from tunegate_api.meta import exact
-from tunegate_api.v1alpha1.finetunejob import FineTuneJobSpec
-from tunegate_api.v1alpha1.stages import Stage
+from tunegate_api.v1alpha2.finetunejob import FineTuneJobSpec
+from tunegate_api.v1alpha2.stages import Stage
 from tunegate_trainer.checks import CHECKS, settings
 from tunegate_trainer.checks.checked_rows import Limits, read_data
 from tunegate_trainer.checks.finding import CheckContext

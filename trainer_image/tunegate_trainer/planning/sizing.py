@@ -14,7 +14,7 @@ from tunegate_api.memory.block import Block
 from tunegate_api.memory.estimate import estimate
 from tunegate_api.memory.fitting import LargestPasses, fit, sharding
 from tunegate_api.memory.shapes import Accelerator, GenerationBatch, ModelShape, Pass
-from tunegate_api.v1alpha1.pods import quantity_value
+from tunegate_api.v1alpha2.pods import quantity_value
 from tunegate_trainer.data.usable import UsableRow
 from tunegate_trainer.evaluate.sets import GeneratedSet, task_generation
 from tunegate_trainer.tokens.chat import encode

@@ -18,7 +18,7 @@ from tunegate_api.contract.request import GateRequest, Request
 from tunegate_api.contract.workspace import Workspace
 from tunegate_api.judging.approval import DECISION_VARIABLE, read_decision
 from tunegate_api.judging.review import ReviewRecord
-from tunegate_api.v1alpha1.evaluation_status import VerdictDecision
+from tunegate_api.v1alpha2.evaluation_status import VerdictDecision
 from tunegate_trainer.process.credentials import Secret, read_secret
 from tunegate_trainer.process.errors import TrainerError
 from tunegate_trainer.process.files import sha256_file, write_model

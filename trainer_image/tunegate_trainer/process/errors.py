@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 from tunegate_api.contract.process import ExitCode
 from tunegate_api.meta import printable
-from tunegate_api.v1alpha1.finetunejob_status import Failure, Reason
+from tunegate_api.v1alpha2.finetunejob_status import Failure, Reason
 
 
 class TrainerError(Exception):

@@ -13,7 +13,7 @@ from tunegate_api.duration import duration_text
 from tunegate_api.judging.judgement import judge_final
 from tunegate_api.judging.review import ReviewRecord
 from tunegate_api.memory.fitting import size_text
-from tunegate_api.v1alpha1.evaluation_status import VerdictDecision
+from tunegate_api.v1alpha2.evaluation_status import VerdictDecision
 from tunegate_trainer.process.files import write_atomic
 from tunegate_trainer.publish.parameters import parameter_rows
 from tunegate_trainer.report.cases import comparisons

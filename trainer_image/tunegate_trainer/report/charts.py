@@ -9,7 +9,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from tunegate_api.v1alpha1.error_rate_status import DetectionStatus
+from tunegate_api.v1alpha2.error_rate_status import DetectionStatus
 from tunegate_api.verdict.outcomes import rate
 from tunegate_trainer.report.collect import LossPoint
 from tunegate_trainer.report.production import ProductionMatch

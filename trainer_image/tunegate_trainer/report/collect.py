@@ -17,7 +17,7 @@ from tunegate_api.contract.results import Evaluation, Results, golden_set, task_
 from tunegate_api.contract.workspace import RESULT, Workspace, golden_file, pairs_file, rows_file, safety_file
 from tunegate_api.judging.case_comparison import parse_lines
 from tunegate_api.judging.review import ReviewRecord
-from tunegate_api.v1alpha1.evaluation_status import VerdictDecision
+from tunegate_api.v1alpha2.evaluation_status import VerdictDecision
 from tunegate_api.verdict.outcomes import CaseSet, group_numbers
 from tunegate_api.verdict.safety import safety_set
 from tunegate_trainer.artifacts.gate_result import GateRoleResult

@@ -9,7 +9,7 @@ from tunegate_api.duration import duration_text
 from tunegate_api.judging.gate_error_rate import error_rate_text
 from tunegate_api.judging.judgement import Judgement
 from tunegate_api.meta import exact, summarize
-from tunegate_api.v1alpha1.error_rate_status import MAX_FLAKY_CASES, ErrorRate
+from tunegate_api.v1alpha2.error_rate_status import MAX_FLAKY_CASES, ErrorRate
 from tunegate_trainer.report.charts import detection_chart
 from tunegate_trainer.report.collect import Collected
 

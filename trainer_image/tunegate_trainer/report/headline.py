@@ -8,7 +8,7 @@ from tunegate_api.contract.process import Outcome, Role
 from tunegate_api.contract.report import PublishedArtifact
 from tunegate_api.judging.judgement import Judgement
 from tunegate_api.judging.selection import selection_text
-from tunegate_api.v1alpha1.finetunejob_status import Failure
+from tunegate_api.v1alpha2.finetunejob_status import Failure
 from tunegate_api.verdict.outcomes import RuleFinding, VerdictState
 from tunegate_trainer.report.collect import Collected
 from tunegate_trainer.report.review import ReviewReport, ReviewState

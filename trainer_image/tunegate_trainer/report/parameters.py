@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from tunegate_api.contract.plan import StagePlan
 from tunegate_api.contract.request import GateRequest, Request
 from tunegate_api.memory.fitting import by_part
-from tunegate_api.v1alpha1.evalgate import EvalGateSpec, Samples
-from tunegate_api.v1alpha1.sets import DEFAULT_DROP, SetRule
+from tunegate_api.v1alpha2.evalgate import EvalGateSpec, Samples
+from tunegate_api.v1alpha2.sets import DEFAULT_DROP, SetRule
 from tunegate_api.verdict.bar import SAFETY_RULES
 from tunegate_trainer.artifacts.gate_result import GateRoleResult
 

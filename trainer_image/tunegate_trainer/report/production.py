@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from pydantic import AliasPath, BaseModel, Field, ValidationError
 
-from tunegate_api.v1alpha1.data_checks import check_setting
+from tunegate_api.v1alpha2.data_checks import check_setting
 from tunegate_trainer.report.collect import Collected
 
 logger = logging.getLogger(__name__)

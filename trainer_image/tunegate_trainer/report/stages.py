@@ -17,7 +17,7 @@ from tunegate_api.judging.judgement import (
     judge_checkpoint,
 )
 from tunegate_api.judging.stages import StageAssessment, assess_stage
-from tunegate_api.v1alpha1.finetunejob_status import Progress
+from tunegate_api.v1alpha2.finetunejob_status import Progress
 from tunegate_api.verdict.outcomes import VerdictState
 from tunegate_api.verdict.stop_rule import StopAction
 from tunegate_trainer.report.collect import Collected, LossPoint

@@ -20,9 +20,9 @@ from transformers import PreTrainedTokenizerBase
 
 from tunegate_api.contract.forecast import CheckedData, CheckFinding, DescribedData
 from tunegate_api.contract.process import Role
-from tunegate_api.v1alpha1 import FineTuneJob
-from tunegate_api.v1alpha1.data import Columns, DataSource
-from tunegate_api.v1alpha1.finetunejob_status import Failure
+from tunegate_api.v1alpha2 import FineTuneJob
+from tunegate_api.v1alpha2.data import Columns, DataSource
+from tunegate_api.v1alpha2.finetunejob_status import Failure
 from tunegate_trainer.checks import CHECKS, few_rows, unreviewed_rows
 from tunegate_trainer.checks.checked_rows import read_data
 from tunegate_trainer.checks.finding import DATA_REPORT, CheckContext, Finding

@@ -15,7 +15,7 @@ from tunegate_api.contract.plan import StagePlan
 from tunegate_api.contract.process import Role
 from tunegate_api.contract.request import Request
 from tunegate_api.memory.shapes import ModelShape, Pass
-from tunegate_api.v1alpha1 import EvalGate, FineTuneJob
+from tunegate_api.v1alpha2 import EvalGate, FineTuneJob
 from tunegate_trainer.data.folder import DataFolder
 from tunegate_trainer.evaluate.stored_sets import store_sets
 from tunegate_trainer.models.resolve import configuration_folder, model_length

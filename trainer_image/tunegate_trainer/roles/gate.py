@@ -18,7 +18,7 @@ from tunegate_api.contract.request import GateRequest
 from tunegate_api.contract.results import Subject
 from tunegate_api.contract.workspace import RESULT, base_file
 from tunegate_api.judging.judgement import judge_artifact, judge_final
-from tunegate_api.v1alpha1.finetunejob_status import Progress
+from tunegate_api.v1alpha2.finetunejob_status import Progress
 from tunegate_api.verdict.outcomes import VerdictState
 from tunegate_trainer.artifacts.build import (
     build_artifact,

@@ -16,7 +16,7 @@ from transformers import PreTrainedTokenizerBase
 from tunegate_api.contract.process import Role
 from tunegate_api.contract.workspace import Workspace
 from tunegate_api.preference import PromptLine, SampledPrompt, SampleRequest
-from tunegate_api.v1alpha1.finetunejob import ModelSource
+from tunegate_api.v1alpha2.finetunejob import ModelSource
 from tunegate_trainer.artifacts.build import is_adapter
 from tunegate_trainer.evaluate.sampling import sample_completions
 from tunegate_trainer.fetch import MODEL_SCHEMES

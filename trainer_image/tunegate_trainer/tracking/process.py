@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tunegate_api.contract.process import ROOT_VARIABLE, Role
-from tunegate_api.v1alpha1.tracking import Tracking
+from tunegate_api.v1alpha2.tracking import Tracking
 from tunegate_trainer.process.context import Context
 
 logger = logging.getLogger(__name__)

@@ -12,7 +12,7 @@ from tunegate_api.contract.process import Outcome, Role
 from tunegate_api.contract.request import Request
 from tunegate_api.contract.workspace import RESULT
 from tunegate_api.judging.judgement import GateJudgement, Judgement, TaskJudgement, judge_final
-from tunegate_api.v1alpha1.sets import GateSet
+from tunegate_api.v1alpha2.sets import GateSet
 from tunegate_api.verdict.outcomes import VerdictState, rate
 from tunegate_api.verdict.safety import Axis, SafetyVerdict
 from tunegate_trainer.process.files import sha256_file

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from tunegate_api.contract.plan import StagePlan
 from tunegate_api.contract.report import Usage
 from tunegate_api.contract.results import Evaluation, Results
-from tunegate_api.v1alpha1.finetunejob_status import Progress
+from tunegate_api.v1alpha2.finetunejob_status import Progress
 from tunegate_trainer.process.context import Context
 from tunegate_trainer.process.epoch import Writer
 from tunegate_trainer.process.files import write_model

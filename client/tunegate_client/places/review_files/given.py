@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 
 from tunegate_api.judging.review import RowScore
 from tunegate_api.meta import summarize
-from tunegate_api.v1alpha1.data_status import MAX_REVIEWER, MAX_REVIEWERS
+from tunegate_api.v1alpha2.data_status import MAX_REVIEWER, MAX_REVIEWERS
 from tunegate_client.places.client import ClientError
 from tunegate_client.places.review import OpenReview
 

@@ -10,7 +10,7 @@ from support.guard_server import GuardServerStub, is_flagged
 from support.trainer_root import TrainerRoot
 from tunegate_api.cases.agreement import AgreementCase
 from tunegate_api.contract.process import Role
-from tunegate_api.v1alpha1.graders import GateGrader
+from tunegate_api.v1alpha2.graders import GateGrader
 from tunegate_trainer.graders.agreement import ProbedServer
 from tunegate_trainer.graders.guardrail.guard import guard
 from tunegate_trainer.graders.guardrail.probes import PROBES

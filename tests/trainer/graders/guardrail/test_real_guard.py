@@ -10,7 +10,7 @@ from support.graders import GUARDRAIL, safety_judge
 from support.trainer_root import TrainerRoot, gate_spec
 from support.vllm_server import vllm_judge
 from tunegate_api.cases.probes import ProbeCounts
-from tunegate_api.v1alpha1.graders import GateGrader
+from tunegate_api.v1alpha2.graders import GateGrader
 from tunegate_trainer.evaluate.evaluate import CaseResult, judge_outputs
 from tunegate_trainer.evaluate.safety_sets import safety_sets
 from tunegate_trainer.graders import Output

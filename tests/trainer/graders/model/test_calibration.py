@@ -14,7 +14,7 @@ from support.trainer_root import TrainerRoot, gate_spec
 from tunegate_api.contract.process import Role
 from tunegate_api.judging.review_sample import ReviewRow, with_id
 from tunegate_api.messages import Message
-from tunegate_api.v1alpha1.graders import RequiredAgreement
+from tunegate_api.v1alpha2.graders import RequiredAgreement
 from tunegate_trainer.graders.journal import ServerAnswer
 from tunegate_trainer.graders.model.calibration import CalibrationRows, read_calibration
 from tunegate_trainer.process.errors import BadDataError, SourceNotFoundError

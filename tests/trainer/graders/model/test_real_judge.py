@@ -15,7 +15,7 @@ from tunegate_api.contract.process import ExitCode, Role
 from tunegate_api.judging.judge_model import assess_judge
 from tunegate_api.judging.review_sample import ReviewRow
 from tunegate_api.messages import Message
-from tunegate_api.v1alpha1.endpoint import Endpoint
+from tunegate_api.v1alpha2.endpoint import Endpoint
 from tunegate_trainer.graders.model.instructions import MAX_TOKENS, instructions, messages_for
 from tunegate_trainer.graders.server.chat_server import ChatServer
 from tunegate_trainer.graders.server.faults import Fault, FaultError

@@ -9,7 +9,7 @@ import pytest
 from support.chat_server import completion
 from support.own_authority import own_authority
 from support.stores.web_server import WebServer
-from tunegate_api.v1alpha1.endpoint import Endpoint
+from tunegate_api.v1alpha2.endpoint import Endpoint
 from tunegate_trainer.graders.server.chat_server import ChatServer
 from tunegate_trainer.graders.server.faults import Fault, FaultError
 

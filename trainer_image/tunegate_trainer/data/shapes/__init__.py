@@ -6,7 +6,7 @@ To add a shape, write a module with a :class:`shape.Shape`, and add it to a tabl
 
 from collections.abc import Sequence
 
-from tunegate_api.v1alpha1.data import Columns
+from tunegate_api.v1alpha2.data import Columns
 from tunegate_trainer.data.shapes import (
     alpaca,
     openai_chat,

@@ -6,7 +6,7 @@ See https://github.com/hiyouga/LLaMA-Factory/blob/main/data/README.md.
 """
 
 from tunegate_api.messages import Message
-from tunegate_api.v1alpha1.data import Columns
+from tunegate_api.v1alpha2.data import Columns
 from tunegate_trainer.data.fields import BadRowError, is_absent, kind, refuse_fields, text_field
 from tunegate_trainer.data.shapes.openai_chat import CHAT_FIELDS
 from tunegate_trainer.data.shapes.preference import make_pair, read_answer, refuse_chat_fields

@@ -4,7 +4,7 @@ See https://developers.openai.com/api/docs/guides/supervised-fine-tuning. The fi
 many data sets use, is read as well.
 """
 
-from tunegate_api.v1alpha1.data import Columns
+from tunegate_api.v1alpha2.data import Columns
 from tunegate_trainer.data.fields import BadRowError, refuse_fields
 from tunegate_trainer.data.shapes.shape import Fields, Shape, chat_field, first_turn, system_turn
 from tunegate_trainer.data.turns import read_tools, read_turns

@@ -4,7 +4,7 @@ Each output is a list of one assistant turn. See
 https://developers.openai.com/api/docs/guides/direct-preference-optimization.
 """
 
-from tunegate_api.v1alpha1.data import Columns
+from tunegate_api.v1alpha2.data import Columns
 from tunegate_trainer.data.fields import BadRowError, kind_of
 from tunegate_trainer.data.shapes.preference import make_pair, read_answer, read_prompt, refuse_chat_fields
 from tunegate_trainer.data.shapes.shape import Fields, Shape, system_turn

@@ -7,7 +7,7 @@ an implicit prompt (https://huggingface.co/docs/trl/dataset_formats#preference).
 """
 
 from tunegate_api.messages import Message
-from tunegate_api.v1alpha1.data import Columns
+from tunegate_api.v1alpha2.data import Columns
 from tunegate_trainer.data.fields import BadRowError, is_absent, refuse_fields, text_field
 from tunegate_trainer.data.shapes.openai_chat import CHAT_FIELDS
 from tunegate_trainer.data.shapes.shape import Fields, Shape, first_turn, has_prompt, kto_label, system_turn

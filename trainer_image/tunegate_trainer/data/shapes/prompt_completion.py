@@ -2,7 +2,7 @@
 optional."""
 
 from tunegate_api.messages import Message
-from tunegate_api.v1alpha1.data import Columns
+from tunegate_api.v1alpha2.data import Columns
 from tunegate_trainer.data.fields import BadRowError, refuse_fields, text_field
 from tunegate_trainer.data.shapes.openai_chat import CHAT_FIELDS
 from tunegate_trainer.data.shapes.shape import Fields, Shape, has_prompt, kto_label, system_turn

@@ -9,7 +9,7 @@ See https://github.com/hiyouga/LLaMA-Factory/blob/main/data/README.md.
 import json
 from typing import Any
 
-from tunegate_api.v1alpha1.data import Columns
+from tunegate_api.v1alpha2.data import Columns
 from tunegate_trainer.data.fields import BadRowError, excerpt, kind, text_field
 from tunegate_trainer.data.shapes.openai_chat import read_chat
 from tunegate_trainer.data.shapes.preference import make_pair, read_answer, read_prompt, refuse_chat_fields

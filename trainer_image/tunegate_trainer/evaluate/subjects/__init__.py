@@ -8,7 +8,7 @@ To add a type, write such a function, and add a line to the table, and one to ``
 from collections.abc import Callable, Mapping, Sequence
 
 from tunegate_api.contract.request import GateRequest
-from tunegate_api.v1alpha1.compared import ComparedType
+from tunegate_api.v1alpha2.compared import ComparedType
 from tunegate_trainer.evaluate.subjects.endpoint import ask_endpoints
 from tunegate_trainer.evaluate.subjects.last_published import judge_last_published
 from tunegate_trainer.evaluate.subjects.pinned_version import judge_pinned_versions

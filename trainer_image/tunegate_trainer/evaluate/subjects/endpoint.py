@@ -16,8 +16,8 @@ from tunegate_api.contract.results import Evaluation, Subject, golden_set
 from tunegate_api.contract.workspace import endpoint_file
 from tunegate_api.duration import duration_text
 from tunegate_api.messages import FunctionCall, ToolCall
-from tunegate_api.v1alpha1.endpoint import Endpoint
-from tunegate_api.v1alpha1.evalgate import Generation
+from tunegate_api.v1alpha2.endpoint import Endpoint
+from tunegate_api.v1alpha2.evalgate import Generation
 from tunegate_api.verdict.outcomes import ERROR
 from tunegate_trainer.artifacts.gate_result import EndpointOutputs
 from tunegate_trainer.evaluate.endpoint_server import endpoint_server

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from tunegate_api.contract.request import GateRequest
 from tunegate_api.contract.results import Evaluation, Subject, golden_set
 from tunegate_api.contract.workspace import golden_file, published_file
-from tunegate_api.v1alpha1.compared import VERSION_FIELD, PinnedVersion
+from tunegate_api.v1alpha2.compared import VERSION_FIELD, PinnedVersion
 from tunegate_trainer.artifacts.pinned_version import version_folder
 from tunegate_trainer.evaluate.evaluate import SetResult, write_cases
 from tunegate_trainer.evaluate.published import CannotEvaluateError, PublishedVersions

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from tunegate_api.cases.agreement import AgreementCase
 from tunegate_api.cases.probes import ProbeCounts
-from tunegate_api.v1alpha1.graders import GateGrader
+from tunegate_api.v1alpha2.graders import GateGrader
 from tunegate_trainer.graders.agreement import ProbedServer, agreed, unanswered
 from tunegate_trainer.graders.grading_server import GUARDRAIL, GradingServer
 from tunegate_trainer.graders.guardrail.probes import PROBES, REFUSALS

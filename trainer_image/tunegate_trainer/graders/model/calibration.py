@@ -16,9 +16,9 @@ from tunegate_api.contract.request import GateRequest
 from tunegate_api.judging.judge_model import DEFAULT_MINIMUM, MAX_CALIBRATION_ROWS, rows_needed
 from tunegate_api.judging.review_sample import ReviewRow, with_id
 from tunegate_api.meta import Sha256, first_problem, summarize
-from tunegate_api.v1alpha1.data import Columns, Source
-from tunegate_api.v1alpha1.graders import RequiredAgreement
-from tunegate_api.v1alpha1.sets import GateSet
+from tunegate_api.v1alpha2.data import Columns, Source
+from tunegate_api.v1alpha2.graders import RequiredAgreement
+from tunegate_api.v1alpha2.sets import GateSet
 from tunegate_trainer.data.fields import BadRowError, encodable, kind_of
 from tunegate_trainer.data.records import read_records
 from tunegate_trainer.data.records.record import Record, RecordPlace

@@ -6,7 +6,7 @@ from tunegate_api.cases.probes import RefusalProbeCounts
 from tunegate_api.contract.request import GateRequest
 from tunegate_api.judging.review_sample import ReviewRow
 from tunegate_api.messages import Message
-from tunegate_api.v1alpha1.graders import GateGrader
+from tunegate_api.v1alpha2.graders import GateGrader
 from tunegate_trainer.graders.agreement import ProbedServer, agreed, unanswered
 from tunegate_trainer.graders.grading_server import JUDGE, GradingServer
 from tunegate_trainer.graders.journal import ServerAnswer

@@ -10,7 +10,7 @@ from tunegate_api.contract.plan import JudgePlan
 from tunegate_api.contract.request import GateRequest
 from tunegate_api.judging.judge_model import assess_calibration
 from tunegate_api.judging.review_sample import ReviewRow
-from tunegate_api.v1alpha1.graders import GateGrader, RequiredAgreement
+from tunegate_api.v1alpha2.graders import GateGrader, RequiredAgreement
 from tunegate_trainer.graders.grading_server import JUDGE, GradingServer
 from tunegate_trainer.graders.model.calibration import read_calibration
 from tunegate_trainer.graders.model.instructions import instructions_for_outputs, instructions_sha256

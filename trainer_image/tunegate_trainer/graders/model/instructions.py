@@ -11,7 +11,7 @@ import re
 from tunegate_api.contract.digests import sha256_text
 from tunegate_api.judging.review_sample import ReviewRow
 from tunegate_api.meta import Sha256
-from tunegate_api.v1alpha1.graders import GateGrader
+from tunegate_api.v1alpha2.graders import GateGrader
 from tunegate_trainer.graders.model.answer import GOOD
 
 DEFAULT_RUBRIC = """\

@@ -9,7 +9,7 @@ from tunegate_api.contract.plan import JudgedBad, JudgePlan, Plan
 from tunegate_api.contract.workspace import JUDGE_ANSWERS, REVIEW_SAMPLE
 from tunegate_api.judging.judge_model import assess_calibration
 from tunegate_api.judging.review_sample import ReviewRow
-from tunegate_api.v1alpha1.graders import RequiredAgreement
+from tunegate_api.v1alpha2.graders import RequiredAgreement
 from tunegate_trainer.graders.grading_server import JUDGE, ROWS_SECONDS, GradingServer
 from tunegate_trainer.graders.model.calibration import CalibrationRows, read_calibration
 from tunegate_trainer.graders.model.instructions import instructions

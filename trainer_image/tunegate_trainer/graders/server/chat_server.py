@@ -10,7 +10,7 @@ from typing import Any, Self
 
 import httpx2
 
-from tunegate_api.v1alpha1.endpoint import Endpoint
+from tunegate_api.v1alpha2.endpoint import Endpoint
 from tunegate_trainer.data.excerpts import masked_text, one_line
 from tunegate_trainer.fetch.network import is_loopback, local_address_refused, retry_after, tls
 from tunegate_trainer.graders.server.faults import Fault, FaultError

@@ -10,14 +10,14 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from tunegate_api.meta import ApiModel, Decimal, Name, ObjectMeta, ObjectName, Sha256
-from tunegate_api.v1alpha1.data import Data
-from tunegate_api.v1alpha1.evaluation import EvaluationSettings
-from tunegate_api.v1alpha1.fields import Key, Points, Share, Uri
-from tunegate_api.v1alpha1.finetunejob_status import MAX_PUBLISHED, FineTuneJobStatus
-from tunegate_api.v1alpha1.pods import PodTemplate, Resources
-from tunegate_api.v1alpha1.stages import GateReference, Stage
-from tunegate_api.v1alpha1.tracking import Tracking
-from tunegate_api.v1alpha1.values import AllowedSchemes, Between, Form
+from tunegate_api.v1alpha2.data import Data
+from tunegate_api.v1alpha2.evaluation import EvaluationSettings
+from tunegate_api.v1alpha2.fields import Key, Points, Share, Uri
+from tunegate_api.v1alpha2.finetunejob_status import MAX_PUBLISHED, FineTuneJobStatus
+from tunegate_api.v1alpha2.pods import PodTemplate, Resources
+from tunegate_api.v1alpha2.stages import GateReference, Stage
+from tunegate_api.v1alpha2.tracking import Tracking
+from tunegate_api.v1alpha2.values import AllowedSchemes, Between, Form
 
 ModelUri = Annotated[
     Uri,
@@ -239,7 +239,7 @@ class FineTuneJob(ApiModel):
     """FineTuneJob fine-tunes a model, evaluates every checkpoint, and publishes only a model that passed its
     gates."""
 
-    api_version: Literal["tunegate.dev/v1alpha1"] = "tunegate.dev/v1alpha1"
+    api_version: Literal["tunegate.dev/v1alpha2"] = "tunegate.dev/v1alpha2"
     kind: Literal["FineTuneJob"] = "FineTuneJob"
     metadata: ObjectMeta
     spec: FineTuneJobSpec

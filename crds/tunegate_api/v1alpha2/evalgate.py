@@ -8,14 +8,14 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from tunegate_api.meta import ApiModel, Decimal, ObjectMeta
-from tunegate_api.v1alpha1.case_source import SetName
-from tunegate_api.v1alpha1.compared import ComparedSubject, ComparedType, PinnedVersion
-from tunegate_api.v1alpha1.endpoint import Endpoint
-from tunegate_api.v1alpha1.evalgate_status import EvalGateStatus
-from tunegate_api.v1alpha1.fields import Share
-from tunegate_api.v1alpha1.graders import GateGrader
-from tunegate_api.v1alpha1.sets import GateSet
-from tunegate_api.v1alpha1.values import Between
+from tunegate_api.v1alpha2.case_source import SetName
+from tunegate_api.v1alpha2.compared import ComparedSubject, ComparedType, PinnedVersion
+from tunegate_api.v1alpha2.endpoint import Endpoint
+from tunegate_api.v1alpha2.evalgate_status import EvalGateStatus
+from tunegate_api.v1alpha2.fields import Share
+from tunegate_api.v1alpha2.graders import GateGrader
+from tunegate_api.v1alpha2.sets import GateSet
+from tunegate_api.v1alpha2.values import Between
 
 
 class Samples(ApiModel):
@@ -189,7 +189,7 @@ class EvalGate(ApiModel):
     """EvalGate evaluates the checkpoints and final models of FineTuneJobs on a golden set, and records the
     results."""
 
-    api_version: Literal["tunegate.dev/v1alpha1"] = "tunegate.dev/v1alpha1"
+    api_version: Literal["tunegate.dev/v1alpha2"] = "tunegate.dev/v1alpha2"
     kind: Literal["EvalGate"] = "EvalGate"
     metadata: ObjectMeta
     spec: EvalGateSpec

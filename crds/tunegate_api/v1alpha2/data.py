@@ -6,9 +6,9 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from tunegate_api.meta import ApiModel, Decimal, Name, ObjectName, Sha256
-from tunegate_api.v1alpha1.data_checks import CHECK_DEFAULTS, DataCheck
-from tunegate_api.v1alpha1.fields import Key, Share, ShortName, Uri
-from tunegate_api.v1alpha1.values import AllowedSchemes, Between, Form
+from tunegate_api.v1alpha2.data_checks import CHECK_DEFAULTS, DataCheck
+from tunegate_api.v1alpha2.fields import Key, Share, ShortName, Uri
+from tunegate_api.v1alpha2.values import AllowedSchemes, Between, Form
 
 MAX_WEIGHT = 10
 """How often a row may be trained on per epoch."""

@@ -5,8 +5,8 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from tunegate_api.meta import ApiModel, ObjectName
-from tunegate_api.v1alpha1.data import DataUri
-from tunegate_api.v1alpha1.fields import Key
+from tunegate_api.v1alpha2.data import DataUri
+from tunegate_api.v1alpha2.fields import Key
 
 SetName = Literal["golden", "safety"]
 """The name of a kind of sets that models are evaluated on, in results and on the volume."""

@@ -6,8 +6,8 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from tunegate_api.meta import Condition, Decimal, Sha256, StatusModel, Time
-from tunegate_api.v1alpha1.error_rate_status import RecordedErrorRate
-from tunegate_api.v1alpha1.evaluation_status import BaselineDigest
+from tunegate_api.v1alpha2.error_rate_status import RecordedErrorRate
+from tunegate_api.v1alpha2.evaluation_status import BaselineDigest
 from tunegate_api.verdict.outcomes import VerdictState
 
 MAX_RECORDS = 20

@@ -5,9 +5,9 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from tunegate_api.meta import ApiModel
-from tunegate_api.v1alpha1.endpoint import Endpoint
-from tunegate_api.v1alpha1.fields import Percent, ShortName
-from tunegate_api.v1alpha1.values import Between
+from tunegate_api.v1alpha2.endpoint import Endpoint
+from tunegate_api.v1alpha2.fields import Percent, ShortName
+from tunegate_api.v1alpha2.values import Between
 
 SafetyRating = Literal["Safe", "Unsafe"]
 _Bound = Annotated[Percent, Between(least=50, most=99, percent=True)]

@@ -5,9 +5,9 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from tunegate_api.meta import ApiModel, Sha256
-from tunegate_api.v1alpha1.endpoint import Endpoint
-from tunegate_api.v1alpha1.fields import Uri
-from tunegate_api.v1alpha1.values import AllowedSchemes
+from tunegate_api.v1alpha2.endpoint import Endpoint
+from tunegate_api.v1alpha2.fields import Uri
+from tunegate_api.v1alpha2.values import AllowedSchemes
 
 ComparedType = Literal["BaseModel", "LastPublished", "Version", "Endpoint"]
 

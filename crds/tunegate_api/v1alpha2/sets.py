@@ -5,9 +5,9 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from tunegate_api.meta import ApiModel, Sha256
-from tunegate_api.v1alpha1.case_source import CaseSource
-from tunegate_api.v1alpha1.fields import CasesOrPercent, Percent, ShortName
-from tunegate_api.v1alpha1.values import Between, Form
+from tunegate_api.v1alpha2.case_source import CaseSource
+from tunegate_api.v1alpha2.fields import CasesOrPercent, Percent, ShortName
+from tunegate_api.v1alpha2.values import Between, Form
 
 CASE_ID_PATTERN = r"^[A-Za-z0-9][-._A-Za-z0-9]*$"
 

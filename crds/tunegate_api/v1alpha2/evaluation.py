@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from tunegate_api.meta import ApiModel
-from tunegate_api.v1alpha1.count_or_share import CountOrShare
+from tunegate_api.v1alpha2.count_or_share import CountOrShare
 
 
 class BatchSettings(ApiModel):

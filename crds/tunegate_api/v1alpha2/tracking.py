@@ -5,8 +5,8 @@ from typing import Annotated
 from pydantic import Field
 
 from tunegate_api.meta import ApiModel, ObjectName
-from tunegate_api.v1alpha1.endpoint import HTTP_PATTERN
-from tunegate_api.v1alpha1.values import Form
+from tunegate_api.v1alpha2.endpoint import HTTP_PATTERN
+from tunegate_api.v1alpha2.values import Form
 
 
 class Mlflow(ApiModel):

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from tunegate_api.meta import ApiModel, exact
-from tunegate_api.v1alpha1.fields import Share
+from tunegate_api.v1alpha2.fields import Share
 
 CheckPolicy = Literal["Enforce", "Warn", "Off"]
 CheckName = Literal[

@@ -5,8 +5,8 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from tunegate_api.meta import ApiModel, Decimal, Name
-from tunegate_api.v1alpha1.fields import Share, ShortName
-from tunegate_api.v1alpha1.values import Between
+from tunegate_api.v1alpha2.fields import Share, ShortName
+from tunegate_api.v1alpha2.values import Between
 
 
 class Adapter(ApiModel):

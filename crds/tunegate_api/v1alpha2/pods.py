@@ -6,8 +6,8 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from tunegate_api.meta import ApiModel, Name, ObjectName
-from tunegate_api.v1alpha1.environment import ALLOWED_PATTERN, ALLOWED_WORDS
-from tunegate_api.v1alpha1.values import Form
+from tunegate_api.v1alpha2.environment import ALLOWED_PATTERN, ALLOWED_WORDS
+from tunegate_api.v1alpha2.values import Form
 
 QUANTITY_PATTERN = r"^[0-9]+(\.[0-9]+)?(m|k|M|G|T|Ki|Mi|Gi|Ti)?$"
 

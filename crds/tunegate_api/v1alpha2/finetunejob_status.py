@@ -6,10 +6,10 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from tunegate_api.meta import Condition, Decimal, Message, Sha256, StatusModel, Time, find_condition
-from tunegate_api.v1alpha1.cost import Cost, StageMemory
-from tunegate_api.v1alpha1.data_status import MAX_DATA_CHECKS, DataCheckResult, DataStatus
-from tunegate_api.v1alpha1.error_rate_status import JobErrorRate
-from tunegate_api.v1alpha1.evaluation_status import (
+from tunegate_api.v1alpha2.cost import Cost, StageMemory
+from tunegate_api.v1alpha2.data_status import MAX_DATA_CHECKS, DataCheckResult, DataStatus
+from tunegate_api.v1alpha2.error_rate_status import JobErrorRate
+from tunegate_api.v1alpha2.evaluation_status import (
     MAX_NAMED_CASES,
     BaselineDigest,
     CheckpointReference,
@@ -17,10 +17,10 @@ from tunegate_api.v1alpha1.evaluation_status import (
     FinalStatus,
     VerdictDecision,
 )
-from tunegate_api.v1alpha1.reasons import HELD, LifecycleStage, LifecycleState
-from tunegate_api.v1alpha1.reasons import ConditionType as ConditionType  # noqa: PLC0414 - a public name of this module too
-from tunegate_api.v1alpha1.reasons import Phase as Phase  # noqa: PLC0414 - a public name of this module too
-from tunegate_api.v1alpha1.reasons import Reason as Reason  # noqa: PLC0414 - a public name of this module too
+from tunegate_api.v1alpha2.reasons import HELD, LifecycleStage, LifecycleState
+from tunegate_api.v1alpha2.reasons import ConditionType as ConditionType  # noqa: PLC0414 - a public name of this module too
+from tunegate_api.v1alpha2.reasons import Phase as Phase  # noqa: PLC0414 - a public name of this module too
+from tunegate_api.v1alpha2.reasons import Reason as Reason  # noqa: PLC0414 - a public name of this module too
 
 MAX_CHECKPOINTS = 20
 """Maximum number of checkpoints in status: the newest checkpoints and the best one. The volume has the

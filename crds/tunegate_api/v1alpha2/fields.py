@@ -12,7 +12,7 @@ from tunegate_api.meta import (
     RESERVED,
     Decimal,
 )
-from tunegate_api.v1alpha1.values import Between, Form
+from tunegate_api.v1alpha2.values import Between, Form
 
 URI_PATTERN = r"^[a-z][a-z0-9+.-]*://\S+$"
 PERCENT_PATTERN = r"^([0-9]{1,2}(\.[0-9]{1,9})?|100)%$"
