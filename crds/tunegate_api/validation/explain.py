@@ -57,6 +57,7 @@ RENAMED = {
     ("EvalGateSpec", "golden"): "sets: [{name: golden, source: ...}]",
     ("EvalGateSpec", "safety"): "sets: [{name: safety, kind: Safety, source: ...}]",
     ("EvalGateSpec", "served"): "compareWith: [{type: Endpoint, endpoint: {url: ..., model: ...}}]",
+    ("EvalGateSpec", "thresholds"): "the rules of a set: [{name: all, minPassRate: 90%, failAtDrop: 5%}]",
     ("FineTuneJobSpec", "evaluateEvery"): "evaluation: {every: 20%}, or a number of steps",
     ("FineTuneJobSpec", "mergeAdapter"): "artifact: {form: Merged}",
     ("GateSet", "scorer"): "grader, the name of an entry of graders",
@@ -65,7 +66,6 @@ RENAMED = {
     ("Generation", "precision"): "evaluation.precision of the FineTuneJob",
     ("Quality", "judge"): "grader: {gate: ..., name: ...}, a grader of an EvalGate",
     ("Quality", "review"): "grader: leave it out if people score the sample",
-    ("EvalGateSpec", "thresholds"): "the rules of a set: [{name: all, minPassRate: 90%, failAtDrop: 5%}]",
 }
 """Maps a type and a field of earlier versions to what replaces the field."""
 

@@ -286,6 +286,51 @@ def test_comparisons_of_an_earlier_version_are_refused_with_compare_with() -> No
     ]
 
 
+def test_servers_of_an_earlier_version_are_refused_with_graders() -> None:
+    gate = changed(evalgate(), {"spec.judge": {}, "spec.guardrail": {}, "spec.sets.0.scorer": {}})
+    assert problem_messages(gate) == [
+        "spec.sets[0].scorer: unknown field, replaced by grader, the name of an entry of graders",
+        "spec.judge: unknown field, replaced by "
+        "graders: [{name: judge, type: Model, endpoint: ..., agreement: {set: ...}}]",
+        "spec.guardrail: unknown field, replaced by "
+        "graders: [{name: guard, type: Guardrail, endpoint: ..., protocol: ...}]",
+    ]
+    job = changed(finetunejob(), {"spec.data.quality": {"review": "Judge", "judge": {}}})
+    assert problem_messages(job) == [
+        "spec.data.quality.review: unknown field, replaced by grader: leave it out if people score the sample",
+        "spec.data.quality.judge: unknown field, replaced by "
+        "grader: {gate: ..., name: ...}, a grader of an EvalGate",
+    ]
+
+
+def test_manifest_of_v1alpha1_names_the_new_version_and_every_new_field() -> None:
+    source = {"configMap": "invoice-golden-v1"}
+    spec = {
+        "golden": {"source": source},
+        "thresholds": {"minPassRate": "0.9"},
+        "baselines": ["BaseModel"],
+        "anchor": {"uri": "pvc://models/invoices/1"},
+        "served": {"url": "https://serving.internal/v1"},
+        "judge": {"rubric": "Polite."},
+        "guardrail": {"protocol": "LlamaGuard"},
+        "safety": {"source": source},
+        "calibration": {"repeats": 4},
+        "override": "Allowed",
+        "dryRun": False,
+    }
+    gate = {
+        "apiVersion": "tunegate.dev/v1alpha1",
+        "kind": "EvalGate",
+        "metadata": {"name": "a"},
+        "spec": spec,
+    }
+    version, *fields = [message for message in problem_messages(gate) if "spec.sets: missing" not in message]
+    assert version == 'apiVersion: is "tunegate.dev/v1alpha1": must be tunegate.dev/v1alpha2'
+    assert [field.partition(": unknown field, replaced by ")[0] for field in fields] == [
+        f"spec.{name}" for name in spec
+    ]
+
+
 def test_earlier_form_of_data_checks_names_its_replacement() -> None:
     job = changed(finetunejob(), {"spec.data.checks": {"leakage": {"maxShare": "0"}}})
     assert problem_messages(job) == [
