@@ -7,9 +7,9 @@ import pytest
 
 from support.model_shapes import LLAMA_7B, LLAMA_8B, QWEN_1_5B, QWEN_7B, QWEN_14B, SMOLLM2
 from tunegate_api.contract.plan import StagePlan, TrainingParameters
+from tunegate_api.contract.shapes import GenerationBatch, ModelShape, Pass
 from tunegate_api.memory.estimate import estimate, judging
 from tunegate_api.memory.fitting import CARDS, KEPT_FREE, needed, remedies, size_text, smallest_card
-from tunegate_api.memory.shapes import GenerationBatch, ModelShape, Pass
 
 PAGE = (Path(__file__).parents[2] / "docs" / "choosing.md").read_text(encoding="utf-8")
 PROSE = " ".join(PAGE.split())

@@ -4,8 +4,8 @@ from support.builders import make_job
 from support.model_shapes import QWEN_7B
 from support.world import REGRESSING, STAGE, Script, World, plan_for
 from tunegate_api.contract.plan import Plan
+from tunegate_api.contract.shapes import Pass
 from tunegate_api.memory.estimate import estimate
-from tunegate_api.memory.shapes import Pass
 from tunegate_api.v1alpha2.finetunejob import FineTuneJobSpec
 from tunegate_operator.finetunejob.cost import memory_of
 

@@ -1,6 +1,6 @@
 """Sizes of public models from their configurations, for tests that calculate with them without weights."""
 
-from tunegate_api.memory.shapes import LinearShape, ModelShape
+from tunegate_api.contract.shapes import LinearShape, ModelShape
 
 
 def llama_like(

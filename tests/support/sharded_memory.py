@@ -25,9 +25,9 @@ from support.tensor_memory import (
     save_model,
 )
 from support.trainer_root import stage_plan
+from tunegate_api.contract.shapes import Memory, Sharding
 from tunegate_api.memory.block import BFLOAT16, FLOAT32
 from tunegate_api.memory.estimate import estimate
-from tunegate_api.memory.shapes import Memory, Sharding
 from tunegate_trainer.distributed.ranks import Ranks
 from tunegate_trainer.models.loading import Shards
 from tunegate_trainer.models.shape import model_shape

@@ -18,8 +18,8 @@ from support.random_models import EXAMPLES
 from support.tiny_model import make_tokenizer
 from support.trainer_root import ALL_WEIGHTS, stage_plan
 from tunegate_api.contract.plan import DataPlan, ModelPlan, Plan, SplitPlan, StagePlan, TrainingParameters
+from tunegate_api.contract.shapes import GenerationBatch, Memory, Pass
 from tunegate_api.memory.estimate import estimate
-from tunegate_api.memory.shapes import GenerationBatch, Memory, Pass
 from tunegate_trainer.distributed.ranks import SINGLE_RANK, Ranks
 from tunegate_trainer.evaluate.generate import greedy
 from tunegate_trainer.evaluate.merged import merged_adapter

@@ -22,6 +22,7 @@ from support.tensor_memory import (
 )
 from support.trainer_root import stage_plan
 from tunegate_api.contract.request import GateRequest, Request
+from tunegate_api.contract.shapes import GenerationBatch, Memory, ModelShape, Pass, Sharding
 from tunegate_api.memory.block import BFLOAT16
 from tunegate_api.memory.estimate import estimate
 from tunegate_api.memory.fitting import (
@@ -35,7 +36,6 @@ from tunegate_api.memory.fitting import (
     remedies,
     smallest_card,
 )
-from tunegate_api.memory.shapes import GenerationBatch, Memory, ModelShape, Pass, Sharding
 from tunegate_api.v1alpha2 import FineTuneJob
 from tunegate_api.v1alpha2.evalgate import EvalGateSpec
 from tunegate_trainer.models.shape import model_shape

@@ -13,8 +13,8 @@ from support.random_models import EXAMPLES
 from support.tensor_memory import measure_generation, model_plan, saved_tensors
 from support.trainer_root import stage_plan
 from tunegate_api.contract.plan import TrainingParameters
+from tunegate_api.contract.shapes import GenerationBatch, Pass
 from tunegate_api.memory.block import Block
-from tunegate_api.memory.shapes import GenerationBatch, Pass
 from tunegate_trainer.models.loading import load_base
 from tunegate_trainer.models.shape import model_shape
 from tunegate_trainer.models.targets import with_targets

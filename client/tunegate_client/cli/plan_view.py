@@ -10,9 +10,9 @@ from rich.text import Text
 
 from tunegate_api.contract.forecast import Forecast
 from tunegate_api.contract.plan import StagePlan
+from tunegate_api.contract.shapes import Memory
 from tunegate_api.memory.advice import advise, fitting_cards
 from tunegate_api.memory.fitting import CARDS, KEPT_FREE, least_memory, needed, size_text
-from tunegate_api.memory.shapes import Memory
 from tunegate_api.v1alpha2 import FineTuneJob
 from tunegate_api.v1alpha2.finetunejob import FineTuneJobSpec
 from tunegate_client.laptop.object_folder import to_yaml

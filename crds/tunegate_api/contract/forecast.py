@@ -4,7 +4,7 @@ without a GPU."""
 from typing import Any, Literal
 
 from tunegate_api.contract.plan import DataPlan, StagePlan
-from tunegate_api.memory.shapes import Memory, ModelShape
+from tunegate_api.contract.shapes import Memory, ModelShape
 from tunegate_api.meta import StatusModel
 from tunegate_api.v1alpha2.data import Columns
 from tunegate_api.v1alpha2.data_status import DataCheckResult

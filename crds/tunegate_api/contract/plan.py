@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from tunegate_api.contract.digests import canonical_json, sha256_text
-from tunegate_api.memory.shapes import GenerationBatch, Memory, ModelShape, Pass
+from tunegate_api.contract.shapes import GenerationBatch, Memory, ModelShape, Pass
 from tunegate_api.meta import Count, Decimal, Listed, Mapped, Sha256, StatusModel
 
 

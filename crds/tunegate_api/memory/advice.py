@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 
 from tunegate_api.contract.plan import StagePlan
+from tunegate_api.contract.shapes import Memory, ModelShape
 from tunegate_api.memory.fitting import CARDS, fits, least_memory, needed, remedies, size_text, smallest_card
-from tunegate_api.memory.shapes import Memory, ModelShape
 from tunegate_api.v1alpha2.finetunejob import FineTuneJobSpec
 
 GB = 10**9

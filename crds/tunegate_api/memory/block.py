@@ -8,7 +8,7 @@ The tests of this package compare them with the memory that PyTorch allocates.
 from functools import cached_property
 
 from tunegate_api.contract.plan import TrainingParameters
-from tunegate_api.memory.shapes import Accelerator, GenerationBatch, LinearShape, ModelShape, Pass, Sharding
+from tunegate_api.contract.shapes import Accelerator, GenerationBatch, LinearShape, ModelShape, Pass, Sharding
 
 FLOAT32, BFLOAT16, INT64 = 4, 2, 8
 _BYTES = {"float32": FLOAT32, "float16": 2, "bfloat16": BFLOAT16}

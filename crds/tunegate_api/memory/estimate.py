@@ -4,8 +4,8 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from tunegate_api.contract.plan import TrainingParameters
+from tunegate_api.contract.shapes import Accelerator, GenerationBatch, Memory, ModelShape, Pass, Sharding
 from tunegate_api.memory.block import BFLOAT16, FLOAT32, Block
-from tunegate_api.memory.shapes import Accelerator, GenerationBatch, Memory, ModelShape, Pass, Sharding
 
 _LOGITS = 3
 """Number of float32 values per logit when the backward pass starts: its log-probability, the gradient of the

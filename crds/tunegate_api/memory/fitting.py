@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from tunegate_api.contract.plan import StagePlan, TrainingParameters
+from tunegate_api.contract.shapes import GenerationBatch, Memory, ModelShape, Pass, Sharding
 from tunegate_api.memory.block import BFLOAT16, FLOAT32
 from tunegate_api.memory.estimate import estimate
-from tunegate_api.memory.shapes import GenerationBatch, Memory, ModelShape, Pass, Sharding
 
 GIB = 2**30
 KEPT_FREE_BYTES = GIB

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 
 from tunegate_api.contract.plan import StagePlan
-from tunegate_api.memory.shapes import ModelShape
+from tunegate_api.contract.shapes import ModelShape
 
 
 def mixture_notes(model: ModelShape, stages: Iterable[StagePlan]) -> Iterator[str]:

@@ -297,7 +297,8 @@ def test_servers_of_an_earlier_version_are_refused_with_graders() -> None:
     ]
     job = changed(finetunejob(), {"spec.data.quality": {"review": "Judge", "judge": {}}})
     assert problem_messages(job) == [
-        "spec.data.quality.review: unknown field, replaced by grader: leave it out if people score the sample",
+        "spec.data.quality.review: unknown field, replaced by "
+        "grader: leave it out if people score the sample",
         "spec.data.quality.judge: unknown field, replaced by "
         "grader: {gate: ..., name: ...}, a grader of an EvalGate",
     ]

@@ -12,8 +12,8 @@ from support.published_models import ATTENTION, PUBLISHED_MODELS, QWEN3_30B_A3B,
 from support.random_models import save_family_config
 from support.trainer_root import stage_plan
 from tunegate_api.contract.plan import StagePlan
+from tunegate_api.contract.shapes import ModelShape, Pass
 from tunegate_api.memory.block import Block
-from tunegate_api.memory.shapes import ModelShape, Pass
 from tunegate_trainer.models.shape import model_shape
 from tunegate_trainer.models.target_modules import skeleton
 from tunegate_trainer.models.targets import with_targets

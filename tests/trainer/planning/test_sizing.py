@@ -13,9 +13,9 @@ import pytest
 from support.model_shapes import LLAMA_8B, QWEN_7B, SMOLLM2
 from support.trainer_root import TrainerRoot
 from tunegate_api.contract.plan import StagePlan
+from tunegate_api.contract.shapes import Accelerator, ModelShape, Pass
 from tunegate_api.memory.estimate import estimate
 from tunegate_api.memory.fitting import fits, size_text
-from tunegate_api.memory.shapes import Accelerator, ModelShape, Pass
 from tunegate_trainer.data.usable import UsableRow
 from tunegate_trainer.planning.plan import plan_stages
 from tunegate_trainer.planning.sizing import with_memory

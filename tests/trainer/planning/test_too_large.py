@@ -10,7 +10,7 @@ from support.model_shapes import LLAMA_70B, LLAMA_405B, QWEN_7B
 from support.trainer_root import ALL_WEIGHTS, stage_plan
 from tunegate_api.contract.plan import StagePlan
 from tunegate_api.contract.request import Request
-from tunegate_api.memory.shapes import GenerationBatch, ModelShape, Pass
+from tunegate_api.contract.shapes import GenerationBatch, ModelShape, Pass
 from tunegate_trainer.planning.sizing import with_estimate
 from tunegate_trainer.planning.too_large import GateMemory, too_large_error
 from tunegate_trainer.process.errors import GpuTooSmallError

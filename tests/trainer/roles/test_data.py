@@ -18,9 +18,9 @@ from support.model_shapes import QWEN_7B
 from support.tiny_model import make_tokenizer
 from support.trainer_root import TrainerRoot, gate_spec, golden_cases, orders_spec, stage_plan
 from tunegate_api.contract.process import ExitCode, Role
+from tunegate_api.contract.shapes import GenerationBatch, Pass
 from tunegate_api.contract.workspace import TRAIN_EXAMPLES, Workspace
 from tunegate_api.memory.fitting import needed
-from tunegate_api.memory.shapes import GenerationBatch, Pass
 from tunegate_api.v1alpha2.finetunejob_status import Reason
 from tunegate_trainer.artifacts.evidence import evaluated_digest
 from tunegate_trainer.checks import checked_rows

@@ -5,9 +5,9 @@ import pytest
 from support.model_shapes import QWEN_7B
 from support.trainer_root import stage_plan
 from tunegate_api.contract.plan import ModelPlan, StagePlan
+from tunegate_api.contract.shapes import ModelShape, Pass
 from tunegate_api.memory.estimate import estimate
 from tunegate_api.memory.fitting import fits
-from tunegate_api.memory.shapes import ModelShape, Pass
 from tunegate_trainer.process.errors import CudaOutOfMemoryError
 from tunegate_trainer.train import pass_tokens
 from tunegate_trainer.train.pass_tokens import PassTooLargeError, need_less_memory, with_pass_tokens

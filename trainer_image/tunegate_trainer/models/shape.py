@@ -15,7 +15,7 @@ from transformers.pytorch_utils import Conv1D
 from transformers.quantizers.base import HfQuantizer
 from transformers.quantizers.quantizers_utils import should_convert_module
 
-from tunegate_api.memory.shapes import ExpertsShape, LinearShape, ModelShape
+from tunegate_api.contract.shapes import ExpertsShape, LinearShape, ModelShape
 from tunegate_trainer.models.architecture import attention_of, sees_all_before, windows_of
 from tunegate_trainer.models.fused_layers import is_gated_mlp, is_norm
 from tunegate_trainer.models.mixtures import computes_every_token, mixture_blocks, stacked_experts

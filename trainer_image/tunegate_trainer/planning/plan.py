@@ -8,8 +8,8 @@ import torch
 
 from tunegate_api.contract.plan import StagePlan, TrainingParameters
 from tunegate_api.contract.request import Request
+from tunegate_api.contract.shapes import Accelerator, ModelShape
 from tunegate_api.memory.mixture_notes import mixture_notes
-from tunegate_api.memory.shapes import Accelerator, ModelShape
 from tunegate_api.meta import exact
 from tunegate_api.v1alpha2.count_or_share import count_or_share
 from tunegate_api.v1alpha2.pods import Resources

@@ -10,8 +10,8 @@ from transformers import AutoConfig, PreTrainedTokenizerBase
 from tunegate_api.cases.golden import GoldenCase
 from tunegate_api.cases.safety_cases import SafetyCase
 from tunegate_api.contract.plan import DataPlan, SamplePlan, StagePlan
+from tunegate_api.contract.shapes import Memory, ModelShape
 from tunegate_api.contract.workspace import REVIEW_SAMPLE, golden_file, safety_file
-from tunegate_api.memory.shapes import Memory, ModelShape
 from tunegate_api.meta import exact
 from tunegate_api.v1alpha2.finetunejob import FineTuneJobSpec
 from tunegate_api.v1alpha2.stages import Stage

@@ -10,10 +10,10 @@ from transformers import PreTrainedTokenizerBase
 
 from tunegate_api.contract.plan import StagePlan, TrainingParameters
 from tunegate_api.contract.request import Request
+from tunegate_api.contract.shapes import Accelerator, GenerationBatch, ModelShape, Pass
 from tunegate_api.memory.block import Block
 from tunegate_api.memory.estimate import estimate
 from tunegate_api.memory.fitting import LargestPasses, fit, sharding
-from tunegate_api.memory.shapes import Accelerator, GenerationBatch, ModelShape, Pass
 from tunegate_api.v1alpha2.pods import quantity_value
 from tunegate_trainer.data.usable import UsableRow
 from tunegate_trainer.evaluate.sets import GeneratedSet, task_generation
@@ -164,7 +164,7 @@ class _Unit:
     lengths: Sequence[int]
     """The length of each example in tokens."""
     segments: Sequence[tuple[int, int]]
-    """The segments that are computed, see :meth:`tunegate_api.memory.shapes.Pass.of`."""
+    """The segments that are computed, see :meth:`tunegate_api.contract.shapes.Pass.of`."""
 
     @property
     def tokens(self) -> int:

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from tunegate_api.contract.plan import StagePlan, TrainingParameters
 from tunegate_api.contract.request import Request
+from tunegate_api.contract.shapes import GenerationBatch, Memory, ModelShape
 from tunegate_api.memory.estimate import judging
 from tunegate_api.memory.fitting import (
     KEPT_FREE,
@@ -20,7 +21,6 @@ from tunegate_api.memory.fitting import (
     size_text,
     smaller_weights,
 )
-from tunegate_api.memory.shapes import GenerationBatch, Memory, ModelShape
 from tunegate_trainer.planning.sizing import gpu_bytes
 from tunegate_trainer.process.errors import GpuTooSmallError
 

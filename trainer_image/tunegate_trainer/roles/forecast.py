@@ -14,7 +14,7 @@ from tunegate_api.contract.forecast import Forecast, ModelForecast
 from tunegate_api.contract.plan import StagePlan
 from tunegate_api.contract.process import Role
 from tunegate_api.contract.request import Request
-from tunegate_api.memory.shapes import ModelShape, Pass
+from tunegate_api.contract.shapes import ModelShape, Pass
 from tunegate_api.v1alpha2 import EvalGate, FineTuneJob
 from tunegate_trainer.data.folder import DataFolder
 from tunegate_trainer.evaluate.stored_sets import store_sets

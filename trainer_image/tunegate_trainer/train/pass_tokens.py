@@ -4,8 +4,8 @@ import logging
 from pathlib import Path
 
 from tunegate_api.contract.plan import ModelPlan, StagePlan
+from tunegate_api.contract.shapes import Pass
 from tunegate_api.memory.fitting import fit
-from tunegate_api.memory.shapes import Pass
 from tunegate_trainer.process.errors import CudaOutOfMemoryError
 from tunegate_trainer.process.files import write_atomic
 
