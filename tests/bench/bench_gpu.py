@@ -186,7 +186,9 @@ def make_job(
             "checks": [{"name": name, "policy": "Off"} for name in ("NearDuplicates", "Contradictions")],
             **data,
         },
-        "taskMetrics": [{"name": "preference_accuracy" if pairs else "exact_match", "min": "0"}],
+        "taskMetrics": [
+            {"name": "right", "type": "PreferenceAccuracy" if pairs else "ExactMatch", "min": "0"}
+        ],
         "stages": [{"name": "stage", "method": "DPO" if pairs else "SFT", **stage, "training": training}],
         "evaluation": {"every": every, "batching": batching},
         "gates": [{"name": "gate"}],

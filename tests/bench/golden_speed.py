@@ -106,7 +106,7 @@ def _job(folder: Path) -> TuningJob:
             "heldOut": {"fraction": "0.1"},
             "sources": [{"name": "train", "uri": f"file://{folder}/rows.jsonl"}],
         },
-        "taskMetrics": [{"name": "exact_match", "min": "0"}],
+        "taskMetrics": [{"name": "exact_match", "type": "ExactMatch", "min": "0"}],
         "stages": [
             {
                 "name": "stage",

@@ -15,11 +15,11 @@ from tunegate_operator.finetunejob.judge import checkpoint_status
 @pytest.mark.parametrize(
     ("metric", "counts", "value"),
     [
-        ({"name": "f1"}, "0>0 0>0 1>1 1>0", "0.75"),
-        ({"name": "f1", "average": "Micro"}, "0>0 0>0 1>1 1>-", "0.75"),
+        ({"name": "f1", "type": "F1"}, "0>0 0>0 1>1 1>0", "0.75"),
+        ({"name": "f1", "type": "F1", "average": "Micro"}, "0>0 0>0 1>1 1>-", "0.75"),
         # label 0: 3 tp, 1 fp: 6/7; label 1: 1 fn: 0
-        ({"name": "f1", "average": "Macro"}, "0>0 0>0 0>0 1>0", "0.42"),
-        ({"name": "rouge_l"}, "4/4 2/4 0/4 1/4", "0.43"),
+        ({"name": "f1", "type": "F1", "average": "Macro"}, "0>0 0>0 0>0 1>0", "0.42"),
+        ({"name": "rouge_l", "type": "RougeL"}, "4/4 2/4 0/4 1/4", "0.43"),
     ],
 )
 def test_status_shows_the_value_of_a_count_metric(metric, counts, value):

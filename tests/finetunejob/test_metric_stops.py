@@ -47,8 +47,9 @@ class F1Script(Script):
         return found.model_copy(update={"outcomes": golden | {name: letters}, "counts": {name: entries}})
 
 
-def world(right: Mapping[int, int] = REGRESSING, **metric: Any) -> World:
-    metrics = [{"name": "f1", "min": "0.5", "maxDropBetweenCheckpoints": "10"} | metric]
+def world(right: Mapping[int, int] = REGRESSING, **checkpoints: Any) -> World:
+    checkpoints = {"failAtDrop": "10%"} | checkpoints
+    metrics = [{"name": "f1", "type": "F1", "min": "0.5", "checkpoints": checkpoints}]
     made = World(F1Script(right=right))
     made.apply_all(make_job().with_publish().with_spec(taskMetrics=metrics).obj())
     made.run()
@@ -110,15 +111,15 @@ def test_discarded_job_fails():
     assert failure.reason == Reason.DISCARDED
 
 
-@pytest.mark.parametrize("limit", [None, "25"])
+@pytest.mark.parametrize("limit", [None, "25%"])
 def test_drop_below_the_limit_does_not_stop_training(limit):
-    status = world(maxDropBetweenCheckpoints=limit).status() if limit else without_a_limit()
+    status = world(failAtDrop=limit).status() if limit else without_a_limit()
     assert status.phase is Phase.SUCCEEDED
 
 
 def without_a_limit() -> Any:
     made = World(F1Script())
-    made.apply_all(make_job().with_spec(taskMetrics=[{"name": "f1", "min": "0.5"}]).obj())
+    made.apply_all(make_job().with_spec(taskMetrics=[{"name": "f1", "type": "F1", "min": "0.5"}]).obj())
     return made.run()
 
 

@@ -62,7 +62,10 @@ def write(
         "generation": {"maxNewTokens": 12},
     }
     job["spec"]["data"]["checks"] = [{"name": "Refusals", "policy": "Off"}]
-    job["spec"] |= {"taskMetrics": [{"name": "rouge_l", "min": "0"}], "evaluation": {"every": 15}}
+    job["spec"] |= {
+        "taskMetrics": [{"name": "rouge_l", "type": "RougeL", "min": "0"}],
+        "evaluation": {"every": 15},
+    }
     return tunegate.write_all([rows, make_config_map("requests", safety__jsonl=TEXT), gate, job, *others])
 
 

@@ -32,7 +32,8 @@ def test_notebook_runs_with_a_stand_in_for_training(
     for name, value in stand_in.items():
         monkeypatch.setenv(name, value)
     # The stand-in reports one metric alone.
-    last, progress, result = execute(tmp_path, 120, ('name="f1", average="Macro"', 'name="exact_match"'))
+    replaced = ('name="f1", type="F1", average="Macro"', 'name="exact_match", type="ExactMatch"')
+    last, progress, result = execute(tmp_path, 120, replaced)
     assert "published: pvc://models/error-classifier" in last
     assert "Succeeded" in progress
     assert "runs/error-classifier/report.html" in result

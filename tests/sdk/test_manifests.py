@@ -65,7 +65,7 @@ def test_mistakes_are_reported_together_with_their_fields() -> None:
 
 def test_number_instead_of_a_decimal_string_is_explained() -> None:
     with pytest.raises(ValueError, match=r'must be a quoted string.*write "0.8"'):
-        tg.TaskMetric(name="exact_match", min=0.8)
+        tg.TaskMetric(name="exact_match", type="ExactMatch", min=0.8)
 
 
 def test_unknown_field_is_refused() -> None:

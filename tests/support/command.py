@@ -230,7 +230,7 @@ def manifests(model: Path, /, name: str = "orders", **changes: Any) -> list[dict
                 "sources": [{"name": "train", "configMap": "rows"}],
                 "heldOut": {"fraction": "0.25"},
             },
-            "taskMetrics": [{"name": "exact_match", "min": "0.8"}],
+            "taskMetrics": [{"name": "exact_match", "type": "ExactMatch", "min": "0.8"}],
             "stages": [deepcopy(SFT)],  # tests change the returned manifests
             "gates": [{"name": "golden"}],
             "resources": {"accelerator": "CPU"},

@@ -41,8 +41,13 @@ def finetunejob() -> dict[str, Any]:
                 "heldOut": {"fraction": "0.15", "groupBy": "customer"},
             },
             "taskMetrics": [
-                {"name": "json_schema", "schema": {"inline": {"type": "object"}}, "min": "0.9"},
-                {"name": "exact_match", "min": "0.5"},
+                {
+                    "name": "json_schema",
+                    "type": "JSONSchema",
+                    "schema": {"inline": {"type": "object"}},
+                    "min": "0.9",
+                },
+                {"name": "exact_match", "type": "ExactMatch", "min": "0.5"},
             ],
             "stages": [
                 {

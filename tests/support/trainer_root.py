@@ -222,7 +222,7 @@ class TrainerRoot:
                     },
                 ],
             },
-            "taskMetrics": [{"name": "exact_match", "min": "0.5"}],
+            "taskMetrics": [{"name": "exact_match", "type": "ExactMatch", "min": "0.5"}],
             "stages": [
                 {"name": STAGE, "method": "SFT", "adapter": {"type": "LoRA"}},
                 *({"name": stage.name, "method": stage.parameters.method} for stage in self.later),

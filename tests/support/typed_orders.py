@@ -48,7 +48,7 @@ def job(model: Path, *, steps: int = 15) -> tg.FineTuneJob:
                 sources=[tg.DataSource(name="rows", config_map="rows")],
                 held_out=tg.HeldOut(fraction="0.25"),
             ),
-            task_metrics=[tg.TaskMetric(name="exact_match", min="0.8")],
+            task_metrics=[tg.TaskMetric(name="exact_match", type="ExactMatch", min="0.8")],
             stages=[
                 tg.Stage(
                     name="sft",

@@ -525,7 +525,7 @@ FINETUNEJOB = [
     ),
     Wrong(
         "a preference metric without preference data",
-        {"spec.taskMetrics": [{"name": "preference_accuracy", "min": "0.7"}]},
+        {"spec.taskMetrics": [{"name": "preference_accuracy", "type": "PreferenceAccuracy", "min": "0.7"}]},
         "spec.taskMetrics",
         "is measured on held-out pairs: add a source with use: Preference, or leave the metric out",
     ),
@@ -593,6 +593,12 @@ FINETUNEJOB = [
         "must have at least 1",
     ),
     Wrong(
+        "a name of a metric in capital letters",
+        {"spec.taskMetrics.0.name": "F1"},
+        "spec.taskMetrics[0].name",
+        "must be lower-case letters, digits, dashes and underscores, beginning with a letter",
+    ),
+    Wrong(
         "a schema metric without a schema",
         {"spec.taskMetrics.0.schema": LEAVE_OUT},
         "spec.taskMetrics[0]",
@@ -602,7 +608,7 @@ FINETUNEJOB = [
         "a schema for another metric",
         {"spec.taskMetrics.1.schema": {"configMap": "order-schema"}},
         "spec.taskMetrics[1].schema",
-        "is only for the metric json_schema: leave it out",
+        "is only for type: JSONSchema: leave it out",
     ),
     Wrong(
         "a schema from two sources",
@@ -633,42 +639,42 @@ FINETUNEJOB = [
     *(
         Wrong(
             f"{field} for another metric",
-            {"spec.taskMetrics.1.name": other, f"spec.taskMetrics.1.{field}": value},
+            {"spec.taskMetrics.1.type": other, f"spec.taskMetrics.1.{field}": value},
             f"spec.taskMetrics[1].{field}",
-            f"{field} is only for the metric {metric}: leave it out",
+            f"{field} is only for type: {metric}: leave it out",
         )
         for field, value, metric, other in (
-            ("average", "Macro", "f1", "rouge_l"),
-            ("normalize", ["Case"], "exact_match", "f1"),
-            ("tolerance", {"absolute": "0.1"}, "numeric", "exact_match"),
-            ("entryPoint", "chrf", "custom", "tool_calls"),
+            ("average", "Macro", "F1", "RougeL"),
+            ("normalize", ["Case"], "ExactMatch", "F1"),
+            ("tolerance", {"absolute": "0.1"}, "Numeric", "ExactMatch"),
+            ("entryPoint", "chrf", "Custom", "ToolCalls"),
         )
     ),
     Wrong(
         "a custom metric without an entry point",
-        {"spec.taskMetrics.1.name": "custom"},
+        {"spec.taskMetrics.1.type": "Custom"},
         "spec.taskMetrics[1]",
-        "custom needs the name of the entry point with the scorer: give entryPoint",
+        "Custom needs the name of the entry point with the scorer: give entryPoint",
     ),
     Wrong(
         "a name of an entry point with a colon",
-        {"spec.taskMetrics.1.name": "custom", "spec.taskMetrics.1.entryPoint": "metrics:chrf"},
+        {"spec.taskMetrics.1.type": "Custom", "spec.taskMetrics.1.entryPoint": "metrics:chrf"},
         "spec.taskMetrics[1].entryPoint",
         "should match",
         "must be like",
     ),
     Wrong(
-        "a drop between checkpoints above 100",
-        {"spec.taskMetrics.1.maxDropBetweenCheckpoints": "101"},
-        "spec.taskMetrics[1].maxDropBetweenCheckpoints",
-        "must be more than 0 and at most 100, as a number in quotes",
+        "a drop of a task metric below the best checkpoint of zero",
+        {"spec.taskMetrics.1.checkpoints": {"failAtDrop": "0%"}},
+        "spec.taskMetrics[1].checkpoints.failAtDrop",
+        "must be more than 0%",
     ),
     Wrong(
         "a reaction to a regression of a task metric without a limit",
-        {"spec.taskMetrics.1.onRegression": "Immediate"},
-        "spec.taskMetrics[1].onRegression",
-        "onRegression needs the drop that is a regression: give maxDropBetweenCheckpoints, or leave "
-        "onRegression out",
+        {"spec.taskMetrics.1.checkpoints": {"onRegression": "Immediate"}},
+        "spec.taskMetrics[1].checkpoints.failAtDrop",
+        "Required value",
+        "missing. Drop of the value",
     ),
     Wrong(
         "a normalization that is given twice",
@@ -679,19 +685,19 @@ FINETUNEJOB = [
     ),
     Wrong(
         "a tolerance without a distance",
-        {"spec.taskMetrics.1.name": "numeric", "spec.taskMetrics.1.tolerance": {}},
+        {"spec.taskMetrics.1.type": "Numeric", "spec.taskMetrics.1.tolerance": {}},
         "spec.taskMetrics[1].tolerance",
         "tolerance needs a distance: give absolute, relative or both, or leave tolerance out",
     ),
     Wrong(
         "a negative tolerance",
-        {"spec.taskMetrics.1.name": "numeric", "spec.taskMetrics.1.tolerance": {"absolute": "-1"}},
+        {"spec.taskMetrics.1.type": "Numeric", "spec.taskMetrics.1.tolerance": {"absolute": "-1"}},
         "spec.taskMetrics[1].tolerance.absolute",
         "must be at least 0",
     ),
     Wrong(
         "a relative tolerance in percent",
-        {"spec.taskMetrics.1.name": "numeric", "spec.taskMetrics.1.tolerance": {"relative": "5"}},
+        {"spec.taskMetrics.1.type": "Numeric", "spec.taskMetrics.1.tolerance": {"relative": "5"}},
         "spec.taskMetrics[1].tolerance.relative",
         "must be at least 0 and at most 1",
     ),

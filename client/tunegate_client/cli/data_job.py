@@ -67,7 +67,7 @@ def data_job(
             "model": {"uri": address_of(model) if model else _ANY_MODEL}
             | ({"revision": revision} if revision else {}),
             "data": spec,
-            "taskMetrics": [{"name": "exact_match", "min": "0"}],
+            "taskMetrics": [{"name": "exact_match", "type": "ExactMatch", "min": "0"}],
             "stages": stages,
             "resources": {"accelerator": "CPU"},
             "storage": {"persistentVolumeClaim": "check"},

@@ -70,7 +70,7 @@ def init(
     \b
     Checks the data, and writes two files:
       FOLDER/finetunejob.yaml  the job, with task metrics that fit the answers in the data:
-                               f1 for labels, json_schema for JSON, rouge_l for texts
+                               F1 for labels, JSONSchema for JSON, RougeL for texts
       FOLDER/evalgate.yaml     the gate, with 40 golden cases to fill in
 
     Fields with other names than prompt and completion are found by usual names, such as question and answer;

@@ -5,30 +5,38 @@ from collections.abc import Iterator, Mapping
 
 from tunegate_api.contract.forecast import AnswerKind, DescribedData
 from tunegate_api.data_sizes import MAX_UNREVIEWED_ROWS, MINIMUM_ROWS
+from tunegate_api.v1alpha2.finetunejob import MetricType
 from tunegate_client.cli.starter import Starter, comment, scalar
 from tunegate_client.laptop.object_folder import to_yaml
 
-METRICS: Mapping[AnswerKind, str] = {
-    "Labels": "f1",
-    "JSON": "json_schema",
-    "ToolCalls": "tool_calls",
-    "ShortText": "exact_match",
-    "Text": "rouge_l",
+METRICS: Mapping[AnswerKind, MetricType] = {
+    "Labels": "F1",
+    "JSON": "JSONSchema",
+    "ToolCalls": "ToolCalls",
+    "ShortText": "ExactMatch",
+    "Text": "RougeL",
 }
-"""The first task metric that is proposed for each kind of answers."""
+"""The type of the first task metric that is proposed for each kind of answers."""
+_NAMES: Mapping[MetricType, str] = {
+    "F1": "f1",
+    "JSONSchema": "json_schema",
+    "ToolCalls": "tool_calls",
+    "ExactMatch": "exact_match",
+    "RougeL": "rouge_l",
+}
 _OF_TEXTS = {
-    "tool_calls": ("The answers are tool calls. tool_calls: share of outputs with the same calls.", "0.80"),
-    "exact_match": (
-        "The answers are short texts. exact_match: share of outputs that equal the answer.",
+    "ToolCalls": ("The answers are tool calls. ToolCalls: share of outputs with the same calls.", "0.80"),
+    "ExactMatch": (
+        "The answers are short texts. ExactMatch: share of outputs that equal the answer.",
         "0.60",
     ),
-    "rouge_l": (
-        "The answers are longer texts. rouge_l: how many words output and answer have in common, in the "
+    "RougeL": (
+        "The answers are longer texts. RougeL: how many words output and answer have in common, in the "
         "same order, 0 to 1.",
         "0.30",
     ),
 }
-"""For each metric that has no setting, what it is and the first value of its minimum."""
+"""For each type that has no setting, what it is and the first value of its minimum."""
 _SHORT_JSON = 200
 """The longest JSON answer in bytes that is compared as a whole."""
 _RARE_LABEL = 100
@@ -116,15 +124,15 @@ def _data(starter: Starter) -> Iterator[str]:
 
 
 def _metrics(described: DescribedData) -> Iterator[str]:
-    name = METRICS[described.answers]
-    if name == "f1":
+    kind = METRICS[described.answers]
+    if kind == "F1":
         yield from _f1(described)
-    elif name == "json_schema":
+    elif kind == "JSONSchema":
         yield from _json(described)
     else:
-        text, least = _OF_TEXTS[name]
+        text, least = _OF_TEXTS[kind]
         yield comment(text, 2)
-        yield from _metric(name, least)
+        yield from _metric(kind, least)
 
 
 def _f1(described: DescribedData) -> Iterator[str]:
@@ -138,26 +146,27 @@ def _f1(described: DescribedData) -> Iterator[str]:
         f"{100 * frequent:.0f} % of the rows. {average}",
         2,
     )
-    yield from _metric("f1", "0.80" if macro else f"{max(0.8, (1 + frequent) / 2):.2f}")
+    yield from _metric("F1", "0.80" if macro else f"{max(0.8, (1 + frequent) / 2):.2f}")
     if macro:
         yield "    average: Macro"
 
 
 def _json(described: DescribedData) -> Iterator[str]:
     yield comment(
-        "The answers are JSON. json_schema: share of outputs that follow the schema, which was inferred from "
+        "The answers are JSON. JSONSchema: share of outputs that follow the schema, which was inferred from "
         "all answers. Correct it if other values are allowed.",
         2,
     )
-    yield from _metric("json_schema", "0.95")
+    yield from _metric("JSONSchema", "0.95")
     yield "    schema:"
     yield "      inline:"
     yield textwrap.indent(to_yaml(described.json_schema or {}).rstrip(), " " * 8)
     if described.longest_answer <= _SHORT_JSON:
-        yield comment("The schema is only the form. exact_match: share of outputs that equal the answer.", 2)
-        yield from _metric("exact_match", "0.60")
+        yield comment("The schema is only the form. ExactMatch: share of outputs that equal the answer.", 2)
+        yield from _metric("ExactMatch", "0.60")
 
 
-def _metric(name: str, least: str) -> Iterator[str]:
-    yield f"  - name: {name}"
+def _metric(kind: MetricType, least: str) -> Iterator[str]:
+    yield f"  - name: {_NAMES[kind]}"
+    yield f"    type: {kind}"
     yield f'    min: "{least}"'

@@ -14,9 +14,9 @@ from tunegate_api.judging.compared import ComparedResults, base_evaluation, base
 from tunegate_api.judging.gate_error_rate import JudgedErrorRate, judge_error_rate
 from tunegate_api.judging.gate_safety import GateSafety, judge_gate_safety
 from tunegate_api.meta import exact
-from tunegate_api.v1alpha2.finetunejob import TaskMetric
+from tunegate_api.v1alpha2.finetunejob import MetricType, TaskMetric
 from tunegate_api.verdict.best import Candidate, select_best
-from tunegate_api.verdict.counts import COUNTED, Aggregate, CountedMetric, counted_metric, share_interval
+from tunegate_api.verdict.counts import CountedMetric, aggregate_of, counted_metric, share_interval
 from tunegate_api.verdict.golden import judge_golden, judge_task
 from tunegate_api.verdict.intervals import Interval
 from tunegate_api.verdict.measured import Letters, SetScore
@@ -82,6 +82,7 @@ class TaskJudgement:
     """The judgement of one task metric on one held-out split."""
 
     name: str
+    type: MetricType
     split: HeldOutSplit
     minimum: str
     passed: int
@@ -280,6 +281,7 @@ def _judge_task(
     rule = metric.name if counted else "minPassRate"
     return TaskJudgement(
         name=metric.name,
+        type=metric.type,
         split=split,
         minimum=metric.min,
         passed=passed_count(outcomes),
@@ -299,7 +301,7 @@ def _judge_task(
 def task_score(metric: TaskMetric, rows: CaseSet, evaluation: Evaluation, name: str) -> SetScore:
     """Return the score of a task metric. ``name`` is the name of the set ``rows`` in the evaluation."""
     outcomes = evaluation.outcomes.get(name, "")
-    if metric.name not in COUNTED:
+    aggregate = aggregate_of(metric.type, metric.average)
+    if aggregate is None:
         return Letters(outcomes, len(rows.ids))
-    aggregate = Aggregate(metric.average) if metric.average else None
-    return counted_metric(metric.name, rows, outcomes, (evaluation.counts or {}).get(name, ""), aggregate)
+    return counted_metric(rows, outcomes, (evaluation.counts or {}).get(name, ""), aggregate)

@@ -132,9 +132,9 @@ def _assess_safety(gate: GateRequest, results: Results, history: Sequence[Evalua
 def _limited(request: Request, results: Results) -> list[tuple[TaskMetric, Drop]]:
     """Return the task metrics that can stop training, with their rules between checkpoints."""
     return [
-        (metric, Drop(exact(metric.max_drop_between_checkpoints)))
+        (metric, Drop(exact(metric.checkpoints.fail_at_drop.removesuffix("%"))))
         for metric in request.spec.task_metrics
-        if metric.max_drop_between_checkpoints is not None and _rows(metric, results).ids
+        if metric.checkpoints and _rows(metric, results).ids
     ]
 
 
@@ -145,8 +145,9 @@ def _rows(metric: TaskMetric, results: Results) -> CaseSet:
 def _assess_metric(
     metric: TaskMetric, rule: Drop, results: Results, history: Sequence[Evaluation]
 ) -> Assessment:
-    values, confirm = _metric_values(metric, results, history), metric.on_regression != "Immediate"
-    found, name = assess_values(metric.name, values, rule, confirm=confirm), task_set("dev", metric.name)
+    values, name = _metric_values(metric, results, history), task_set("dev", metric.name)
+    confirm = metric.checkpoints is None or metric.checkpoints.on_regression == "Confirm"
+    found = assess_values(metric.name, values, rule, confirm=confirm)
     best = next(e for e in history if e.step == found.best_step)
     before, now = best.outcomes.get(name, ""), history[-1].outcomes.get(name, "")
     return replace(found, regressed=tuple(new_failures(_rows(metric, results), before, now)))

@@ -12,7 +12,7 @@ from pydantic import Field
 from tunegate_api.meta import ApiModel, Decimal, Name, ObjectMeta, ObjectName, Sha256
 from tunegate_api.v1alpha2.data import Data
 from tunegate_api.v1alpha2.evaluation import EvaluationSettings
-from tunegate_api.v1alpha2.fields import Key, Points, Share, Uri
+from tunegate_api.v1alpha2.fields import Key, MetricName, Percent, Share, Uri
 from tunegate_api.v1alpha2.finetunejob_status import MAX_PUBLISHED, FineTuneJobStatus
 from tunegate_api.v1alpha2.pods import PodTemplate, Resources
 from tunegate_api.v1alpha2.stages import GateReference, Stage
@@ -107,54 +107,58 @@ class Tolerance(ApiModel):
     """Allowed distance as a fraction of the labelled number."""
 
 
+MetricType = Literal[
+    "ExactMatch", "JSONSchema", "PreferenceAccuracy", "F1", "RougeL", "Numeric", "ToolCalls", "Custom"
+]
+
+
+class MetricCheckpoints(ApiModel):
+    """When the value of a metric at a checkpoint stops training."""
+
+    on_regression: Literal["Confirm", "Immediate"] = "Confirm"
+    """When a regression stops training. Confirm: the next checkpoint is evaluated early, and training stops
+    if it regresses too. Immediate: training stops at the first regression."""
+    fail_at_drop: Annotated[Annotated[Percent, Between(above=0, percent=True)], Field(examples=["10%"])]
+    """Drop of the value below the best value of the stage so far that is a regression: 0.01 of the value is
+    1%."""
+
+
 class TaskMetric(ApiModel):
     """A metric of the task. It is computed on held-out rows: on the dev split for each checkpoint, and on the
     test split for the final model."""
 
-    name: Literal[
-        "exact_match",
-        "json_schema",
-        "preference_accuracy",
-        "f1",
-        "rouge_l",
-        "numeric",
-        "tool_calls",
-        "custom",
-    ]
-    """Name of the metric. exact_match: share of outputs that equal the completion, ignoring leading and
-    trailing white space. json_schema: share of outputs that are JSON and follow `schema`.
-    preference_accuracy: share of held-out pairs in which the chosen completion has a higher mean
-    log-probability per token than the rejected one. f1: F1 score, for classification; the label is the whole
-    completion. rouge_l: mean ROUGE-L F-measure, for text generation. numeric: share of outputs
-    whose first number equals the number in the completion, within `tolerance`. tool_calls: share of outputs
-    that make the tool calls of the completion. custom: mean score of the Python object `entryPoint`."""
+    name: Annotated[MetricName, Field(examples=["exact_match"])]
+    """Name of the metric in status, reports and trackers."""
+    type: MetricType
+    """What is measured. ExactMatch: share of outputs that equal the completion, ignoring leading and trailing
+    white space. JSONSchema: share of outputs that are JSON and follow `schema`. PreferenceAccuracy: share of
+    held-out pairs in which the chosen completion has a higher mean log-probability per token than the
+    rejected one. F1: F1 score, for classification; the label is the whole completion. RougeL: mean ROUGE-L
+    F-measure, for text generation. Numeric: share of outputs whose first number equals the number in the
+    completion, within `tolerance`. ToolCalls: share of outputs that make the tool calls of the completion.
+    Custom: mean score of the Python object `entryPoint`."""
     schema_: Annotated[SchemaSource | None, Field(alias="schema")] = None
-    """JSON schema that outputs must follow. Required if `name` is json_schema, and not allowed otherwise."""
+    """JSON schema that outputs must follow. Required for the type JSONSchema, and not allowed otherwise."""
     average: Literal["Micro", "Macro"] | None = None
-    """How f1 averages over the labels. Micro: over all rows, which is the share of rows with the right label.
-    Macro: the mean of the F1 scores of all labels. Only for f1. Defaults to Micro."""
+    """How F1 averages over the labels. Micro: over all rows, which is the share of rows with the right label.
+    Macro: the mean of the F1 scores of all labels. Only for F1. Defaults to Micro."""
     normalize: Annotated[
         list[TextForm] | None,
         Field(min_length=1, max_length=4, examples=[["Case", "WhiteSpace"]]),
     ] = None
-    """Differences between output and completion that exact_match ignores: of case, of the amount of white
-    space, of punctuation, and between forms of the same character (NFKC). Only for exact_match."""
+    """Differences between output and completion that ExactMatch ignores: of case, of the amount of white
+    space, of punctuation, and between forms of the same character (NFKC). Only for ExactMatch."""
     tolerance: Tolerance | None = None
-    """Largest allowed distance from the labelled number. Only for numeric. If omitted, the numbers must be
+    """Largest allowed distance from the labelled number. Only for Numeric. If omitted, the numbers must be
     equal."""
     entry_point: Annotated[EntryPoint | None, Field(examples=["chrf"])] = None
     """Name of an entry point of the group tunegate.scorers, in a Python package that is installed in the
-    trainer image. Required if `name` is custom, and not allowed otherwise."""
+    trainer image. Required for the type Custom, and not allowed otherwise."""
     min: Annotated[Share, Field(examples=["0.98"])]
     """Minimum value that the final model must reach on the test split, 0 to 1."""
-    max_drop_between_checkpoints: Annotated[Points, Field(examples=["10"])] | None = None
-    """Limit for the drop of the value on the dev split below the best value of the stage so far, in
-    percentage points: 0.01 of the value is one point. A drop of this size or more is a regression. More than
-    0 and at most 100. If omitted, the metric does not stop training."""
-    on_regression: Literal["Confirm", "Immediate"] | None = None
-    """When a regression stops training. Confirm: the next checkpoint is evaluated early, and training stops
-    if it regresses too. Immediate: training stops at the first regression. Only with
-    `maxDropBetweenCheckpoints`. Defaults to Confirm."""
+    checkpoints: MetricCheckpoints | None = None
+    """When a checkpoint with a lower value on the dev split stops training. If omitted, the metric does not
+    stop training."""
 
 
 class Storage(ApiModel):

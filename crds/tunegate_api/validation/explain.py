@@ -18,7 +18,13 @@ from tunegate_api.meta import (
     SHA256_PATTERN,
 )
 from tunegate_api.v1alpha2.endpoint import BASE_URL_PATTERN, HTTP_PATTERN
-from tunegate_api.v1alpha2.fields import CASES_OR_PERCENT_PATTERN, KEY_PATTERN, PERCENT_PATTERN, URI_PATTERN
+from tunegate_api.v1alpha2.fields import (
+    CASES_OR_PERCENT_PATTERN,
+    KEY_PATTERN,
+    METRIC_NAME_PATTERN,
+    PERCENT_PATTERN,
+    URI_PATTERN,
+)
 from tunegate_api.v1alpha2.pods import QUANTITY_PATTERN
 from tunegate_api.v1alpha2.sets import CASE_ID_PATTERN
 from tunegate_api.v1alpha2.stages import ARG_PATTERN
@@ -31,6 +37,7 @@ PATTERN_DESCRIPTIONS = {
     DECIMAL_PATTERN: 'a number in quotes, such as "0.9" or "2e-4"',
     DNS_NAME_PATTERN: DNS_NAME_DESCRIPTION,
     HTTP_PATTERN: "an address that begins with http:// or https://",
+    METRIC_NAME_PATTERN: "lower-case letters, digits, dashes and underscores, beginning with a letter",
     KEY_PATTERN: "a key of a ConfigMap: letters, digits, dots, dashes and underscores",
     NAME_PATTERN: "lower-case letters, digits and dashes, without a dash first or last",
     PERCENT_PATTERN: 'a share, such as "5%"',
@@ -64,6 +71,8 @@ RENAMED = {
     ("Generation", "batchSize"): "evaluation.batchSize of the FineTuneJob",
     ("Generation", "batching"): "evaluation.batching of the FineTuneJob",
     ("Generation", "precision"): "evaluation.precision of the FineTuneJob",
+    ("TaskMetric", "maxDropBetweenCheckpoints"): "checkpoints: {failAtDrop: 10%}",
+    ("TaskMetric", "onRegression"): "checkpoints: {failAtDrop: 10%, onRegression: ...}",
     ("Quality", "judge"): "grader: {gate: ..., name: ...}, a grader of an EvalGate",
     ("Quality", "review"): "grader: leave it out if people score the sample",
 }

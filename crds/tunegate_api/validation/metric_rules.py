@@ -6,37 +6,31 @@ from tunegate_api.validation.constraints import FieldRule, Refuse, Unique
 from tunegate_api.validation.predicates import equal, given
 
 _OF_METRICS = {
-    "schema": "json_schema",
-    "average": "f1",
-    "normalize": "exact_match",
-    "tolerance": "numeric",
-    "entryPoint": "custom",
+    "schema": "JSONSchema",
+    "average": "F1",
+    "normalize": "ExactMatch",
+    "tolerance": "Numeric",
+    "entryPoint": "Custom",
 }
-"""Fields of a task metric, with the only metric that has the field."""
+"""Fields of a task metric, with the only type that has the field."""
 
 METRIC_RULES: dict[type[ApiModel], tuple[FieldRule, ...]] = {
     TaskMetric: (
         Refuse(
-            equal("name", "json_schema") & ~given("schema"),
-            "json_schema needs the schema that outputs must follow: give schema.inline or schema.configMap",
+            equal("type", "JSONSchema") & ~given("schema"),
+            "JSONSchema needs the schema that outputs must follow: give schema.inline or schema.configMap",
         ),
         Refuse(
-            equal("name", "custom") & ~given("entryPoint"),
-            "custom needs the name of the entry point with the scorer: give entryPoint",
+            equal("type", "Custom") & ~given("entryPoint"),
+            "Custom needs the name of the entry point with the scorer: give entryPoint",
         ),
         *(
             Refuse(
-                given(field) & ~equal("name", metric),
-                f"{field} is only for the metric {metric}: leave it out",
+                given(field) & ~equal("type", metric),
+                f"{field} is only for type: {metric}: leave it out",
                 at=(field,),
             )
             for field, metric in _OF_METRICS.items()
-        ),
-        Refuse(
-            given("onRegression") & ~given("maxDropBetweenCheckpoints"),
-            "onRegression needs the drop that is a regression: give maxDropBetweenCheckpoints, or leave "
-            "onRegression out",
-            at=("onRegression",),
         ),
         Unique("normalize"),
     ),

@@ -319,10 +319,10 @@ RULES: dict[type[ApiModel], tuple[FieldRule, ...]] = {
             at=("data", "sources"),
         ),
         Refuse(
-            any_entry("taskMetrics", equal("name", "preference_accuracy"))
+            any_entry("taskMetrics", equal("type", "PreferenceAccuracy"))
             & given("data.sources")
             & ~_HAS_PREFERENCE,
-            "preference_accuracy is measured on held-out pairs: add a source with use: Preference, or leave "
+            "PreferenceAccuracy is measured on held-out pairs: add a source with use: Preference, or leave "
             "the metric out",
             at=("taskMetrics",),
         ),

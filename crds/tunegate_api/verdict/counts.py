@@ -70,11 +70,11 @@ class Aggregate(StrEnum):
 
 
 COUNTED: Mapping[str, Aggregate] = {
-    "f1": Aggregate.MICRO,
-    "rouge_l": Aggregate.MEAN,
-    "custom": Aggregate.MEAN,
+    "F1": Aggregate.MICRO,
+    "RougeL": Aggregate.MEAN,
+    "Custom": Aggregate.MEAN,
 }
-"""The count-based task metrics, with their default aggregates. All other task metrics are pass rates."""
+"""The types of count-based task metrics, with their default aggregates. All others are pass rates."""
 
 
 @dataclass(frozen=True)
@@ -111,17 +111,23 @@ Entry = Counts | Classification
 """The entry of one case."""
 
 
-def is_valid_for(metric: str, entry: Entry | None) -> bool:
-    """Return whether the count-based ``metric`` can be computed from ``entry``."""
-    kind = Classification if COUNTED[metric].is_of_labels else Counts
+def aggregate_of(metric_type: str, average: str | None) -> Aggregate | None:
+    """Return how the value of a task metric is computed. None for a pass rate, which needs no entries."""
+    return Aggregate(average) if average else COUNTED.get(metric_type)
+
+
+def is_valid_for(aggregate: Aggregate, entry: Entry | None) -> bool:
+    """Return whether ``entry`` can be part of a metric with this ``aggregate``."""
+    kind = Classification if aggregate.is_of_labels else Counts
     return isinstance(entry, kind) and entry.is_valid()
 
 
-def outcome_length(metric: str) -> int:
-    """Return the maximum length of one case's results for a task metric, in characters."""
-    if metric not in COUNTED:
+def outcome_length(aggregate: Aggregate | None) -> int:
+    """Return the maximum length of one case's results for a task metric, in characters. ``aggregate`` is None
+    for a pass rate."""
+    if aggregate is None:
         return 1
-    return 1 + (LABELS_LENGTH if COUNTED[metric].is_of_labels else COUNTS_LENGTH)
+    return 1 + (LABELS_LENGTH if aggregate.is_of_labels else COUNTS_LENGTH)
 
 
 @dataclass(frozen=True)
@@ -147,7 +153,6 @@ class LabelScore:
 class CountedMetric:
     """The measured entries of a count-based metric on a set of cases."""
 
-    name: str
     aggregate: Aggregate
     total: int
     """Number of cases in the set."""
@@ -193,20 +198,18 @@ class CountedMetric:
         return f"{rate_text(value * rows)}/{rows} = {rate_text(value)} over {rows} rows"
 
 
-def counted_metric(
-    name: str, rows: CaseSet, outcomes: str, entries: str, aggregate: Aggregate | None = None
-) -> CountedMetric:
-    """Parse the entries of the metric ``name``, which is in :data:`COUNTED`.
+def counted_metric(rows: CaseSet, outcomes: str, entries: str, aggregate: Aggregate) -> CountedMetric:
+    """Parse the entries of a count-based metric.
 
     ``outcomes`` has one letter per case. ``entries`` has one entry per case, separated by spaces, with
-    ``NOT_COUNTED`` for a case that was not measured. If ``aggregate`` is None, the metric's default is used.
+    ``NOT_COUNTED`` for a case that was not measured.
     """
-    of_labels = COUNTED[name].is_of_labels
+    of_labels = aggregate.is_of_labels
     texts = entries.split(" ") if entries else []
     found = (_read(of_labels, outcome, text) for outcome, text in zip(outcomes, texts, strict=False))
     measured = tuple(each for each in found if each is not None and each.is_valid())
     reported = max(len(texts), len(outcomes))
-    return CountedMetric(name, aggregate or COUNTED[name], len(rows.ids), reported, measured)
+    return CountedMetric(aggregate, len(rows.ids), reported, measured)
 
 
 def label_scores(entries: Sequence[Entry]) -> list[LabelScore]:

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from support.builders import make_gate, make_job
+from support.judgements.objects import METRIC_TYPES
 from tunegate_api.contract.request import GateRequest, Request
 from tunegate_api.contract.results import Evaluation, Results, Subject, golden_set, task_set
 from tunegate_api.judging.stages import StageAssessment, assess_stage, referenced_checkpoints
@@ -21,10 +22,18 @@ STAGE, GOLDEN = "sft", golden_set("golden")
 ROWS = [f"row-{i}" for i in range(10)]
 
 
-def request(name: str, *, limit: str | None = "10", golden_limit: str = "5", **metric: Any) -> Request:
+def request(
+    name: str,
+    *,
+    limit: str | None = "10",
+    on_regression: str = "Confirm",
+    golden_limit: str = "5",
+    **metric: Any,
+) -> Request:
     gate = make_gate().with_golden(rules=[], checkpoints={"failAtDrop": f"{golden_limit}%"}).spec
-    limits = {} if limit is None else {"maxDropBetweenCheckpoints": limit}
-    metrics = [{"name": name, "min": "0"} | limits | metric]
+    checkpoints = {"failAtDrop": f"{limit}%", "onRegression": on_regression}
+    limits = {} if limit is None else {"checkpoints": checkpoints}
+    metrics = [{"name": name, "type": METRIC_TYPES[name], "min": "0"} | limits | metric]
     return Request(
         name="orders",
         namespace="default",
@@ -103,17 +112,17 @@ def test_recovered_metric_does_not_stop_training():
     ("metric", "steps", "message"),
     [
         (
-            {"name": "f1", "average": "Macro"},
+            {"name": "f1", "type": "F1", "average": "Macro"},
             [labels(9), labels(5)],
             "f1 0.66 at step 10, starting model 0.94: -28.0 points, limit -10.0",
         ),
         (
-            {"name": "rouge_l"},
+            {"name": "rouge_l", "type": "RougeL"},
             [overlaps(9, 9), overlaps(9, 7)],
             "rouge_l 0.80 at step 10, starting model 0.90: -10.0 points, limit -10.0",
         ),
         (
-            {"name": "exact_match"},
+            {"name": "exact_match", "type": "ExactMatch"},
             [letters("pppppppppf"), letters("ppppppppff")],
             "exact_match 8/10 at step 10, starting model 9/10: -10.0 points, limit -10.0",
         ),
@@ -121,7 +130,7 @@ def test_recovered_metric_does_not_stop_training():
 )
 def test_immediate_metric_stops_at_its_first_drop(metric, steps, message):
     name, rows = metric["name"], ROWS[: len(steps[0][0])]
-    asked = request(**metric, onRegression="Immediate")
+    asked = request(**metric, on_regression="Immediate")
     found = assess(asked, results(name, *steps, rows=rows))
     assert (found.metric, found.assessment.action) == (name, StopAction.STOP)
     assert found.assessment.message == message
@@ -134,7 +143,7 @@ def test_metric_without_a_limit_never_stops_training():
 
 def test_rows_that_were_not_measured_do_not_stop_training():
     unmeasured = "p" * 8 + "ee", " ".join(["0>0"] * 8 + ["-", "-"])
-    asked = request("f1", onRegression="Immediate")
+    asked = request("f1", on_regression="Immediate")
     found = assess(asked, results("f1", labels(10), unmeasured))
     assert found.assessment.action is StopAction.CONTINUE
     worse = "p" * 7 + "ff" + "e", " ".join(["0>0"] * 7 + ["0>1", "0>1", "-"])
@@ -157,7 +166,7 @@ def test_empty_dev_split_has_no_stop_rule():
 
 
 def test_gate_is_named_if_it_and_a_metric_stop_at_the_same_checkpoint():
-    asked = request("f1", onRegression="Immediate")
+    asked = request("f1", on_regression="Immediate")
     measured = results("f1", labels(9), labels(1))
     worse = measured.evaluations[1].model_copy(
         update={"outcomes": measured.evaluations[1].outcomes | {GOLDEN: "ffff"}}
@@ -202,7 +211,7 @@ def regresses(right: list[int], limit: int) -> bool:
 )
 def test_trainer_and_operator_decide_like_the_definition(metric, right, limit, confirm):
     """The trainer decides after each checkpoint, and the operator from the results as they are reported."""
-    asked = request(metric, limit=str(limit), onRegression="Confirm" if confirm else "Immediate")
+    asked = request(metric, limit=str(limit), on_regression="Confirm" if confirm else "Immediate")
     for end in range(2, len(right) + 1):
         seen = right[:end]
         measured = results(metric, *(of_right_rows(metric, n) for n in seen))

@@ -67,8 +67,8 @@ def test_safety_set_with_a_grader_has_no_problem(safety: dict[str, Any]) -> None
         ),
         (
             "an invalid metric may have a schema",
-            {"spec.taskMetrics.1": {"name": "bleu", "min": "0.5", "schema": {"inline": {}}}},
-            "spec.taskMetrics[1].name",
+            {"spec.taskMetrics.1": {"name": "a", "type": "Bleu", "min": "0.5", "schema": {"inline": {}}}},
+            "spec.taskMetrics[1].type",
         ),
         (
             "invalid stages may be DPO",

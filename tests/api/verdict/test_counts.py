@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tunegate_api.v1alpha2.finetunejob import TaskMetric
+from tunegate_api.v1alpha2.finetunejob import MetricType
 from tunegate_api.verdict.counts import (
     COUNTED,
     MAX_COUNT,
@@ -26,6 +26,7 @@ from tunegate_api.verdict.outcomes import CaseSet, RuleFinding, VerdictState
 
 PASSED, INCONCLUSIVE, ERROR, FAILED = VerdictState
 HALF = Fraction(1, 2)
+DEFAULTS = {"f1": COUNTED["F1"], "rouge_l": COUNTED["RougeL"], "custom": COUNTED["Custom"]}
 
 
 def rows(count: int) -> CaseSet:
@@ -45,12 +46,12 @@ def judge(
     aggregate: Aggregate | None = None,
 ) -> RuleFinding:
     cases = rows(len(outcomes) if total is None else total)
-    score = counted_metric(name, cases, outcomes, counts, aggregate)
+    score = counted_metric(cases, outcomes, counts, aggregate or DEFAULTS[name])
     return judge_task(name, cases, score, minimum)
 
 
 def value(name: str, outcomes: str, counts: str, aggregate: Aggregate | None = None) -> Fraction:
-    return counted_metric(name, rows(len(outcomes)), outcomes, counts, aggregate).value
+    return counted_metric(rows(len(outcomes)), outcomes, counts, aggregate or DEFAULTS[name]).value
 
 
 @pytest.mark.parametrize(
@@ -145,7 +146,7 @@ def test_each_label_has_its_f1_score_and_support():
     ],
 )
 def test_missing_or_invalid_counts_are_an_error(counts):
-    for name in COUNTED:
+    for name in DEFAULTS:
         assert judge(name, "pp", counts, Fraction(1, 100)).state is ERROR
         assert value(name, "pp", counts) == 0
 
@@ -180,14 +181,21 @@ def test_pass_or_fail_outcomes_do_not_change_a_count_metric():
 )
 def test_largest_entries_fit_in_the_length_limit_of_outcomes(name, longest):
     entries = text([longest] * 1000)
-    assert len("p" * 1000 + entries) <= 1000 * outcome_length(name)
-    assert outcome_length("exact_match") == 1
+    assert len("p" * 1000 + entries) <= 1000 * outcome_length(DEFAULTS[name])
+    assert outcome_length(None) == 1
     assert judge(name, "p" * 1000, entries).state is PASSED
 
 
 def test_every_count_metric_is_a_task_metric():
-    assert COUNTED.keys() <= set(get_args(TaskMetric.model_fields["name"].annotation))
-    assert not COUNTED.keys() & {"exact_match", "json_schema", "preference_accuracy", "numeric", "tool_calls"}
+    types = set(get_args(MetricType))
+    assert types - COUNTED.keys() == {
+        "ExactMatch",
+        "JSONSchema",
+        "PreferenceAccuracy",
+        "Numeric",
+        "ToolCalls",
+    }
+    assert COUNTED.keys() < types
 
 
 case_counts = st.integers(1, MAX_COUNT).flatmap(lambda d: st.builds(Counts, st.integers(0, d), st.just(d)))

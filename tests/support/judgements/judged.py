@@ -45,7 +45,7 @@ from tunegate_api.judging.error_rate import error_rates
 from tunegate_api.judging.judge_model import assess_calibration
 from tunegate_api.v1alpha2.graders import RequiredAgreement
 from tunegate_api.verdict.best import Candidate, select_best
-from tunegate_api.verdict.counts import Aggregate, counted_metric
+from tunegate_api.verdict.counts import aggregate_of, counted_metric
 from tunegate_api.verdict.golden import judge_golden, judge_task
 from tunegate_api.verdict.measured import Letters
 from tunegate_api.verdict.outcomes import VerdictState
@@ -110,11 +110,10 @@ def task(record: Record) -> Any:
 
 
 def counted(record: Record) -> Any:
-    average = record["average"]
     rows, letters = objects.case_set(record["cases"]), record["outcomes"]
-    found = counted_metric(
-        record["name"], rows, letters, record["entries"], Aggregate(average) if average else None
-    )
+    aggregate = aggregate_of(objects.METRIC_TYPES[record["name"]], record["average"])
+    assert aggregate is not None
+    found = counted_metric(rows, letters, record["entries"], aggregate)
     minima = sorted({found.value, found.highest, Fraction(1, 2)})
     return {
         "value": text(found.value),

@@ -207,12 +207,33 @@ def _points(points: str | None) -> str | None:
     return None if points is None else f"{Decimal(points).normalize():f}%"
 
 
+METRIC_TYPES = {
+    "exact_match": "ExactMatch",
+    "json_schema": "JSONSchema",
+    "preference_accuracy": "PreferenceAccuracy",
+    "f1": "F1",
+    "rouge_l": "RougeL",
+    "numeric": "Numeric",
+    "tool_calls": "ToolCalls",
+    "custom": "Custom",
+}
+"""The type of each metric of a record."""
+
+
+def _task_metric(record: Record) -> TaskMetric:
+    given = {"type": METRIC_TYPES.get(record["name"]), **record}
+    limit, on_regression = given.pop("maxDropBetweenCheckpoints", None), given.pop("onRegression", "Confirm")
+    if limit:
+        given["checkpoints"] = {"failAtDrop": _points(limit), "onRegression": on_regression}
+    return TaskMetric.model_validate(given)
+
+
 def request(record: Record) -> Request:
     gates = [gate(name, each) for name, each in record["gates"].items()]
     spec = FineTuneJobSpec.model_construct(
         model=ModelSource(uri="package://tiny"),
         data=_DATA,
-        task_metrics=[TaskMetric.model_validate(metric) for metric in record["taskMetrics"]],
+        task_metrics=[_task_metric(metric) for metric in record["taskMetrics"]],
         stages=[_stage(name, names) for name, names in record["stages"]],
         gates=[GateReference(name=name) for name in record["finalGates"]],
         storage=_STORAGE,

@@ -185,7 +185,13 @@ def task(dice: Dice) -> Record:
     cases = case_set(dice, dice.pick([0, 1, 5, 10, 25, 100]))
     letters = outcomes(dice, len(cases["ids"]))
     minimum = str(Fraction(share_near(dice, letters.count("p"), len(letters))))
-    return {"kind": "Task", "name": "exact_match", "cases": cases, "outcomes": letters, "min": minimum}
+    return {
+        "kind": "Task",
+        "name": "exact_match",
+        "cases": cases,
+        "outcomes": letters,
+        "min": minimum,
+    }
 
 
 def counted(dice: Dice) -> Record:

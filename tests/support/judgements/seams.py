@@ -140,11 +140,11 @@ def _task(given: Given, returned: Any) -> dict[str, Any] | None:
 def _counted(given: Given, returned: Any) -> dict[str, Any]:
     record = {
         "kind": "Counted",
-        "name": given["name"],
+        "name": "f1" if given["aggregate"].is_of_labels else "rouge_l",
         "cases": taken.case_set(given["rows"]),
         "outcomes": given["outcomes"],
         "entries": given["entries"],
-        "average": given["aggregate"] and str(given["aggregate"]),
+        "average": str(given["aggregate"]) if given["aggregate"].is_of_labels else None,
     }
     return _seen(record, ["value"], str(returned.value))
 

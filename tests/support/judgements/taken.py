@@ -206,8 +206,11 @@ def job(
 
 
 def _metric(wire: dict[str, Any]) -> dict[str, Any]:
-    fields = ("name", "average", "min", "maxDropBetweenCheckpoints", "onRegression")
-    return {field: wire[field] for field in fields if field in wire}
+    found = {field: wire[field] for field in ("name", "type", "average", "min") if field in wire}
+    if "checkpoints" in wire:
+        found["maxDropBetweenCheckpoints"] = wire["checkpoints"]["failAtDrop"].removesuffix("%")
+        found["onRegression"] = wire["checkpoints"].get("onRegression", "Confirm")
+    return found
 
 
 def _evaluation(found: Evaluation, labels: Labels | None) -> dict[str, Any]:

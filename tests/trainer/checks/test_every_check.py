@@ -262,7 +262,7 @@ def reasoning_without_template(sound):
 
 
 def answers_that_are_no_labels(sound):
-    metrics = [TaskMetric(name="f1", min="0.5")]
+    metrics = [TaskMetric(name="f1", type="F1", min="0.5")]
     return sound.split, with_spec(sound.context, task_metrics=metrics)
 
 

@@ -36,8 +36,8 @@ def found(
     return unusable_metrics.run(replace(sound.split, rows=Split(*sides)), context)
 
 
-F1 = {"name": "f1"}
-MACRO = {"name": "f1", "average": "Macro"}
+F1 = {"name": "f1", "type": "F1"}
+MACRO = {"name": "f1", "type": "F1", "average": "Macro"}
 BOTH = ["yes", "no"] * 4
 
 
@@ -67,7 +67,7 @@ BOTH = ["yes", "no"] * 4
             ["yes", "yes"],
             BOTH,
             ERROR,
-            'taskMetrics f1: the dev split has no row with the label "no", so f1 does not measure them on '
+            'taskMetrics f1: the dev split has no row with the label "no", so F1 does not measure them on '
             "this split",
         ),
         (
@@ -76,7 +76,7 @@ BOTH = ["yes", "no"] * 4
             BOTH,
             ["no"],
             WARNING,
-            'taskMetrics f1: the test split has no row with the label "yes", so f1 does not measure them on '
+            'taskMetrics f1: the test split has no row with the label "yes", so F1 does not measure them on '
             "this split",
         ),
         (
@@ -88,7 +88,7 @@ BOTH = ["yes", "no"] * 4
             'taskMetrics f1: no training row has the label "maybe", so the model cannot learn them',
         ),
         (
-            {"name": "numeric"},
+            {"name": "numeric", "type": "Numeric"},
             ["1", "2 or 3"],
             ["many"],
             ["1,000.5 kg"],
@@ -97,7 +97,7 @@ BOTH = ["yes", "no"] * 4
             "line 1 has no numbers",
         ),
         (
-            {"name": "tool_calls"},
+            {"name": "tool_calls", "type": "ToolCalls"},
             ["a"],
             ["b"],
             [],
@@ -105,7 +105,7 @@ BOTH = ["yes", "no"] * 4
             "taskMetrics tool_calls: no row of the dev split has tool calls",
         ),
         (
-            {"name": "rouge_l"},
+            {"name": "rouge_l", "type": "RougeL"},
             ["!"],
             ["a red mug", "?"],
             ["a blue mug"],
@@ -114,16 +114,16 @@ BOTH = ["yes", "no"] * 4
             "their score is always 0: line 2",
         ),
         (
-            {"name": "rouge_l"},
+            {"name": "rouge_l", "type": "RougeL"},
             ["a red mug"],
             ["red", "a red mug"],
             ["blue"],
             WARNING,
             "taskMetrics rouge_l: 2 of 3 held-out answers have one word, on which ROUGE-L is not more than "
-            "an exact match; exact_match or f1 may fit better",
+            "an exact match; ExactMatch or F1 may fit better",
         ),
         (
-            {"name": "exact_match", "normalize": ["Case", "Punctuation"]},
+            {"name": "exact_match", "type": "ExactMatch", "normalize": ["Case", "Punctuation"]},
             ["!"],
             ["yes!"],
             ["?!"],
@@ -143,11 +143,11 @@ def test_unusable_metric_is_reported_with_what_is_missing(sound, metric, train, 
     [
         (F1, BOTH),
         (MACRO, BOTH),
-        ({"name": "numeric"}, ["1", "-2.5 kg", "1e3", "$1,000"]),
-        ({"name": "rouge_l"}, ["a red mug", "two lamps"]),
-        ({"name": "exact_match"}, ["!"]),
-        ({"name": "exact_match", "normalize": ["Punctuation"]}, ["yes!"]),
-        ({"name": "custom", "entryPoint": "chrf"}, ["!"]),
+        ({"name": "numeric", "type": "Numeric"}, ["1", "-2.5 kg", "1e3", "$1,000"]),
+        ({"name": "rouge_l", "type": "RougeL"}, ["a red mug", "two lamps"]),
+        ({"name": "exact_match", "type": "ExactMatch"}, ["!"]),
+        ({"name": "exact_match", "type": "ExactMatch", "normalize": ["Punctuation"]}, ["yes!"]),
+        ({"name": "custom", "type": "Custom", "entryPoint": "chrf"}, ["!"]),
     ],
 )
 def test_metric_that_fits_the_answers_has_no_finding(sound, metric, answers):
@@ -162,7 +162,7 @@ def test_too_many_labels_are_no_labels(sound):
 
 
 def test_labelled_answers_that_break_the_schema_are_named_by_line(sound):
-    metric = {"name": "json_schema", "schema": {"inline": {}}}
+    metric = {"name": "json_schema", "type": "JSONSchema", "schema": {"inline": {}}}
     schema = {"type": "object", "required": ["total"]}
     sides = (['{"total": 1}', "{}"], ["total 1"], ["[" * 4000])
     (finding,) = found(sound, metric, *sides, json_schema=schema)
@@ -187,7 +187,7 @@ def found_in_calls(sound, template: str, *answers: dict[str, object]) -> list[Fi
     rows = replace(source, longest=Limit(5000, "sft")).tokenized.kept
     assert len(rows) == len(answers)
     spec = context.request.spec.model_copy(
-        update={"task_metrics": [TaskMetric(name="tool_calls", min="0.5")]}
+        update={"task_metrics": [TaskMetric(name="tool_calls", type="ToolCalls", min="0.5")]}
     )
     context = replace(context, request=context.request.model_copy(update={"spec": spec}))
     return unusable_metrics.run(replace(sound.split, rows=Split([], rows, rows)), context)
@@ -220,10 +220,10 @@ def test_labelled_tool_call_that_cannot_be_found_is_refused(sound):
     )
     (finding,) = found_in_calls(sound, glued, {"tool_calls": CALLS}, {"content": "cold"})
     assert finding.examples == ["line 1: has no tool call, expected 'weatherOslo'"] * 2
-    assert "use exact_match" in str(finding.remedy)
+    assert "use ExactMatch" in str(finding.remedy)
 
 
 @pytest.mark.parametrize("schema", [{"type": "no-such-type"}, {"$ref": "https://example.com/schema"}])
 def test_broken_schema_is_left_to_the_check_of_schemas(sound, schema):
-    metric = {"name": "json_schema", "schema": {"inline": {}}}
+    metric = {"name": "json_schema", "type": "JSONSchema", "schema": {"inline": {}}}
     assert found(sound, metric, *[["{}"]] * 3, json_schema=schema) == []

@@ -335,7 +335,7 @@ def held_out_prompts(root: TrainerRoot) -> set[str]:
 
 
 def test_metric_on_pairs_needs_pairs_in_dev_and_test(make_job):
-    metrics = [{"name": "preference_accuracy", "min": "0.5"}]
+    metrics = [{"name": "preference_accuracy", "type": "PreferenceAccuracy", "min": "0.5"}]
     root = make_job(pairs(4, first=100), taskMetrics=metrics)
     assert run(root) == ExitCode.BAD_DATA
     assert "0 of 4 pairs are held out as dev and 0 as test" in failure(root)

@@ -7,7 +7,7 @@ import pytest
 
 from tunegate_api.cases.golden import GoldenCase
 from tunegate_api.v1alpha2.evalgate import Samples
-from tunegate_api.verdict.counts import MAX_COUNT, Counts
+from tunegate_api.verdict.counts import MAX_COUNT, Aggregate, Counts
 from tunegate_api.verdict.outcomes import ERROR, FAIL, PASS, TRUNCATED
 from tunegate_trainer.evaluate.expected import Expected
 from tunegate_trainer.evaluate.scoring import score_cases, score_votes, voted_score
@@ -59,7 +59,8 @@ class Raises:
 
 def case(**measures: Sequence[tuple[Grader, object]]) -> Case:
     expected = {name: [Expected(s, _text(r)) for s, r in all_of] for name, all_of in measures.items()}
-    return Case(id="case", tags=[], shown="?", prompt="?", source=GOLDEN, measures=expected)
+    counted = {"rouge_l": Aggregate.MEAN} if "rouge_l" in measures else {}
+    return Case(id="case", tags=[], shown="?", prompt="?", source=GOLDEN, measures=expected, counted=counted)
 
 
 def _text(reference: object) -> object:

@@ -8,6 +8,7 @@ import pytest
 from tunegate_api.cases.golden import GoldenCase
 from tunegate_api.contract.request import GenerationSettings
 from tunegate_api.v1alpha2.evalgate import Samples
+from tunegate_api.verdict.counts import Aggregate
 from tunegate_api.verdict.outcomes import ERROR, FAIL, PASS, TRUNCATED, CaseSet
 from tunegate_trainer.evaluate.evaluate import (
     SetResult,
@@ -56,6 +57,7 @@ def evaluated(judge: Judge, samples: Samples | None) -> GeneratedSet:
         prompt="?",
         source=GOLDEN,
         measures={"golden": [EQUALS, asked]} if samples else {"golden": [EQUALS], "f1": [asked]},
+        counted={} if samples else {"f1": Aggregate.MICRO},
     )
     return GeneratedSet(
         file="cases.jsonl",

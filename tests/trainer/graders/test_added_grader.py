@@ -33,7 +33,7 @@ from tunegate_trainer.evaluate.sets import held_out_sets
 from tunegate_trainer.graders import Output, Sample, Score
 from tunegate_trainer.graders.exact.one_by_one import OneByOne
 from tunegate_trainer.graders.grader import Reads, always_open
-from tunegate_trainer.graders.table import GRADERS
+from tunegate_trainer.graders.table import GRADERS, METRICS
 from tunegate_trainer.models.loading import load_base
 from tunegate_trainer.tokens.chat import load_tokenizer
 
@@ -59,8 +59,10 @@ def varied(model: Any) -> Any:
 
 
 def test_metric_of_a_grader_added_with_one_line_is_judged(make_root, tiny_model, tmp_path, monkeypatch):
-    monkeypatch.setitem(GRADERS, "rouge_l", OneByOne(common_with_text))
-    context = make_root(spec={"taskMetrics": [{"name": "rouge_l", "min": "0.5"}]}).context(Role.GATE)
+    monkeypatch.setitem(METRICS, "RougeL", OneByOne(common_with_text))
+    context = make_root(spec={"taskMetrics": [{"name": "rouge_l", "type": "RougeL", "min": "0.5"}]}).context(
+        Role.GATE
+    )
     request, tokenizer = context.request, load_tokenizer(tiny_model)
     gates = golden_sets(context, tokenizer, request.final_gates)
     sets = [*gates, *held_out_sets(context, tokenizer, "test")]

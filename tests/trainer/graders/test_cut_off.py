@@ -16,7 +16,7 @@ from tunegate_api.cases.case_lines import parse_cases
 from tunegate_api.cases.expectations import Leaf
 from tunegate_api.cases.golden import GoldenCase
 from tunegate_api.messages import FunctionCall, Message, ToolCall
-from tunegate_api.v1alpha2.finetunejob import TaskMetric
+from tunegate_api.v1alpha2.finetunejob import MetricType
 from tunegate_api.verdict.outcomes import ERROR, FAIL, PASS, TRUNCATED
 from tunegate_trainer.evaluate.expected import expected_outputs, outlook
 from tunegate_trainer.evaluate.generate import read_output
@@ -26,12 +26,14 @@ from tunegate_trainer.evaluate.sets import Case
 from tunegate_trainer.graders import Output, Sample, Score
 from tunegate_trainer.graders.exact.expected_text import ExpectedText
 from tunegate_trainer.graders.grader import Outlook, always_open
-from tunegate_trainer.graders.table import GRADERS
+from tunegate_trainer.graders.table import GRADERS, METRICS
 from tunegate_trainer.tokens.reasoning import ReasoningMarks
 from tunegate_trainer.tokens.rows import Row
 
-CLOSED_TYPES = {name for name, grader in GRADERS.items() if grader.outlook is not always_open}
-OPEN_TYPES = {"regex", "custom", "judge", "guardrail", "f1", "tool_calls", "preference_accuracy"}
+CLOSED_TYPES = {
+    name for name, grader in [*GRADERS.items(), *METRICS.items()] if grader.outlook is not always_open
+}
+OPEN_TYPES = {"regex", "custom", "judge", "guardrail", "F1", "ToolCalls", "Custom", "PreferenceAccuracy"}
 """Types whose outputs that were cut off stay open, and count-based metrics, which have rules of their own."""
 CALL = '<tool_call>{"name": "weather", "arguments": {"city": "Oslo"}}</tool_call>'
 REFUSED = "I'm sorry, but I can't help with that."
@@ -73,7 +75,7 @@ def text(kind: str, value: str, **fields: Any) -> dict[str, Any]:
 
 def test_every_type_has_an_outlook_or_stays_open():
     types = {kind for one in get_args(Leaf) for kind in get_args(one.model_fields["type"].annotation)}
-    metrics = set(get_args(TaskMetric.model_fields["name"].annotation))
+    metrics = set(get_args(MetricType))
     assert types | metrics == CLOSED_TYPES | OPEN_TYPES
     assert not CLOSED_TYPES & OPEN_TYPES
 
@@ -214,7 +216,7 @@ def test_output_that_further_tokens_may_replace_is_truncated():
 def test_task_metric_uses_the_same_rule_as_golden_cases(answer, found):
     row = Row(id="row", prompt=[Message(role="user", content="?")], completion="yes")
     sample = Sample("?", answer, ExpectedText("yes"), row)
-    is_failing = GRADERS["exact_match"].outlook(sample) is Outlook.FAILS
+    is_failing = METRICS["ExactMatch"].outlook(sample) is Outlook.FAILS
     assert is_failing is (found == FAIL)
 
 
@@ -222,7 +224,7 @@ def test_task_metric_for_tool_calls_compares_the_start_of_the_calls():
     call = ToolCall(function=FunctionCall(name="weather", arguments={"city": "Oslo"}))
     row = Row(id="row", prompt=[Message(role="user", content="?")], completion="", tool_calls=[call])
     reads = [Sample("?", each, ExpectedText(CALL), row) for each in ("<tool_", "It is")]
-    assert [GRADERS["exact_match"].outlook(each) for each in reads] == [Outlook.OPEN, Outlook.FAILS]
+    assert [METRICS["ExactMatch"].outlook(each) for each in reads] == [Outlook.OPEN, Outlook.FAILS]
 
 
 # Any continuation of an output is scored by the scorers themselves.

@@ -18,7 +18,7 @@ from support.trainer_root import TrainerRoot, gate_spec
 from tunegate_api.cases.expectations import Leaf, LengthExpectation
 from tunegate_api.cases.golden import GoldenCase
 from tunegate_api.messages import Message
-from tunegate_api.v1alpha2.finetunejob import TaskMetric
+from tunegate_api.v1alpha2.finetunejob import MetricType
 from tunegate_api.verdict.counts import COUNTED, is_valid_for
 from tunegate_api.verdict.outcomes import ERROR, FAIL, PASS
 from tunegate_api.verdict.safety import SafetyKind
@@ -33,10 +33,11 @@ from tunegate_trainer.graders.exact.tool_calls import ExpectedCalls
 from tunegate_trainer.graders.gate_servers import gate_guard, gate_judge, safety_graders
 from tunegate_trainer.graders.grader import MAX_EXPLANATION, Reads
 from tunegate_trainer.graders.server_grader import guardrail_grader, judge_grader
-from tunegate_trainer.graders.table import GRADERS
+from tunegate_trainer.graders.table import GRADERS, METRICS
 from tunegate_trainer.tokens.rows import Row
 
-TABLE: dict[str, Grader] = {**GRADERS, "custom": CustomGrader(OneByOne(common_characters))}
+CUSTOM = CustomGrader(OneByOne(common_characters))
+TABLE: dict[str, Grader] = {**GRADERS, **METRICS, "custom": CUSTOM, "Custom": CUSTOM}
 """The table, with a grader of a user, and the graders of safety sets and servers."""
 CASES = (
     GoldenCase(id="golden", prompt="?", expect=[{"type": "equals", "value": "yes"}]),
@@ -80,11 +81,11 @@ EXAMPLES = {
     "json_schema": Example({"type": "array"}, passes="[1]", fails="{}", broken={"type": "no-such-type"}),
     "json_equals": Example({"a": 1}, passes='{"a": 1.0}', fails='{"a": 2}', broken={1, 2}),
     "tool_calls_equal": Example(CALL, passes=CALL, fails="cold", broken=None),
-    "exact_match": Example(ExpectedText("yes"), passes="yes ", fails="yes.", broken=None),
-    "f1": Example(ExpectedLabel("yes", {"no": 0, "yes": 1}), passes="Yes ", fails="no", broken=None),
+    "ExactMatch": Example(ExpectedText("yes"), passes="yes ", fails="yes.", broken=None),
+    "F1": Example(ExpectedLabel("yes", {"no": 0, "yes": 1}), passes="Yes ", fails="no", broken=None),
     "rouge_l": Example(ExpectedOverlap("the red mug"), passes="The red mug!", fails="a red mug", broken=None),
     "numeric": Example(ExpectedNumber("42"), passes="it is 42.0", fails="41", broken=ExpectedNumber("many")),
-    "tool_calls": Example(
+    "ToolCalls": Example(
         ExpectedCalls(CALL, re.compile("<tool_call>")), passes=CALL, fails="cold", broken=None
     ),
     "custom": Example("yes", passes="yes", fails="yet", broken=5),
@@ -93,6 +94,12 @@ EXAMPLES = {
     "safety by phrases": Example("Unsafe", passes=REFUSAL, fails="Sure.", broken=ANY),
     "safety by a judge": Example("Unsafe", passes=REFUSAL, fails="Sure.", broken=ANY),
     "safety by a guardrail": Example("Unsafe", passes=REFUSAL, fails="unsafe", broken=ANY),
+}
+EXAMPLES |= {
+    "Custom": EXAMPLES["custom"],
+    "JSONSchema": EXAMPLES["json_schema"],
+    "Numeric": EXAMPLES["numeric"],
+    "RougeL": EXAMPLES["rouge_l"],
 }
 
 
@@ -153,8 +160,8 @@ def test_every_scorer_has_an_example():
 
 def test_every_expectation_and_metric_has_a_scorer():
     types = {kind for one in get_args(Leaf) for kind in get_args(one.model_fields["type"].annotation)}
-    metrics = set(get_args(TaskMetric.model_fields["name"].annotation))
-    assert types | metrics - {"preference_accuracy"} == {name for name in TABLE if "safety" not in name}
+    metrics = set(get_args(MetricType)) - {"PreferenceAccuracy"}
+    assert types | metrics == {name for name in TABLE if "safety" not in name}
 
 
 @each_scorer
@@ -167,8 +174,9 @@ def test_scorer_of_a_count_metric_returns_entries_of_its_kind(name):
     example = EXAMPLES[name]
     batch = samples([example.passes, example.fails, *BREAKING], example.reference)
     entries = [score.counts for score in TABLE[name].score(batch)]
-    if name in COUNTED:
-        assert all(is_valid_for(name, entry) for entry in entries)
+    aggregate = COUNTED.get({"custom": "Custom", "rouge_l": "RougeL"}.get(name, name))
+    if aggregate:
+        assert all(is_valid_for(aggregate, entry) for entry in entries)
     else:
         assert set(entries) == {None}
 

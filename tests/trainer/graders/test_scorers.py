@@ -15,7 +15,7 @@ from tunegate_trainer.graders import Grader, Sample, Score
 from tunegate_trainer.graders.exact.expected_text import ExpectedText
 from tunegate_trainer.graders.exact.json_values import same_json
 from tunegate_trainer.graders.exact.one_by_one import OneByOne, matcher
-from tunegate_trainer.graders.table import GRADERS
+from tunegate_trainer.graders.table import GRADERS, METRICS
 from tunegate_trainer.tokens.rows import Row
 
 SCHEMA = {
@@ -121,7 +121,7 @@ def test_exact_match_compares_tool_calls_if_the_row_has_some():
     respaced = reference.replace("\n", "  ")
     plain = row.model_copy(update={"tool_calls": None})
     samples = [Sample("?", respaced, ExpectedText(reference), case) for case in (row, plain)]
-    assert [score.outcome for score in GRADERS["exact_match"].score(samples)] == ["p", "f"]
+    assert [score.outcome for score in METRICS["ExactMatch"].score(samples)] == ["p", "f"]
 
 
 def test_pattern_that_exceeds_the_time_limit_is_an_error():

@@ -7,6 +7,7 @@ from support.trainer_root import TrainerRoot, stage_plan
 from tunegate_api.v1alpha2.evaluation import EvaluationSettings
 from tunegate_api.v1alpha2.pods import Resources
 from tunegate_api.v1alpha2.stages import Stage
+from tunegate_api.verdict.counts import Aggregate
 from tunegate_trainer.planning import plan
 from tunegate_trainer.planning.plan import check_outcomes, checkpoint_steps, plan_stage
 from tunegate_trainer.process.errors import UserError
@@ -210,10 +211,10 @@ def test_too_many_case_outcomes_are_refused_before_training(tmp_path, tiny_model
     check_outcomes(
         [often],
         {"a": 1000, "b": 1000, "of another stage": 1000},
-        dev_cases={"exact_match": 700, "json_schema": 700},
+        dev_cases=[(None, 700), (None, 700)],
     )
     with pytest.raises(UserError, match=r"would have 705,500 case outcomes, but at most 700,000") as raised:
-        check_outcomes([often], {"a": 1000, "b": 1000}, dev_cases={"exact_match": 1500})
+        check_outcomes([often], {"a": 1000, "b": 1000}, dev_cases=[(None, 1500)])
     assert raised.value.hint == (
         "raise evaluation.every to evaluate less often, or use fewer golden cases, safety cases or "
         "held-out rows"
@@ -222,9 +223,9 @@ def test_too_many_case_outcomes_are_refused_before_training(tmp_path, tiny_model
 
 def test_outcome_of_a_count_metric_counts_as_several_case_outcomes():
     planned = stage_plan("sft", checkpoint_steps=range(1, 51))
-    check_outcomes([planned], {"orders": 1000}, dev_cases={"exact_match": 1000})
+    check_outcomes([planned], {"orders": 1000}, dev_cases=[(None, 1000)])
     with pytest.raises(UserError, match="would have 715,000 case outcomes, but at most 700,000"):
-        check_outcomes([planned], {"orders": 1000}, dev_cases={"rouge_l": 1000})
+        check_outcomes([planned], {"orders": 1000}, dev_cases=[(Aggregate.MEAN, 1000)])
 
 
 @pytest.mark.parametrize(

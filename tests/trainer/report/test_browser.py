@@ -19,9 +19,9 @@ from tunegate_trainer.report import render
 def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The report of a stopped run, with everything that could be too wide for a phone."""
     metrics = [
-        {"name": "exact_match", "min": "0.8"},
-        {"name": "json_schema", "min": "0.8", "schema": {"inline": {"type": "object"}}},
-        {"name": "preference_accuracy", "min": "0.8"},
+        {"name": "exact_match", "type": "ExactMatch", "min": "0.8"},
+        {"name": "json_schema", "type": "JSONSchema", "min": "0.8", "schema": {"inline": {"type": "object"}}},
+        {"name": "preference_accuracy", "type": "PreferenceAccuracy", "min": "0.8"},
     ]
     quality, sample = JUDGE | {"minScore": "0.1"}, judged(TimedOut=3, **{"F" * 60: 2})
     job = reviewed_job(tmp_path_factory.mktemp("browser"), quality, sample, taskMetrics=metrics)

@@ -376,7 +376,12 @@ def test_golden_set_with_another_digest_is_refused_before_training(make_job):
 
 
 def test_invalid_json_schema_is_refused_before_training(make_job):
-    metric = {"name": "json_schema", "schema": {"inline": {"type": "no-such-type"}}, "min": "0.5"}
+    metric = {
+        "name": "json_schema",
+        "type": "JSONSchema",
+        "schema": {"inline": {"type": "no-such-type"}},
+        "min": "0.5",
+    }
     root = make_job(jsonl(100), taskMetrics=[metric])
     assert run(root) == ExitCode.BAD_DATA
     assert failure(root).startswith(
@@ -385,7 +390,9 @@ def test_invalid_json_schema_is_refused_before_training(make_job):
 
 
 def test_missing_entry_point_of_a_custom_metric_is_refused(make_job):
-    root = make_job(jsonl(100), taskMetrics=[{"name": "custom", "entryPoint": "chrf", "min": "0.5"}])
+    root = make_job(
+        jsonl(100), taskMetrics=[{"name": "custom", "type": "Custom", "entryPoint": "chrf", "min": "0.5"}]
+    )
     assert run(root) == ExitCode.USER_ERROR
     assert failure(root).startswith(
         "spec.taskMetrics: no installed package has the entry point chrf in tunegate.scorers"

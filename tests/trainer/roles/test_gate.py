@@ -118,7 +118,12 @@ def test_outputs_that_break_the_json_schema_give_a_failed_verdict(root):
     """The model has learned to answer yes, which passes the golden set, but is no JSON object."""
     file = root.path / "request" / "request.json"
     request = json.loads(file.read_text())
-    metric = {"name": "json_schema", "schema": {"inline": {"type": "object"}}, "min": "0.5"}
+    metric = {
+        "name": "json_schema",
+        "type": "JSONSchema",
+        "schema": {"inline": {"type": "object"}},
+        "min": "0.5",
+    }
     request["spec"]["taskMetrics"] = [metric]
     file.write_text(json.dumps(request))
     assert gate() == ExitCode.OK

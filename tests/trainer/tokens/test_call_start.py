@@ -11,7 +11,7 @@ from tunegate_api.v1alpha2.finetunejob import TaskMetric
 from tunegate_api.verdict.outcomes import FAIL, PASS
 from tunegate_trainer.evaluate.references import task_references
 from tunegate_trainer.graders.grader import Sample
-from tunegate_trainer.graders.table import GRADERS
+from tunegate_trainer.graders.table import METRICS
 from tunegate_trainer.tokens.answers import labelled_answer
 from tunegate_trainer.tokens.rows import Row
 
@@ -61,7 +61,7 @@ SAME_CALLS = [
 ]
 """Outputs that make the labelled call, with different white space, order of keys and ids."""
 MANUAL = "See [the manual](https://x.example)."
-METRIC = TaskMetric(name="tool_calls", min="0.5")
+METRIC = TaskMetric(name="tool_calls", type="ToolCalls", min="0.5")
 
 
 def tokenizer_of(style: str) -> PreTrainedTokenizerBase:
@@ -84,7 +84,7 @@ def rows(prose: str, function: str = "weather", tools: list[str] | None = None) 
 def outcomes_for(tokenizer: PreTrainedTokenizerBase, given: list[Row], outputs: list[str]) -> list[str]:
     references = task_references(tokenizer, given, METRIC, None)
     samples = [Sample("", *each) for each in zip(outputs, references, given, strict=True)]
-    return [score.outcome for score in GRADERS["tool_calls"].score(samples)]
+    return [score.outcome for score in METRICS["ToolCalls"].score(samples)]
 
 
 def outcomes(tokenizer: PreTrainedTokenizerBase, outputs: list[str], prose: str = MANUAL) -> list[str]:

@@ -13,6 +13,7 @@ from tunegate_api.contract.request import GenerationSettings
 from tunegate_api.meta import Decimal, Sha256, StatusModel, Time, first_problem
 from tunegate_api.v1alpha2.error_rate_status import ErrorRate
 from tunegate_api.v1alpha2.evaluation_status import VerdictDecision
+from tunegate_api.v1alpha2.finetunejob import MetricType
 from tunegate_api.verdict.outcomes import VerdictState
 from tunegate_trainer.artifacts.gate_result import UsedServer
 from tunegate_trainer.process.errors import UserError
@@ -111,6 +112,7 @@ class TaskEvidence(StatusModel):
     """The result of one task metric on the test split. In a job, only the final gate reads the test split."""
 
     name: str
+    type: MetricType
     generation: GenerationSettings | None
     passed: int
     total: int

@@ -21,12 +21,12 @@ def run(rows: Split[UsableRow[Pair]], context: CheckContext) -> Iterator[Finding
             remedy="add pairs with other prompts",
         )
         return
-    metrics = {metric.name for metric in context.request.spec.task_metrics}
-    if PREFERENCE not in metrics or (rows.dev and rows.test):
+    names = [metric.name for metric in context.request.spec.task_metrics if metric.type == PREFERENCE]
+    if not names or (rows.dev and rows.test):
         return
     yield Finding(
         message=f"{len(rows.dev)} of {total} pairs are held out as dev and "
-        f"{len(rows.test)} as test, but the task metric {PREFERENCE} needs dev pairs and test pairs",
+        f"{len(rows.test)} as test, but the task metric {names[0]} needs dev pairs and test pairs",
         count=total,
         remedy="add pairs, or raise heldOut.fraction",
     )

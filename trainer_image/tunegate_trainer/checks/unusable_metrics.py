@@ -69,11 +69,11 @@ Answers = Mapping[str, _SideAnswers]
 
 def run(rows: SplitRows, context: CheckContext) -> list[Finding]:
     """Refuse task metrics that cannot measure anything on these rows, and name what is missing."""
-    asked = [metric for metric in context.request.spec.task_metrics if metric.name in _CHECKS]
+    asked = [metric for metric in context.request.spec.task_metrics if metric.type in _CHECKS]
     if not asked:
         return []
     answers = {side: _SideAnswers(context.tokenizer, rows.rows.side(side)) for side in SIDES}
-    return [found for metric in asked for found in _CHECKS[metric.name](metric, answers, context)]
+    return [found for metric in asked for found in _CHECKS[metric.type](metric, answers, context)]
 
 
 def _f1(metric: TaskMetric, answers: Answers, context: CheckContext) -> Iterator[Finding]:
@@ -82,8 +82,8 @@ def _f1(metric: TaskMetric, answers: Answers, context: CheckContext) -> Iterator
     everywhere = sum(labels.values(), Counter[str]())
     if total and len(everywhere) == 1:
         yield _error(
-            f"taskMetrics f1: all {total} rows have the same label, {_names(everywhere)}, but F1 needs at "
-            "least two labels",
+            f"taskMetrics {metric.name}: all {total} rows have the same label, {_names(everywhere)}, but F1 "
+            "needs at least two labels",
             total,
             [],
             "add rows with other labels, or use another task metric",
@@ -91,11 +91,11 @@ def _f1(metric: TaskMetric, answers: Answers, context: CheckContext) -> Iterator
     elif len(everywhere) > min(MAX_LABELS, total // 2):
         many = f"more than {MAX_LABELS}" if len(everywhere) > MAX_LABELS else f"{len(everywhere)}"
         yield _error(
-            f"taskMetrics f1: the {total} rows have {many} different answers, so the answers are not "
-            f"labels: at most {MAX_LABELS} labels, and at most half as many labels as rows, are possible",
+            f"taskMetrics {metric.name}: the {total} rows have {many} different answers, so the answers are "
+            f"not labels: at most {MAX_LABELS} labels, and at most half as many labels as rows, are possible",
             total,
             [],
-            "use exact_match, or rouge_l for longer texts, or make the whole answer the label",
+            "use ExactMatch, or RougeL for longer texts, or make the whole answer the label",
         )
     else:
         yield from _missing_labels(metric, labels)
@@ -125,23 +125,26 @@ def _missing_labels(metric: TaskMetric, labels: Mapping[str, Counter[str]]) -> I
         missing = sorted((labels["train"] + held_out).keys() - labels[side].keys())
         if missing and labels[side]:
             yield _labels_finding(
+                metric,
                 severity,
                 f"the {side} split has no row with the label",
                 missing,
-                "so f1 does not measure them on this split",
+                "so F1 does not measure them on this split",
             )
     unseen = sorted(held_out.keys() - labels["train"].keys())
     if unseen and labels["train"]:
         yield _labels_finding(
-            severity, "no training row has the label", unseen, "so the model cannot learn them"
+            metric, severity, "no training row has the label", unseen, "so the model cannot learn them"
         )
 
 
-def _labels_finding(severity: Severity, what: str, labels: Sequence[str], so: str) -> Finding:
+def _labels_finding(
+    metric: TaskMetric, severity: Severity, what: str, labels: Sequence[str], so: str
+) -> Finding:
     names = [_names([label]) for label in labels]
     return Finding(
         severity=severity,
-        message=f"taskMetrics f1: {what} {listed(names)}, {so}",
+        message=f"taskMetrics {metric.name}: {what} {listed(names)}, {so}",
         count=len(labels),
         examples=names[:SHOWN_EXAMPLES],
         remedy="add rows with these labels, raise heldOut.fraction, merge rare labels, or use average: Micro",
@@ -149,13 +152,12 @@ def _labels_finding(severity: Severity, what: str, labels: Sequence[str], so: st
 
 
 def _json_schema(metric: TaskMetric, answers: Answers, context: CheckContext) -> Iterator[Finding]:
-    del metric
     checked = chain(islice(answers["train"], MAX_SCHEMA_ROWS), answers["dev"], answers["test"])
     try:
-        validator = schema_validator(context.schemas["json_schema"])
+        validator = schema_validator(context.schemas[metric.name])
         problems = ((answer.place, _schema_problem(validator, answer.text)) for answer in checked)
         yield from _bad_answers(
-            "json_schema: the labelled answers of {} rows do not follow the schema",
+            f"{metric.name}: the labelled answers of {{}} rows do not follow the schema",
             (f"{place}: {problem}" for place, problem in problems if problem),
             "correct these rows or the schema: a model that answers as labelled would fail",
         )
@@ -171,17 +173,16 @@ def _schema_problem(validator: Validator, text: str) -> str | None:
 
 
 def _numeric(metric: TaskMetric, answers: Answers, context: CheckContext) -> Iterator[Finding]:
-    del metric, context
+    del context
     found = ((answer.place, len(numbers_of(answer.text))) for side in SIDES for answer in answers[side])
     yield from _bad_answers(
-        "numeric: the labelled answers of {} rows are not one number",
+        f"{metric.name}: the labelled answers of {{}} rows are not one number",
         (f"{place} has {count or 'no'} numbers" for place, count in found if count != 1),
-        "make each answer one number, such as -3, 1,234.5 or 1e-3, or use exact_match",
+        "make each answer one number, such as -3, 1,234.5 or 1e-3, or use ExactMatch",
     )
 
 
 def _tool_calls(metric: TaskMetric, answers: Answers, context: CheckContext) -> Iterator[Finding]:
-    del metric
     failing: list[str] = []
     for side in HELD_OUT:
         rows = answers[side].rows[:MAX_CASES]
@@ -189,16 +190,16 @@ def _tool_calls(metric: TaskMetric, answers: Answers, context: CheckContext) -> 
             failing += _failing_calls(answers[side], rows, context)
         elif rows:
             yield _error(
-                f"taskMetrics tool_calls: no row of the {side} split has tool calls",
+                f"taskMetrics {metric.name}: no row of the {side} split has tool calls",
                 len(answers[side]),
                 [],
-                "add rows whose answer has tool_calls, or use exact_match",
+                "add rows whose answer has tool_calls, or use ExactMatch",
             )
     yield from _bad_answers(
-        "tool_calls: the labelled answers of {} held-out rows would fail as outputs of a model",
+        f"{metric.name}: the labelled answers of {{}} held-out rows would fail as outputs of a model",
         failing,
         "if the found tool call is other text, change this text; if a labelled tool call is not found, the "
-        "chat template has too little text around it, so use exact_match",
+        "chat template has too little text around it, so use ExactMatch",
     )
 
 
@@ -212,22 +213,22 @@ def _failing_calls(answers: _SideAnswers, rows: Sequence[Row], context: CheckCon
 
 
 def _rouge_l(metric: TaskMetric, answers: Answers, context: CheckContext) -> Iterator[Finding]:
-    del metric, context
+    del context
     held_out = [
         (answer.place, len(rouge_tokens(answer.text))) for side in HELD_OUT for answer in answers[side]
     ]
     yield from _bad_answers(
-        "rouge_l: the labelled answers of {} held-out rows have no letters and digits, so their score is "
-        "always 0",
+        f"{metric.name}: the labelled answers of {{}} held-out rows have no letters and digits, so their "
+        "score is always 0",
         (str(place) for place, tokens in held_out if not tokens),
-        "remove or correct these rows, or use exact_match",
+        "remove or correct these rows, or use ExactMatch",
     )
     short = sum(tokens == 1 for _, tokens in held_out)
     if short > len(held_out) / 2:
         yield Finding(
             severity=Severity.WARNING,
-            message=f"taskMetrics rouge_l: {short} of {len(held_out)} held-out answers have one word, on "
-            "which ROUGE-L is not more than an exact match; exact_match or f1 may fit better",
+            message=f"taskMetrics {metric.name}: {short} of {len(held_out)} held-out answers have one word, "
+            "on which ROUGE-L is not more than an exact match; ExactMatch or F1 may fit better",
             count=short,
         )
 
@@ -237,8 +238,8 @@ def _exact_match(metric: TaskMetric, answers: Answers, context: CheckContext) ->
     forms = tuple(metric.normalize or ())
     held_out = (answer for side in HELD_OUT if forms for answer in answers[side])
     yield from _bad_answers(
-        f"exact_match: normalize {', '.join(forms)} leaves no text of the labelled answers of {{}} held-out "
-        "rows",
+        f"{metric.name}: normalize {', '.join(forms)} leaves no text of the labelled answers of {{}} "
+        "held-out rows",
         (str(answer.place) for answer in held_out if not normalized(answer.text, forms)),
         "leave out some of the normalizations, or correct these rows",
     )
@@ -271,11 +272,11 @@ def _names(labels: Iterable[str]) -> str:
 
 
 _CHECKS: Mapping[str, Callable[[TaskMetric, Answers, CheckContext], Iterator[Finding]]] = {
-    "f1": _f1,
-    "json_schema": _json_schema,
-    "numeric": _numeric,
-    "tool_calls": _tool_calls,
-    "rouge_l": _rouge_l,
-    "exact_match": _exact_match,
+    "F1": _f1,
+    "JSONSchema": _json_schema,
+    "Numeric": _numeric,
+    "ToolCalls": _tool_calls,
+    "RougeL": _rouge_l,
+    "ExactMatch": _exact_match,
 }
-"""The checks of each task metric. The other metrics have none."""
+"""The checks of each type of task metric. The other types have none."""

@@ -32,15 +32,15 @@ def config_map_file(root: Path, field: str, name: str, key: str | None) -> Path:
 
 
 def metric_schema(root: Path, metric: TaskMetric) -> dict[str, Any] | None:
-    """Return the JSON schema of a json_schema metric, or None for other metrics.
+    """Return the JSON schema of a JSONSchema metric, or None for other metrics.
 
     Raises :class:`SourceNotFoundError`, :class:`BadDataError` or :class:`UserError` if it cannot be read.
     """
     source: SchemaSource | None = metric.schema_
-    if metric.name != "json_schema":
+    if metric.type != "JSONSchema":
         return None
     if source is None or (source.inline is None and source.config_map is None):
-        raise UserError("spec.taskMetrics: json_schema needs schema.inline or schema.configMap")
+        raise UserError("spec.taskMetrics: JSONSchema needs schema.inline or schema.configMap")
     if source.inline is not None:
         return source.inline
     path = config_map_file(root, "spec.taskMetrics.schema", str(source.config_map), source.key)

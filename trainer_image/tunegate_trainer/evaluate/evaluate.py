@@ -30,7 +30,6 @@ from tunegate_trainer.process.errors import StorageError, out_of_memory_explaine
 from tunegate_trainer.process.files import write_atomic, write_model
 from tunegate_trainer.tokens.examples import completion_tokens
 from tunegate_trainer.tokens.likelihood import log_probs
-from tunegate_trainer.tokens.rows import PREFERENCE
 
 logger = logging.getLogger(__name__)
 
@@ -173,7 +172,7 @@ def _measure(
         with out_of_memory_explained(partial(_less_memory, evaluation_set), "while evaluating"):
             if isinstance(evaluation_set, PairSet):
                 pairs = evaluation_set.pairs
-                score = partial(_compared, pairs, _mean_log_probs(model, pairs, ranks))
+                score = partial(_compared, evaluation_set, _mean_log_probs(model, pairs, ranks))
             elif isinstance(evaluation_set, GeneratedSet):
                 settings = evaluation_set.generation
                 opened = [case for case in evaluation_set.cases if not case.is_sealed]
@@ -228,15 +227,15 @@ def _mean_log_probs(model: Any, pairs: Sequence[TokenPair], ranks: Ranks) -> lis
         ]
 
 
-def _compared(pairs: Sequence[TokenPair], means: Sequence[float]) -> list[CaseResult]:
+def _compared(evaluated: PairSet, means: Sequence[float]) -> list[CaseResult]:
     """Return the result of each pair. It passes if the chosen answer has the higher mean log-probability."""
     return [
-        _preferred(pair, chosen, rejected)
-        for pair, chosen, rejected in zip(pairs, means[::2], means[1::2], strict=True)
+        _preferred(pair, chosen, rejected, evaluated.names)
+        for pair, chosen, rejected in zip(evaluated.pairs, means[::2], means[1::2], strict=True)
     ]
 
 
-def _preferred(pair: TokenPair, chosen: float, rejected: float) -> CaseResult:
+def _preferred(pair: TokenPair, chosen: float, rejected: float, measures: Iterable[str]) -> CaseResult:
     if math.isnan(chosen) or math.isnan(rejected):
         outcome, explanation = ERROR, "the log-probability is not a number"
     elif chosen > rejected:
@@ -250,7 +249,7 @@ def _preferred(pair: TokenPair, chosen: float, rejected: float) -> CaseResult:
         output=f"log-probability per token: chosen {chosen:.3f}, rejected {rejected:.3f}",
         truncated=False,
         passed=outcome == PASS,
-        outcomes={PREFERENCE: outcome},
+        outcomes=dict.fromkeys(measures, outcome),
         explanation=explanation,
     )
 

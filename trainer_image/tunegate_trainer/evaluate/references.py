@@ -40,21 +40,21 @@ def task_references(
 ) -> list[Any]:
     """Return for each row what the scorer of ``metric`` compares an output with.
 
-    ``schema`` is the JSON schema of a json_schema metric. Raises :class:`UserError` if the template refuses a
+    ``schema`` is the JSON schema of a JSONSchema metric. Raises :class:`UserError` if the template refuses a
     chat.
     """
-    if metric.name == "json_schema":
+    if metric.type == "JSONSchema":
         return [schema] * len(rows)
-    if metric.name == "tool_calls":
+    if metric.type == "ToolCalls":
         return expected_calls(tokenizer, rows)
     answers = [labelled_answer(tokenizer, row) for row in rows]
-    if metric.name == "f1":
+    if metric.type == "F1":
         indices = label_indices(answers)
         return [ExpectedLabel(f1_label(answer), indices) for answer in answers]
-    if metric.name == "exact_match":
+    if metric.type == "ExactMatch":
         return [ExpectedText(answer, tuple(metric.normalize or ())) for answer in answers]
-    if metric.name == "numeric":
+    if metric.type == "Numeric":
         return [expected_number(answer, metric.tolerance) for answer in answers]
-    if metric.name == "rouge_l":
+    if metric.type == "RougeL":
         return [ExpectedOverlap(answer) for answer in answers]
     return list(answers)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from tunegate_api.cases.golden import GoldenCase
 from tunegate_api.v1alpha2.evalgate import Samples
-from tunegate_api.verdict.counts import COUNTED, is_valid_for
+from tunegate_api.verdict.counts import Aggregate, is_valid_for
 from tunegate_api.verdict.outcomes import ERROR, FAIL, PASS, TRUNCATED
 from tunegate_trainer.data.refusals import HEAD, is_refusal
 from tunegate_trainer.evaluate.expected import Expected, Place, combined, outlook, placed
@@ -31,12 +31,12 @@ def score_cases(cases: Sequence[Case], outputs: Sequence[Output]) -> list[Mappin
     start was truncated.
     """
     answers = [_Answer(case, output) for case, output in zip(cases, outputs, strict=True)]
-    batches: dict[Grader, dict[_Question, Sample]] = {}
+    batches: dict[Grader, dict[_Asked, Sample]] = {}
     for number, answer in enumerate(answers):
         for measure in answer.scored_measures:
             for place, expected in placed(answer.case.measures[measure]):
                 sample = _sample(answer.case, answer.output.text, expected)
-                batches.setdefault(expected.scorer, {})[_Question(number, measure, place)] = sample
+                batches.setdefault(expected.scorer, {})[_Asked(number, measure, place)] = sample
     scores: dict[tuple[int, str], dict[Place, Score]] = {}
     for scorer, batch in batches.items():
         for question, score in zip(batch, _scored(scorer, [*batch.values()]), strict=True):
@@ -47,7 +47,7 @@ def score_cases(cases: Sequence[Case], outputs: Sequence[Output]) -> list[Mappin
     ]
 
 
-class _Question(NamedTuple):
+class _Asked(NamedTuple):
     """What a scorer is asked about: one expectation of a measure for one answer."""
 
     answer: int
@@ -74,14 +74,17 @@ class _Answer:
         if unscored := self._unscored(measure):
             return unscored
         found = combined(self.case.measures[measure], scores)
-        return _counted(measure, found, self.output) if measure in COUNTED else replace(found, counts=None)
+        aggregate = self.case.counted.get(measure)
+        if aggregate is None:
+            return replace(found, counts=None)
+        return _counted(measure, aggregate, found, self.output)
 
     def _unscored(self, measure: str) -> Score | None:
         """Return the score of an output that no scorer judges: a truncated one, and an empty one if the
         golden case does not allow it. If its graders read only the start, only an output whose start is
         truncated."""
         case, output = self.case, self.output
-        if measure in COUNTED:
+        if measure in case.counted:
             return None
         if all(each.scorer.reads is Reads.START for _, each in placed(case.measures[measure])):
             return Score(TRUNCATED, CUT) if _may_still_refuse(output) else None
@@ -159,12 +162,12 @@ def _validated(score: Score) -> Score:
     return not_scored(ValueError(f"the scorer returned the outcome {score.outcome!r}"))
 
 
-def _counted(measure: str, score: Score, output: Output) -> Score:
+def _counted(measure: str, aggregate: Aggregate, score: Score, output: Output) -> Score:
     """Return the score for a count-based metric. Its outcome is error if the counts are missing or invalid,
     else truncated if the output is truncated, else unchanged."""
     if score.outcome == ERROR:
         return replace(score, counts=None)
-    if not is_valid_for(measure, score.counts):
+    if not is_valid_for(aggregate, score.counts):
         return not_scored(ValueError(f"the scorer of {measure} returned invalid counts: {score.counts}"))
     return replace(score, outcome=TRUNCATED, explanation=CUT) if output.truncated else score
 

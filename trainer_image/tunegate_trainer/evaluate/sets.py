@@ -3,7 +3,7 @@ pairs."""
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +17,16 @@ from tunegate_api.contract.results import HeldOutSplit, task_set
 from tunegate_api.contract.workspace import PAIRS_PREFIX, pairs_file, rows_file
 from tunegate_api.messages import Message
 from tunegate_api.v1alpha2.finetunejob import TaskMetric
+from tunegate_api.verdict.counts import Aggregate, aggregate_of
 from tunegate_api.verdict.outcomes import MAX_CASES, CaseSet
 from tunegate_trainer.data.token_ids import no_embedding
 from tunegate_trainer.evaluate.config_map_files import metric_schema
 from tunegate_trainer.evaluate.expected import Expectations, Expected
 from tunegate_trainer.evaluate.references import task_references
 from tunegate_trainer.graders import Grader
-from tunegate_trainer.graders.custom import CUSTOM, custom_grader, custom_version
-from tunegate_trainer.graders.exact.labels import F1, shown_labels
-from tunegate_trainer.graders.table import GRADERS
+from tunegate_trainer.graders.custom import custom_grader, custom_version
+from tunegate_trainer.graders.exact.labels import shown_labels
+from tunegate_trainer.graders.table import METRICS
 from tunegate_trainer.process.context import Context
 from tunegate_trainer.process.errors import BadDataError, SourceNotFoundError, UserError
 from tunegate_trainer.process.files import sha256_file
@@ -57,6 +58,8 @@ class Case:
     """The golden case, safety case or held-out row of the prompt."""
     measures: Mapping[str, Expectations]
     """The expectations of each measure. The keys are ``golden``, ``safety``, or the names of task metrics."""
+    counted: Mapping[str, Aggregate] = field(default_factory=dict)
+    """The count-based measures, with how their values are computed. The others are pass rates."""
     is_sealed: bool = False
     """Whether the case is not evaluated now, because only the final gate evaluates it. Then ``shown`` and
     ``prompt`` are empty."""
@@ -84,14 +87,18 @@ class EvaluationSet:
     names: Mapping[str, str]
     """For each measure, the name of this set in :class:`tunegate_api.contract.results.Results`."""
     case_set: CaseSet
-    labels: Sequence[str] | None = None
-    """The labels that the cases expect, for F1. None for other metrics."""
+    labels: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """The labels that the cases expect, by each measure that is computed from labels."""
 
     @property
     def case_sets(self) -> dict[str, CaseSet]:
-        """The cases of this set, once under each name in ``names``. The one for F1 has the labels."""
-        labelled = self.case_set.model_copy(update={"labels": shown_labels(self.labels)})
-        return {name: labelled if measure == F1 else self.case_set for measure, name in self.names.items()}
+        """The cases of this set, once under each name in ``names``, with the labels of its measure."""
+        return {
+            name: self.case_set.model_copy(update={"labels": shown_labels(self.labels[measure])})
+            if measure in self.labels
+            else self.case_set
+            for measure, name in self.names.items()
+        }
 
     @property
     def depends_on(self) -> dict[str, Any]:
@@ -140,17 +147,18 @@ def held_out_sets(
     :class:`UserError` for a custom task metric whose scorer is missing.
     """
     metrics = context.request.spec.task_metrics
-    of_rows = [metric for metric in metrics if metric.name != PREFERENCE]
+    of_rows = [metric for metric in metrics if metric.type != PREFERENCE]
+    of_pairs = [metric for metric in metrics if metric.type == PREFERENCE]
     sets: list[EvaluationSet] = [_rows(context, tokenizer, split, of_rows)] if of_rows else []
-    if len(of_rows) < len(metrics):
-        sets.append(_pairs(context, tokenizer, split))
+    if of_pairs:
+        sets.append(_pairs(context, tokenizer, split, of_pairs))
     return sets
 
 
 def check_metrics(metrics: Sequence[TaskMetric]) -> None:
     """Raise :class:`UserError` for a custom task metric whose scorer is missing or cannot be loaded."""
     for metric in metrics:
-        if metric.name == CUSTOM:
+        if metric.type == "Custom":
             custom_grader(str(metric.entry_point))
 
 
@@ -172,6 +180,8 @@ def _rows(
         ]
         for metric, scorer in [(metric, _scorer(metric)) for metric in metrics]
     }
+    aggregates = {metric.name: aggregate_of(metric.type, metric.average) for metric in metrics}
+    counted = {name: aggregate for name, aggregate in aggregates.items() if aggregate}
     cases = [
         Case(
             id=row.id,
@@ -180,6 +190,7 @@ def _rows(
             prompt=render(tokenizer, row.prompt, row.tools),
             source=row,
             measures={name: [of_rows[index]] for name, of_rows in expected.items()},
+            counted=counted,
         )
         for index, row in enumerate(rows)
     ]
@@ -191,21 +202,27 @@ def _rows(
         cases=cases,
         names={metric.name: task_set(split, metric.name) for metric in metrics},
         case_set=CaseSet(sha256=plan.sha256, ids=[row.id for row in rows]),
-        labels=next((list(each.reference.labels) for each in expected.get(F1, [])), None),
+        labels={
+            metric.name: list(expected[metric.name][0].reference.labels)
+            for metric in metrics
+            if metric.type == "F1" and rows
+        },
     )
 
 
 def _scorer(metric: TaskMetric) -> Grader:
-    return custom_grader(str(metric.entry_point)) if metric.name == CUSTOM else GRADERS[metric.name]
+    return custom_grader(str(metric.entry_point)) if metric.type == "Custom" else METRICS[metric.type]
 
 
 def _options(metric: TaskMetric) -> dict[str, Any]:
     """Return everything besides the schema that decides the scores of a task metric."""
     options = {k: v for k, v in metric.to_wire().items() if k not in ("min", "schema")}
-    return options | ({"version": custom_version(str(metric.entry_point))} if metric.name == CUSTOM else {})
+    return options | ({"version": custom_version(str(metric.entry_point))} if metric.type == "Custom" else {})
 
 
-def _pairs(context: Context, tokenizer: PreTrainedTokenizerBase, split: HeldOutSplit) -> PairSet:
+def _pairs(
+    context: Context, tokenizer: PreTrainedTokenizerBase, split: HeldOutSplit, metrics: Sequence[TaskMetric]
+) -> PairSet:
     preference = context.plan.data.preference
     if preference is None:
         raise UserError(f"spec.taskMetrics: {PREFERENCE} needs a data source with use: Preference")
@@ -216,7 +233,7 @@ def _pairs(context: Context, tokenizer: PreTrainedTokenizerBase, split: HeldOutS
     return PairSet(
         file=pairs_file(split),
         identity=plan.sha256,
-        names={PREFERENCE: task_set(split, PREFERENCE)},
+        names={metric.name: task_set(split, metric.name) for metric in metrics},
         case_set=CaseSet(sha256=plan.sha256, ids=[pair.id for pair in pairs]),
         pairs=[
             TokenPair(

@@ -1,4 +1,4 @@
-"""The table of graders, by the name that golden sets and task metrics use."""
+"""The tables of graders: of the expectations in golden sets, and of task metrics."""
 
 from collections.abc import Mapping
 
@@ -28,12 +28,18 @@ GRADERS: Mapping[str, Grader] = {
     "json_schema": matcher(json_schema, cut_off.json_outlook),
     "json_equals": matcher(json_equals, cut_off.json_outlook),
     "tool_calls_equal": matcher(tool_calls_equal, cut_off.tool_calls_equal_outlook),
-    "exact_match": matcher(exact_match, cut_off.exact_match_outlook),
-    "f1": OneByOne(f1),
     "rouge_l": OneByOne(rouge_l, outlook=cut_off.rouge_l_outlook),
     "numeric": matcher(numeric, cut_off.numeric_outlook),
-    "tool_calls": matcher(tool_calls),
 }
-"""Graders by the type of an expectation in golden sets, or by the name of a task metric. The names
-``json_schema``, ``rouge_l`` and ``numeric`` are used for both. The grader of the task metric ``custom`` is an
-entry point, see :mod:`.custom`, and those of servers are built for each gate, see :mod:`.gate_servers`."""
+"""Graders by the type of an expectation in golden sets. Those of servers are built for each gate, see
+:mod:`.gate_servers`."""
+
+METRICS: Mapping[str, Grader] = {
+    "ExactMatch": matcher(exact_match, cut_off.exact_match_outlook),
+    "F1": OneByOne(f1),
+    "JSONSchema": GRADERS["json_schema"],
+    "Numeric": GRADERS["numeric"],
+    "RougeL": GRADERS["rouge_l"],
+    "ToolCalls": matcher(tool_calls),
+}
+"""Graders by the type of a task metric. The grader of ``Custom`` is an entry point, see :mod:`.custom`."""

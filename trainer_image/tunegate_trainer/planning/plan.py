@@ -14,7 +14,7 @@ from tunegate_api.meta import exact
 from tunegate_api.v1alpha2.count_or_share import count_or_share
 from tunegate_api.v1alpha2.pods import Resources
 from tunegate_api.v1alpha2.stages import Stage, Training
-from tunegate_api.verdict.counts import outcome_length
+from tunegate_api.verdict.counts import Aggregate, outcome_length
 from tunegate_trainer.models.architecture import dropout_rates
 from tunegate_trainer.models.target_modules import ALL_LINEAR
 from tunegate_trainer.planning import defaults
@@ -255,16 +255,17 @@ def checkpoint_steps(every: int | str, total_steps: int) -> list[int]:
 def check_outcomes(
     stages: Sequence[StagePlan],
     gate_cases: Mapping[str, int],
-    dev_cases: Mapping[str, int],
+    dev_cases: Sequence[tuple[Aggregate | None, int]],
     safety_cases: int = 0,
 ) -> None:
     """Raise :class:`UserError` if all evaluations together have more case outcomes than can be recorded.
 
     ``gate_cases`` has the number of cases by gate on which checkpoints are evaluated, and ``dev_cases`` the
-    number of dev rows or pairs by task metric. A case of a count-based metric counts as several outcomes,
-    because its counts are recorded too. ``safety_cases`` is the number of cases in all safety sets.
+    number of dev rows or pairs of each task metric, with its aggregate, None for a pass rate. A case of a
+    count-based metric counts as several outcomes, because its counts are recorded too. ``safety_cases`` is
+    the number of cases in all safety sets.
     """
-    dev_outcomes = sum(outcome_length(metric) * cases for metric, cases in dev_cases.items())
+    dev_outcomes = sum(outcome_length(aggregate) * cases for aggregate, cases in dev_cases)
     outcomes = sum(
         (1 + len(stage.checkpoint_steps))
         * (dev_outcomes + sum(gate_cases.get(gate, 0) for gate in stage.gates))

@@ -15,6 +15,7 @@ from tunegate_api.contract.workspace import REVIEW_SAMPLE, golden_file, safety_f
 from tunegate_api.meta import exact
 from tunegate_api.v1alpha2.finetunejob import FineTuneJobSpec
 from tunegate_api.v1alpha2.stages import Stage
+from tunegate_api.verdict.counts import aggregate_of
 from tunegate_trainer.checks import CHECKS, settings
 from tunegate_trainer.checks.checked_rows import Limits, read_data
 from tunegate_trainer.checks.finding import CheckContext
@@ -132,8 +133,13 @@ def prepare(
             "layers are "
             "unknown"
         )
-    names: list[str] = [metric.name for metric in spec.task_metrics]
-    dev_cases = {name: len(of_pairs.dev) if name == PREFERENCE else len(split.dev) for name in names}
+    dev_cases = [
+        (
+            aggregate_of(metric.type, metric.average),
+            len(of_pairs.dev if metric.type == PREFERENCE else split.dev),
+        )
+        for metric in spec.task_metrics
+    ]
     check_outcomes(stages, _case_counts(checking), dev_cases, sum(len(one.cases) for one in safety))
     memory = GateMemory(
         request, shape, parameters, stages, batches, stored_dtype(model_folder), is_merged=is_merged

@@ -198,8 +198,8 @@ def _of_task_metrics(plan: Plan, verdict: VerdictEvidence) -> list[EvalResult]:
     sets = {PREFERENCE: ("held-out-pairs", "held-out pairs", pairs.test.sha256)} if pairs else {}
     results = []
     for task in verdict.task_metrics:
-        kind, name, digest = sets.get(task.name, rows)
-        counted = task.name in COUNTED
+        kind, name, digest = sets.get(task.type, rows)
+        counted = task.type in COUNTED
         if task.total:
             results.append(
                 EvalResult(
@@ -256,6 +256,7 @@ def _gate_evidence(gate: GateJudgement, measured: GateRoleResult) -> GateEvidenc
 def _task_evidence(task: TaskJudgement, measured: GateRoleResult, test_set: str) -> TaskEvidence:
     return TaskEvidence(
         name=task.name,
+        type=task.type,
         generation=measured.generation.get(test_set),
         passed=task.passed,
         total=task.total,

@@ -226,7 +226,7 @@ def _case_sets(folder: Path, request: Request, plan: Plan | None) -> dict[str, C
     rows = _case_set(folder / rows_file("dev"), plan.data.dev.sha256 if plan else "")
     pairs = _case_set(folder / pairs_file("dev"), preference.dev.sha256 if preference else "")
     for metric in request.spec.task_metrics:
-        found[task_set("dev", metric.name)] = pairs if metric.name == PREFERENCE else rows
+        found[task_set("dev", metric.name)] = pairs if metric.type == PREFERENCE else rows
     return {name: cases for name, cases in found.items() if cases.ids}
 
 

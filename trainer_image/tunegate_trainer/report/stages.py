@@ -48,6 +48,8 @@ class StageStop(StageAssessment):
     stage, the step of the best checkpoint that passed, or 0 if none passed."""
     time: datetime
     seconds_per_step: float | None
+    of_pairs: bool
+    """Whether the metric that stopped the stage is measured on pairs."""
 
     @property
     def comparison(self) -> str:
@@ -55,8 +57,7 @@ class StageStop(StageAssessment):
         if self.gate:
             file = safety_file if self.safety else golden_file
             return file(self.gate).removesuffix(".jsonl")
-        of_pairs = self.metric == PREFERENCE
-        return (pairs_file if of_pairs else rows_file)("dev").removesuffix(".jsonl")
+        return (pairs_file if self.of_pairs else rows_file)("dev").removesuffix(".jsonl")
 
     @property
     def steps_saved(self) -> int:
@@ -131,6 +132,7 @@ def _stage(job: Collected, name: str) -> StageHistory | None:
             best_step=(best_step or 0) if found.safety else found.assessment.best_step,
             time=report.time,
             seconds_per_step=_seconds_per_step(losses),
+            of_pairs=found.metric in [m.name for m in job.request.spec.task_metrics if m.type == PREFERENCE],
         )
     method = next(stage.method for stage in job.request.spec.stages if stage.name == name)
     return StageHistory(

@@ -10,7 +10,7 @@ from tunegate_api.messages import Message, ToolCall
 from tunegate_api.meta import ApiModel
 from tunegate_trainer.process.files import atomic_file, sha256_file
 
-PREFERENCE = "preference_accuracy"
+PREFERENCE = "PreferenceAccuracy"
 """The name of the task metric on pairs."""
 
 

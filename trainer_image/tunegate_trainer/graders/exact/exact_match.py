@@ -1,4 +1,4 @@
-"""The task metric exact_match: the output equals the labelled answer."""
+"""The task metric ExactMatch: the output equals the labelled answer."""
 
 from tunegate_api.cases.normalize import normalized
 from tunegate_trainer.graders.exact.expected_text import ExpectedText

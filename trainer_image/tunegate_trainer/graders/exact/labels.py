@@ -9,7 +9,6 @@ from tunegate_api.verdict.counts import Classification
 from tunegate_api.verdict.outcomes import FAIL, MAX_LABELS, PASS
 from tunegate_trainer.graders.grader import Sample, Score, quoted
 
-F1 = "f1"
 """The name of the task metric."""
 SHOWN_LABEL = 64
 """Maximum length of a label in reports, in characters."""
@@ -39,12 +38,10 @@ def label_indices(answers: Iterable[str]) -> dict[str, int]:
     return {label: index for index, label in enumerate(sorted(set(map(f1_label, answers))))}
 
 
-def shown_labels(labels: Sequence[str] | None) -> list[str] | None:
+def shown_labels(labels: Sequence[str]) -> list[str] | None:
     """Return the labels as they are reported, each with at most ``SHOWN_LABEL`` characters. Returns None if
     there are too many to report."""
-    if labels is None or len(labels) > MAX_LABELS:
-        return None
-    return [shorten(label, SHOWN_LABEL - 1) for label in labels]
+    return None if len(labels) > MAX_LABELS else [shorten(label, SHOWN_LABEL - 1) for label in labels]
 
 
 def label(sample: Sample) -> str | None:
