@@ -54,7 +54,13 @@ class Team:
         return phase
 
     def wait_for(self, *phases: str, seconds: float = 60) -> None:
-        eventually(lambda: self.phase() in phases, seconds=seconds, what=" or ".join(phases))
+        def is_there() -> bool:
+            status = self.job().get("status", {})
+            shown = {name: status.get(name) for name in ("phase", "message", "attempts")}
+            assert status.get("phase") in phases, f"{' or '.join(phases)}, but status has {shown}"
+            return True
+
+        eventually(is_there, seconds=seconds)
 
     def change(self, **spec: Any) -> None:
         self._custom.patch_namespaced_custom_object(
