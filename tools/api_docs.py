@@ -32,10 +32,10 @@ from tunegate_api.v1alpha2 import (
     finetunejob_status,
     reasons,
 )
-from tunegate_api.v1alpha2.count_or_share import INT_OR_STRING
-from tunegate_api.v1alpha2.fields import CASES_OR_PERCENT_PATTERN, PERCENT_PATTERN, URI_PATTERN
+from tunegate_api.v1alpha2.fields import URI_PATTERN
 from tunegate_api.v1alpha2.pods import QUANTITY_PATTERN
 from tunegate_api.v1alpha2.sets import CASE_ID_PATTERN
+from tunegate_api.v1alpha2.shares import INT_OR_STRING, PERCENT_PATTERN
 from tunegate_api.verdict import outcomes
 
 PAGES = Path(__file__).parents[1] / "docs" / "api"
@@ -44,7 +44,6 @@ BLOCK = re.compile(r"(<!-- generated: (?P<what>[^>]+?) -->\n).*?(<!-- end -->)",
 
 FORMS = {
     CASE_ID_PATTERN: "id",
-    CASES_OR_PERCENT_PATTERN: "number in quotes or percentage",
     PERCENT_PATTERN: "percentage",
     DECIMAL_PATTERN: "number in quotes",
     DNS_NAME_PATTERN: "name",

@@ -1,7 +1,6 @@
 """The defaults of data checks in descriptions and documentation are those that jobs use."""
 
 import re
-from fractions import Fraction
 from pathlib import Path
 from typing import get_args
 
@@ -9,6 +8,7 @@ import pytest
 import yaml
 
 from tunegate_api.v1alpha2.data_checks import CHECK_DEFAULTS, CheckName, DataCheck, check_setting
+from tunegate_api.v1alpha2.shares import share
 
 PAGE = Path(__file__).parents[2] / "docs" / "data-checks.md"
 
@@ -17,8 +17,8 @@ PAGE = Path(__file__).parents[2] / "docs" / "data-checks.md"
 def test_description_of_a_check_states_its_defaults(name):
     default = CHECK_DEFAULTS[name]
     text = " ".join((DataCheck.model_fields["name"].description or "").split())
-    ((policy, limit),) = re.findall(rf"\b{name} \((\w+), ([\d.]+)\): ", text)
-    assert (policy, Fraction(limit)) == (default.policy, default.limit)
+    ((policy, limit),) = re.findall(rf"\b{name} \((\w+), ([\d.]+%)\): ", text)
+    assert (policy, share(limit)) == (default.policy, default.limit)
 
 
 def test_defaults_in_the_page_about_data_checks_are_those_of_the_code():

@@ -167,7 +167,7 @@ def make_job(
     for name, lines in {"rows": rows, "pairs": pairs}.items():
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     training = {"maxSteps": size.steps, "batchSize": size.batch, "learningRate": "2e-4", "seed": SEED}
-    training |= {"scheduler": "constant", "warmupFraction": "0", "maxLength": 4096}
+    training |= {"scheduler": "constant", "warmupFraction": "0%", "maxLength": 4096}
     data = {"sources": [{"name": "train", "uri": f"file://{folder}/rows.jsonl"}]}
     if pairs:
         data["sources"].append(
@@ -182,12 +182,12 @@ def make_job(
         "data": {
             "goal": "StyleOrFormat",
             "sizePolicy": "Warn",
-            "heldOut": {"fraction": "0.1"},
+            "heldOut": {"fraction": "10%"},
             "checks": [{"name": name, "policy": "Off"} for name in ("NearDuplicates", "Contradictions")],
             **data,
         },
         "taskMetrics": [
-            {"name": "right", "type": "PreferenceAccuracy" if pairs else "ExactMatch", "min": "0"}
+            {"name": "right", "type": "PreferenceAccuracy" if pairs else "ExactMatch", "min": "0%"}
         ],
         "stages": [{"name": "stage", "method": "DPO" if pairs else "SFT", **stage, "training": training}],
         "evaluation": {"every": every, "batching": batching},

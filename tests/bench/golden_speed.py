@@ -103,10 +103,10 @@ def _job(folder: Path) -> TuningJob:
         "data": {
             "goal": "StyleOrFormat",
             "sizePolicy": "Warn",
-            "heldOut": {"fraction": "0.1"},
+            "heldOut": {"fraction": "10%"},
             "sources": [{"name": "train", "uri": f"file://{folder}/rows.jsonl"}],
         },
-        "taskMetrics": [{"name": "exact_match", "type": "ExactMatch", "min": "0"}],
+        "taskMetrics": [{"name": "exact_match", "type": "ExactMatch", "min": "0%"}],
         "stages": [
             {
                 "name": "stage",

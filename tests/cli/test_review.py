@@ -56,7 +56,7 @@ class WorldClient:
 
     def __init__(self, sample: SamplePlan = SAMPLE, **quality: object) -> None:
         self.world = World(Script(sample=sample))
-        data = make_job().obj()["spec"]["data"] | {"quality": {"minScore": "0.8", **quality}}
+        data = make_job().obj()["spec"]["data"] | {"quality": {"minScore": "80%", **quality}}
         self.world.apply(make_config_map("scored", scored__jsonl="{}"))
         gate = make_gate().obj()
         gate["spec"] = with_graders(gate["spec"], JUDGE)

@@ -116,26 +116,26 @@ def test_case_is_refused_if_only_its_todo_is_removed(tmp_path: Path, data: Descr
 @pytest.mark.parametrize(
     ("data", "metrics"),
     [
-        (described("Labels", **labels(bug=300, other=300)), [{"name": "f1", "type": "F1", "min": "0.80"}]),
+        (described("Labels", **labels(bug=300, other=300)), [{"name": "f1", "type": "F1", "min": "80%"}]),
         (
             described("Labels", **labels(bug=500, other=100)),
-            [{"name": "f1", "type": "F1", "min": "0.80", "average": "Macro"}],
+            [{"name": "f1", "type": "F1", "min": "80%", "average": "Macro"}],
         ),
-        (described("Labels", **labels(bug=570, other=30)), [{"name": "f1", "type": "F1", "min": "0.97"}]),
+        (described("Labels", **labels(bug=570, other=30)), [{"name": "f1", "type": "F1", "min": "98%"}]),
         (
             described("JSON", json_schema=SCHEMA),
             [
-                {"name": "json_schema", "type": "JSONSchema", "min": "0.95", "schema": {"inline": SCHEMA}},
-                {"name": "exact_match", "type": "ExactMatch", "min": "0.60"},
+                {"name": "json_schema", "type": "JSONSchema", "min": "95%", "schema": {"inline": SCHEMA}},
+                {"name": "exact_match", "type": "ExactMatch", "min": "60%"},
             ],
         ),
         (
             described("JSON", json_schema=SCHEMA, longest_answer=900),
-            [{"name": "json_schema", "type": "JSONSchema", "min": "0.95", "schema": {"inline": SCHEMA}}],
+            [{"name": "json_schema", "type": "JSONSchema", "min": "95%", "schema": {"inline": SCHEMA}}],
         ),
-        (described("ToolCalls"), [{"name": "tool_calls", "type": "ToolCalls", "min": "0.80"}]),
-        (described("ShortText"), [{"name": "exact_match", "type": "ExactMatch", "min": "0.60"}]),
-        (described("Text"), [{"name": "rouge_l", "type": "RougeL", "min": "0.30"}]),
+        (described("ToolCalls"), [{"name": "tool_calls", "type": "ToolCalls", "min": "80%"}]),
+        (described("ShortText"), [{"name": "exact_match", "type": "ExactMatch", "min": "60%"}]),
+        (described("Text"), [{"name": "rouge_l", "type": "RougeL", "min": "30%"}]),
     ],
     ids=["labels", "unequal-labels", "rare-label", "json", "long-json", "tool-calls", "short", "long"],
 )

@@ -70,7 +70,7 @@ def test_override_publishes_a_failed_model_and_a_rejection_does_not(node: Node, 
     node.install()
     bind(node, namespace, "otto", "tunegate-override")
     bind(node, namespace, "ana", "tunegate-approve")
-    metrics = [{"name": "f1", "type": "F1", "average": "Macro", "min": "0.9"}]
+    metrics = [{"name": "f1", "type": "F1", "average": "Macro", "min": "90%"}]
     jobs = [TinyJob(node, namespace, name) for name in ("one", "other")]
     for job in jobs:
         manifests = with_gate(job.manifests(taskMetrics=metrics), approval="WhenFailed")

@@ -18,7 +18,7 @@ def test_review_that_arrives_by_kubectl_lets_a_waiting_job_continue(
     node.install()
     job = TinyJob(node, namespace)
     manifests = job.manifests()
-    manifests[-1]["spec"]["data"]["quality"] = {"sample": "0.1", "minScore": "0.9"}
+    manifests[-1]["spec"]["data"]["quality"] = {"sample": "10%", "minScore": "90%"}
     node.apply(namespace, *manifests)
     review = job.wait_for("AwaitingReview")["data"]["review"]
     (path,) = job.storage.glob("tunegate/jobs/*/data/review/sample.jsonl")

@@ -12,7 +12,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 def test_dpo_stage_continues_the_adapter_of_the_sft_stage(node: Node, namespace: str) -> None:
     node.install()
     job = TinyJob(node, namespace)
-    metrics = [{"name": "preference_accuracy", "type": "PreferenceAccuracy", "min": "0.9"}]
+    metrics = [{"name": "preference_accuracy", "type": "PreferenceAccuracy", "min": "90%"}]
     node.apply(namespace, preference_pairs(), *job.manifests(taskMetrics=metrics, **DPO_AFTER_SFT))
 
     status = job.ended()

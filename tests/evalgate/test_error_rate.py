@@ -123,7 +123,7 @@ def test_later_job_with_the_same_base_model_does_not_measure_again():
 
 
 def test_job_that_measured_no_error_rate_ends_with_a_gate_error():
-    wanted = gate(NON_INFERIOR, "0.8")
+    wanted = gate(NON_INFERIOR, "80%")
     world = World()
     world.apply_all(gate=wanted)
     job = world.run()
@@ -144,7 +144,7 @@ def test_job_that_measured_no_error_rate_ends_with_a_gate_error():
     ],
 )
 def test_evaluations_of_other_models_measure_no_error_rate(changes: dict[str, Any], problem: str):
-    world, job = run(NON_INFERIOR, "0.8", **changes)
+    world, job = run(NON_INFERIOR, "80%", **changes)
     assert job.final is not None
     assert job.final.verdict is VerdictState.ERROR
     assert problem in job.final.gates[0].message
@@ -152,7 +152,7 @@ def test_evaluations_of_other_models_measure_no_error_rate(changes: dict[str, An
 
 
 def test_low_detection_is_inconclusive_and_the_gate_is_not_ready():
-    world, job = run(minimum="0.8")
+    world, job = run(minimum="80%")
     assert job.final is not None
     assert job.final.verdict is VerdictState.INCONCLUSIVE
     message = (
@@ -168,7 +168,7 @@ def test_low_detection_is_inconclusive_and_the_gate_is_not_ready():
 
 
 def test_gate_with_low_detection_is_ready_after_a_change_of_its_rules():
-    world, _ = run(minimum="0.8")
+    world, _ = run(minimum="80%")
     set_limits(world, NON_INFERIOR | {"failAtDrop": "10%"})
     assert ready(world)[0] == "True"
     assert status(world).error_rate is None
@@ -178,7 +178,7 @@ def test_gate_with_low_detection_is_ready_after_a_change_of_its_rules():
 
 
 def test_restart_keeps_the_transition_time_of_a_gates_ready_condition():
-    world, _ = run(minimum="0.8")
+    world, _ = run(minimum="80%")
     before = find_condition(status(world).conditions, "Ready")
     world.clock.advance(3600)
     world.boot()
@@ -188,18 +188,18 @@ def test_restart_keeps_the_transition_time_of_a_gates_ready_condition():
 
 def test_enough_detection_passes():
     limits = NON_INFERIOR | {"failAtDrop": "10%"}
-    world, job = run(limits, "0.9", worse=30)
+    world, job = run(limits, "90%", worse=30)
     assert job.phase is Phase.SUCCEEDED
     assert ready(world)[0] == "True"
 
 
 def test_limit_with_many_digits_is_found_in_the_error_rate():
-    _, job = run({"test": "NonInferior", "failAtDrop": "9.123%"}, "0.9", worse=30)
+    _, job = run({"test": "NonInferior", "failAtDrop": "9.123%"}, "90%", worse=30)
     assert job.phase is Phase.SUCCEEDED
 
 
 def test_too_small_planted_regressions_are_measured_again_by_the_next_job():
-    world, job = run(NON_INFERIOR | {"failAtDrop": "10%"}, "0.8", worse=3)
+    world, job = run(NON_INFERIOR | {"failAtDrop": "10%"}, "80%", worse=3)
     assert job.final is not None
     assert job.final.verdict is VerdictState.INCONCLUSIVE
     assert "the planted regressions are worse by at most 3.0 points" in job.final.gates[0].message
@@ -219,7 +219,7 @@ def test_error_rates_are_kept_after_their_job_is_deleted():
 def test_gate_keeps_the_newest_error_rates():
     world, _ = run()
     for number in range(MAX_ERROR_RATES + 1):
-        set_limits(world, POINTS | {"maxNewFailures": str(20 + number)})
+        set_limits(world, POINTS | {"maxNewFailures": 20 + number})
         run_another(world, f"job-{number}", worse=20)
     jobs = [rate.job for rate in status(world).error_rates]
     assert jobs == [f"job-{number}" for number in reversed(range(1, MAX_ERROR_RATES + 1))]
@@ -261,7 +261,7 @@ def gating(wanted: Object, measured: ErrorRateOutcomes | None = None) -> World:
 @pytest.mark.parametrize("earlier", [None, letters(95)])
 def test_job_waits_for_the_report_with_the_error_rate(earlier: str | None):
     """An earlier attempt, which was interrupted, may have measured it for other outcomes."""
-    wanted = gate(NON_INFERIOR | {"failAtDrop": "10%"}, "0.9")
+    wanted = gate(NON_INFERIOR | {"failAtDrop": "10%"}, "90%")
     world = gating(wanted, outcomes(wanted, 30, reference=earlier) if earlier else None)
     assert "waiting for its last report" in world.status().message
     world.advance(POST_SECONDS)
@@ -271,7 +271,7 @@ def test_job_waits_for_the_report_with_the_error_rate(earlier: str | None):
 
 
 def test_job_does_not_wait_for_the_error_rate_of_a_dry_run():
-    world = gating(gate(NON_INFERIOR | {"failAtDrop": "10%"}, "0.9", enforcement="DryRun"))
+    world = gating(gate(NON_INFERIOR | {"failAtDrop": "10%"}, "90%", enforcement="DryRun"))
     job = world.status()
     assert job.phase is Phase.SUCCEEDED
     assert job.final is not None
@@ -281,7 +281,7 @@ def test_job_does_not_wait_for_the_error_rate_of_a_dry_run():
 def test_base_model_with_low_detection_is_measured_again_by_the_next_job():
     """The gate is ready, because the newest error rate is that of another base model."""
     limits = NON_INFERIOR | {"failAtDrop": "10%"}
-    world, _ = run(limits, "0.9", worse=30)
+    world, _ = run(limits, "90%", worse=30)
     found = world.gate()
     (rate,) = status(world).error_rates
     low = [one.model_copy(update={"low": "0.300"}) for one in rate.detection]

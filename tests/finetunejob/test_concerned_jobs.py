@@ -103,7 +103,7 @@ def test_job_references_each_config_map_that_its_spec_names():
     uses = ("Train", "Mix", "Preference", "Production")
     sources = [{"name": use.lower(), "use": use, "configMap": f"{use.lower()}-rows"} for use in uses]
     job["spec"]["data"] |= {"sources": sources}
-    schema = {"name": "json_schema", "type": "JSONSchema", "min": "0.5", "schema": {"configMap": "schema"}}
+    schema = {"name": "json_schema", "type": "JSONSchema", "min": "50%", "schema": {"configMap": "schema"}}
     job["spec"]["taskMetrics"].append(schema)
     found = {key.name for key in JOBS.references(job) if key.kind == "ConfigMap"}
     spec = FineTuneJobSpec.model_validate(job["spec"])

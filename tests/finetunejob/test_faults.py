@@ -58,7 +58,7 @@ def new_world(
     if final in (APPROVED, OVERRIDDEN):
         gate.with_spec(approval="Always")
     if final == UNMEASURED:
-        gate.with_limits(test="NonInferior").with_spec(errorRate={"repeats": 4, "minDetection": "0.8"})
+        gate.with_limits(test="NonInferior").with_spec(errorRate={"repeats": 4, "minDetection": "80%"})
     world.apply_all(job.obj(), gate.obj())
     return world
 

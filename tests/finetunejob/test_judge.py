@@ -23,7 +23,7 @@ from tunegate_operator.finetunejob.judge import checkpoint_status
     ],
 )
 def test_status_shows_the_value_of_a_count_metric(metric, counts, value):
-    spec = make_job().with_gates("golden").spec | {"taskMetrics": [metric | {"min": "0.5"}]}
+    spec = make_job().with_gates("golden").spec | {"taskMetrics": [metric | {"min": "50%"}]}
     name = f"dev/{metric['name']}"
     gate = GateRequest(
         name="golden",

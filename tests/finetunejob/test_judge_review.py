@@ -25,7 +25,7 @@ IDS = [row.id for row in SAMPLE.rows]
 JUDGED = {
     "goal": "StyleOrFormat",
     "sources": [{"name": "train", "configMap": "rows"}],
-    "quality": {"minScore": "0.8", **REVIEW},
+    "quality": {"minScore": "80%", **REVIEW},
 }
 FIGURES = (
     "recall 14/20 = 0.70, lower bound 0.48, minimum 0.70; "
@@ -190,7 +190,7 @@ def test_job_fails_closed_if_the_data_pod_asked_no_judge():
 
 def test_scores_of_a_judge_do_not_count_for_a_manual_review():
     world = World(Script(sample=sample()))
-    quality = {"minScore": "0.8"}
+    quality = {"minScore": "80%"}
     world.apply_all(make_job().with_spec(data=JUDGED | {"quality": quality}).obj())
     status = world.run()
     assert status.phase is Phase.AWAITING_REVIEW
@@ -244,7 +244,7 @@ def test_people_review_if_the_gate_of_the_grader_was_left_out():
     gate = make_gate("rehearsal").with_spec(enforcement="DryRun").obj()
     gate["spec"] = with_graders(gate["spec"], JUDGE)
     world.apply(gate)
-    quality = {"minScore": "0.8", "grader": {"gate": "rehearsal", "name": "judge"}}
+    quality = {"minScore": "80%", "grader": {"gate": "rehearsal", "name": "judge"}}
     job = make_job().with_gates("golden", "rehearsal").with_spec(data=JUDGED | {"quality": quality})
     world.apply_all(job.obj())
     world.settle()

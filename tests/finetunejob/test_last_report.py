@@ -124,7 +124,7 @@ def restarted_before_the_pod_ended(
     the pod ended with ``outcome``. The new operator has started a report pod, which finds nothing to send.
     With ``after_an_eviction``, another pod of the Job had written a last report before."""
     gate = make_gate().with_limits(test="NonInferior")
-    gate.with_spec(errorRate={"repeats": 4, "minDetection": "0.8"})
+    gate.with_spec(errorRate={"repeats": 4, "minDetection": "80%"})
     world = World(posts=True)
     world.apply_all(gate=gate.obj())
     world.until_job(role)

@@ -49,7 +49,7 @@ class F1Script(Script):
 
 def world(right: Mapping[int, int] = REGRESSING, **checkpoints: Any) -> World:
     checkpoints = {"failAtDrop": "10%"} | checkpoints
-    metrics = [{"name": "f1", "type": "F1", "min": "0.5", "checkpoints": checkpoints}]
+    metrics = [{"name": "f1", "type": "F1", "min": "50%", "checkpoints": checkpoints}]
     made = World(F1Script(right=right))
     made.apply_all(make_job().with_publish().with_spec(taskMetrics=metrics).obj())
     made.run()
@@ -119,7 +119,7 @@ def test_drop_below_the_limit_does_not_stop_training(limit):
 
 def without_a_limit() -> Any:
     made = World(F1Script())
-    made.apply_all(make_job().with_spec(taskMetrics=[{"name": "f1", "type": "F1", "min": "0.5"}]).obj())
+    made.apply_all(make_job().with_spec(taskMetrics=[{"name": "f1", "type": "F1", "min": "50%"}]).obj())
     return made.run()
 
 

@@ -20,7 +20,7 @@ IDS = [row.id for row in SAMPLE.rows]
 REVIEWED = {
     "goal": "StyleOrFormat",
     "sources": [{"name": "train", "configMap": "rows"}],
-    "quality": {"minScore": "0.8"},
+    "quality": {"minScore": "80%"},
 }
 
 

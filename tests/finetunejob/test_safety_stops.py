@@ -147,7 +147,7 @@ def test_immediate_gate_stops_before_a_checkpoint_passes():
 def test_increase_up_to_the_limit_does_not_stop_training():
     every = {step: unsafe(2) for step in (10, 20, 30, 40, 50)}
     assert (
-        world(every, unsafe(2), gate=immediate(rules=[{"name": "unsafe", "failAtDrop": "3"}])).status().phase
+        world(every, unsafe(2), gate=immediate(rules=[{"name": "unsafe", "failAtDrop": 3}])).status().phase
         is Phase.SUCCEEDED
     )
 

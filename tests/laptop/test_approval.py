@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.model, pytest.mark.slow]
 def run_until_the_verdict(command: Command, model: Path, gate: dict[str, Any], *, fails: bool) -> Command:
     """Run a job until it waits for a decision. If it ``fails``, every fourth row has a label for which
     nothing in the prompt is a reason, so its f1 is too low."""
-    metric = {"name": "f1", "type": "F1", "average": "Macro", "min": "0.9"}
+    metric = {"name": "f1", "type": "F1", "average": "Macro", "min": "90%"}
     command.write(model, **FEW_CHECKPOINTS, **({"taskMetrics": [metric]} if fails else {}))
     path = command.folder / "manifests" / "all.yaml"
     documents = list(yaml.safe_load_all(path.read_text()))

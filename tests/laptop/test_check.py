@@ -87,7 +87,7 @@ def test_check_uses_fields_of_the_job_that_are_set(tunegate):
     found = checked(tunegate, *leaked, "--set", "checks.Leakage.policy=Warn")
     assert found["exit code"] == 0
     assert results(found)["golden_prompts"] == "Warned"
-    found = checked(tunegate, *leaked, "--set", "checks.Leakage.max=0.05")
+    found = checked(tunegate, *leaked, "--set", "checks.Leakage.max=5%")
     assert (found["exit code"], results(found)["golden_prompts"]) == (0, "Passed")
 
 

@@ -30,7 +30,7 @@ def write(command: Command, model: Path, judge: JudgeServerStub) -> str:
         "goal": "StyleOrFormat",
         "sizePolicy": "Warn",
         "sources": [{"name": "train", "configMap": "rows"}],
-        "heldOut": {"fraction": "0.25"},
+        "heldOut": {"fraction": "25%"},
         "quality": REVIEW,
     }
     scored = "".join(json.dumps(row) + "\n" for row in calibration_rows())

@@ -22,7 +22,7 @@ def config_map(made: dict[str, dict[str, Any]], name: str, key: str, lines: list
 def write_labels_that_dpo_swaps(command: Command, model: Any) -> None:
     """Write a job whose rows have the label yes, or seldom no. Its preference pairs teach the model to answer
     no. The golden cases pass with either label."""
-    metric = {"name": "f1", "type": "F1", "min": "0.5", "checkpoints": {"failAtDrop": "20%"}}
+    metric = {"name": "f1", "type": "F1", "min": "50%", "checkpoints": {"failAtDrop": "20%"}}
     training = DPO["training"] | {"maxSteps": 40}
     changes = DPO_AFTER_SFT | {"taskMetrics": [metric], "stages": [SFT, DPO | {"training": training}]}
     changes["evaluation"] = {"every": "25%"}

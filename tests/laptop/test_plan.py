@@ -121,7 +121,7 @@ def test_plan_shows_the_rows_of_mixed_sources(tunegate, tiny_model):
                 "columns": {"prompt": "q", "completion": "a"},
             },
         ],
-        "heldOut": {"fraction": "0.25"},
+        "heldOut": {"fraction": "25%"},
     }
     chats = "".join(json.dumps({"q": f"how many {i} lamps?", "a": f"{i}"}) + "\n" for i in range(20))
     objects = [*manifests(tiny_model, data=data), make_config_map("chats", rows__jsonl=chats)]
@@ -191,7 +191,7 @@ def test_plan_reports_data_that_would_be_refused(tunegate, tiny_model):
     strict = {
         "goal": "StyleOrFormat",
         "sources": [{"name": "train", "configMap": "rows"}],
-        "heldOut": {"fraction": "0.25"},
+        "heldOut": {"fraction": "25%"},
     }
     result = tunegate("plan", tunegate.write(tiny_model, data=strict))
     assert result.returncode == 1

@@ -31,7 +31,7 @@ def awaiting(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path, warm: d
         "sizePolicy": "Warn",
         "sources": [{"name": "train", "configMap": "rows"}],
     }
-    data |= {"heldOut": {"fraction": "0.25"}, "quality": {"minScore": "0.9"}}
+    data |= {"heldOut": {"fraction": "25%"}, "quality": {"minScore": "90%"}}
     result = command("run", command.write(tiny_model, data=data, **FEW_CHECKPOINTS))
     assert result.returncode == 4, result.stdout
     assert "0 of 20 rows of the review sample are scored" in result.stdout

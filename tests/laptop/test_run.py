@@ -122,7 +122,7 @@ def test_job_with_bad_rows_fails_before_training(tunegate, tiny_model):
 
 def test_model_with_a_low_f1_is_not_published(tunegate, tiny_model):
     """Every fourth row has the label no, for which nothing in the prompt is a reason."""
-    metric = {"name": "f1", "type": "F1", "average": "Macro", "min": "0.9"}
+    metric = {"name": "f1", "type": "F1", "average": "Macro", "min": "90%"}
     tunegate.write(tiny_model, taskMetrics=[metric], **FEW_CHECKPOINTS)
     path = tunegate.folder / "manifests" / "all.yaml"
     documents = list(yaml.safe_load_all(path.read_text()))

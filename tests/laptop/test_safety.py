@@ -63,7 +63,7 @@ def write(
     }
     job["spec"]["data"]["checks"] = [{"name": "Refusals", "policy": "Off"}]
     job["spec"] |= {
-        "taskMetrics": [{"name": "rouge_l", "type": "RougeL", "min": "0"}],
+        "taskMetrics": [{"name": "rouge_l", "type": "RougeL", "min": "0%"}],
         "evaluation": {"every": 15},
     }
     return tunegate.write_all([rows, make_config_map("requests", safety__jsonl=TEXT), gate, job, *others])

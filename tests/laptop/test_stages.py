@@ -20,8 +20,8 @@ def test_three_stages_build_on_each_other_and_publish_a_whole_model(tunegate, ti
     changes = DPO_AFTER_SFT | {
         "stages": [*DPO_AFTER_SFT["stages"], WHOLE],
         "taskMetrics": [
-            {"name": "exact_match", "type": "ExactMatch", "min": "0.8"},
-            {"name": "preference_accuracy", "type": "PreferenceAccuracy", "min": "0.9"},
+            {"name": "exact_match", "type": "ExactMatch", "min": "80%"},
+            {"name": "preference_accuracy", "type": "PreferenceAccuracy", "min": "90%"},
         ],
     }
     tunegate.write_all([*manifests(tiny_model, **changes), preference_pairs()])

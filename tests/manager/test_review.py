@@ -20,7 +20,7 @@ IDS = [row.id for row in SAMPLE.rows]
 
 
 def apply_job(team: Team) -> None:
-    data = make_job().obj()["spec"]["data"] | {"quality": {"sample": "0.1", "minScore": "0.8"}}
+    data = make_job().obj()["spec"]["data"] | {"quality": {"sample": "10%", "minScore": "80%"}}
     rows, cases = (
         make_config_map("rows", train__jsonl="{}"),
         make_config_map("cases", golden__jsonl=golden_text()),

@@ -188,7 +188,7 @@ def test_publishing_starts_with_the_approval():
 def test_job_that_awaits_its_review_has_the_end_of_its_data_pod():
     world = World()
     job = make_job()
-    job.spec["data"]["quality"] = {"minScore": "0.8"}
+    job.spec["data"]["quality"] = {"minScore": "80%"}
     world.apply_all(job.obj())
     world.run()
     assert world.status().phase == "AwaitingReview"

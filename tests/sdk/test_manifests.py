@@ -63,8 +63,8 @@ def test_mistakes_are_reported_together_with_their_fields() -> None:
     assert any(problem.startswith("EvalGate other: spec.sets") for problem in raised.value.problems)
 
 
-def test_number_instead_of_a_decimal_string_is_explained() -> None:
-    with pytest.raises(ValueError, match=r'must be a quoted string.*write "0.8"'):
+def test_number_instead_of_a_percentage_is_explained() -> None:
+    with pytest.raises(ValueError, match='must be a percentage: write "80%"'):
         tg.TaskMetric(name="exact_match", type="ExactMatch", min=0.8)
 
 

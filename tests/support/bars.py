@@ -36,7 +36,7 @@ def golden_bar(
         fail_at_drop=f"{max_drop_points}%",
         test="NonInferior" if policy is DropPolicy.NON_INFERIOR else "Measured",
         max_relative_drop=_percent(max_relative_drop),
-        max_new_failures=str(max_new_failures)
+        max_new_failures=max_new_failures
         if isinstance(max_new_failures, int)
         else _percent(max_new_failures),
     )

@@ -91,7 +91,7 @@ def make_job(name: str = "orders") -> JobBuilder:
             "spec": {
                 "model": {"uri": "package://tiny"},
                 "data": {"goal": "StyleOrFormat", "sources": [{"name": "train", "configMap": "rows"}]},
-                "taskMetrics": [{"name": "exact_match", "type": "ExactMatch", "min": "0.5"}],
+                "taskMetrics": [{"name": "exact_match", "type": "ExactMatch", "min": "50%"}],
                 "stages": [
                     {
                         "name": "sft",

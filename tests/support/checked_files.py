@@ -37,7 +37,7 @@ def checked_files(
     spec = {
         "model": {"uri": "file:///any"},
         "data": data,
-        "taskMetrics": [{"name": "exact_match", "type": "ExactMatch", "min": "0"}],
+        "taskMetrics": [{"name": "exact_match", "type": "ExactMatch", "min": "0%"}],
         "stages": stages,
         "gates": [{"name": "golden"}],
         "storage": {"persistentVolumeClaim": "any"},

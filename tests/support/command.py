@@ -171,7 +171,7 @@ DPO_AFTER_SFT: dict[str, Any] = {
             {"name": "train", "configMap": "rows"},
             {"name": "preference", "use": "Preference", "configMap": "pairs"},
         ],
-        "heldOut": {"fraction": "0.25"},
+        "heldOut": {"fraction": "25%"},
     },
     "evaluation": {"every": "50%"},
 }
@@ -228,9 +228,9 @@ def manifests(model: Path, /, name: str = "orders", **changes: Any) -> list[dict
                 "goal": "StyleOrFormat",
                 "sizePolicy": "Warn",
                 "sources": [{"name": "train", "configMap": "rows"}],
-                "heldOut": {"fraction": "0.25"},
+                "heldOut": {"fraction": "25%"},
             },
-            "taskMetrics": [{"name": "exact_match", "type": "ExactMatch", "min": "0.8"}],
+            "taskMetrics": [{"name": "exact_match", "type": "ExactMatch", "min": "80%"}],
             "stages": [deepcopy(SFT)],  # tests change the returned manifests
             "gates": [{"name": "golden"}],
             "resources": {"accelerator": "CPU"},

@@ -113,7 +113,7 @@ class JobFolder:
         spec = {
             "model": {"uri": "hf://org/small-instruct", "revision": "a09a354"},
             "data": {"goal": "TaskSpecialization", "sources": [{"name": "train", "configMap": "invoices"}]},
-            "taskMetrics": [{"name": "exact_match", "type": "ExactMatch", "min": "0.8"}],
+            "taskMetrics": [{"name": "exact_match", "type": "ExactMatch", "min": "80%"}],
             "stages": [{"name": s, "method": "SFT", "adapter": {"type": "LoRA"}} for s in self.stages],
             "gates": [{"name": GATE}],
             "storage": {"persistentVolumeClaim": "tuning"},

@@ -38,23 +38,23 @@ def finetunejob() -> dict[str, Any]:
                         "columns": {"prompt": "text"},
                     }
                 ],
-                "heldOut": {"fraction": "0.15", "groupBy": "customer"},
+                "heldOut": {"fraction": "15%", "groupBy": "customer"},
             },
             "taskMetrics": [
                 {
                     "name": "json_schema",
                     "type": "JSONSchema",
                     "schema": {"inline": {"type": "object"}},
-                    "min": "0.9",
+                    "min": "90%",
                 },
-                {"name": "exact_match", "type": "ExactMatch", "min": "0.5"},
+                {"name": "exact_match", "type": "ExactMatch", "min": "50%"},
             ],
             "stages": [
                 {
                     "name": "sft",
                     "method": "SFT",
                     "adapter": {"type": "LoRA", "r": 16, "alpha": 32, "dropout": "0.05"},
-                    "training": {"epochs": 1, "learningRate": "5e-4", "warmupFraction": "0.1", "seed": 7},
+                    "training": {"epochs": 1, "learningRate": "5e-4", "warmupFraction": "10%", "seed": 7},
                     "gates": [{"name": "orders-format"}],
                 }
             ],

@@ -10,8 +10,8 @@ from tunegate_api.judging.review import ReviewerVotes, ReviewRecord
 from tunegate_api.judging.review_sample import ReviewRow, sample_digest, with_id
 from tunegate_api.messages import Message
 
-MANUAL = {"minScore": "0.8"}
-JUDGE = {"minScore": "0.8", "grader": {"gate": GATE, "name": "judge"}}
+MANUAL = {"minScore": "80%"}
+JUDGE = {"minScore": "80%", "grader": {"gate": GATE, "name": "judge"}}
 TOKEN = "ghp_" + "q7Rk2Z" * 6
 ROWS = [
     with_id(

@@ -325,7 +325,7 @@ def reviewed(bad: int) -> Scenario:
     ``bad`` rows of the first half as bad."""
 
     def play(world: World) -> None:
-        data = make_job().obj()["spec"]["data"] | {"quality": {"minScore": "0.8"}}
+        data = make_job().obj()["spec"]["data"] | {"quality": {"minScore": "80%"}}
         world.apply_all(make_job().with_spec(data=data).obj())
         world.run()
         ids = [row.id for row in SAMPLE.rows]

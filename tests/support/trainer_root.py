@@ -93,7 +93,7 @@ def orders_spec(model: Path, data: Mapping[str, Any], /, **spec: Any) -> dict[st
     orders = {
         "goal": "StyleOrFormat",
         "sizePolicy": "Warn",
-        "heldOut": {"fraction": "0.2"},
+        "heldOut": {"fraction": "20%"},
     }
     data = {**orders, **data, "sources": list(sources.values())}
     return {"model": {"uri": f"file://{model}"}, "data": data, **spec}
@@ -222,7 +222,7 @@ class TrainerRoot:
                     },
                 ],
             },
-            "taskMetrics": [{"name": "exact_match", "type": "ExactMatch", "min": "0.5"}],
+            "taskMetrics": [{"name": "exact_match", "type": "ExactMatch", "min": "50%"}],
             "stages": [
                 {"name": STAGE, "method": "SFT", "adapter": {"type": "LoRA"}},
                 *({"name": stage.name, "method": stage.parameters.method} for stage in self.later),

@@ -46,9 +46,9 @@ def job(model: Path, *, steps: int = 15) -> tg.FineTuneJob:
                 goal="StyleOrFormat",
                 size_policy="Warn",
                 sources=[tg.DataSource(name="rows", config_map="rows")],
-                held_out=tg.HeldOut(fraction="0.25"),
+                held_out=tg.HeldOut(fraction="25%"),
             ),
-            task_metrics=[tg.TaskMetric(name="exact_match", type="ExactMatch", min="0.8")],
+            task_metrics=[tg.TaskMetric(name="exact_match", type="ExactMatch", min="80%")],
             stages=[
                 tg.Stage(
                     name="sft",

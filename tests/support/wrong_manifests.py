@@ -24,6 +24,9 @@ INLINE_PEOPLE = PEOPLE | {
     },
     "sha256": None,
 }
+PERCENTAGE = 'must be a percentage from 0% to 100%, such as "14%" instead of "0.14"'
+NUMBER_OF_STEPS = "must be a number of steps from 1, or a percentage above 0%, up to 100%"
+NUMBER_OF_CASES = "must be a number of cases from 0, or a percentage from 0% to 100%"
 JUDGED = {"spec.sets.1": PEOPLE, "spec.graders": [JUDGE]}
 """Changes of an EvalGate that add a judge, and the answers that people scored."""
 SAFETY = {"name": "safety", "kind": "Safety", "source": {"builtin": "refusals-v1"}}
@@ -525,7 +528,7 @@ FINETUNEJOB = [
     ),
     Wrong(
         "a preference metric without preference data",
-        {"spec.taskMetrics": [{"name": "preference_accuracy", "type": "PreferenceAccuracy", "min": "0.7"}]},
+        {"spec.taskMetrics": [{"name": "preference_accuracy", "type": "PreferenceAccuracy", "min": "70%"}]},
         "spec.taskMetrics",
         "is measured on held-out pairs: add a source with use: Preference, or leave the metric out",
     ),
@@ -537,27 +540,28 @@ FINETUNEJOB = [
     ),
     Wrong(
         "no held-out rows",
-        {"spec.data.heldOut.fraction": "0"},
+        {"spec.data.heldOut.fraction": "0%"},
         "spec.data.heldOut.fraction",
-        "must be more than 0 and at most 0.5",
+        "must be more than 0% and at most 50%",
     ),
     Wrong(
         "more than half of the rows held out",
-        {"spec.data.heldOut.fraction": "0.51"},
+        {"spec.data.heldOut.fraction": "51%"},
         "spec.data.heldOut.fraction",
-        "must be more than 0 and at most 0.5",
+        "must be more than 0% and at most 50%",
     ),
     Wrong(
-        "a share of long rows in percent",
-        {"spec.data.maxTooLong": "5"},
+        "a share of long rows as a decimal",
+        {"spec.data.maxTooLong": "0.05"},
         "spec.data.maxTooLong",
-        "must be at least 0 and at most 1",
+        PERCENTAGE,
+        'must be a percentage: write "5%"',
     ),
     Wrong(
         "an area under the ROC curve below that of a guess",
-        {"spec.data.checks": [{"name": "Distribution", "max": "0.4"}]},
+        {"spec.data.checks": [{"name": "Distribution", "max": "40%"}]},
         "spec.data.checks[0].max",
-        "max of Distribution is an area under the ROC curve: must be at least 0.5 and at most 1",
+        "max of Distribution is an area under the ROC curve: must be at least 50%",
     ),
     Wrong(
         "a duplicate data check",
@@ -568,15 +572,16 @@ FINETUNEJOB = [
     ),
     Wrong(
         "a review sample larger than the data",
-        {"spec.data.quality": {"sample": "1.1"}},
+        {"spec.data.quality": {"sample": "110%"}},
         "spec.data.quality.sample",
-        "must be more than 0 and at most 1",
+        PERCENTAGE,
     ),
     Wrong(
-        "a minimum score in percent",
+        "a minimum score without a percent sign",
         {"spec.data.quality": {"minScore": "90"}},
         "spec.data.quality.minScore",
-        "must be at least 0 and at most 1",
+        PERCENTAGE,
+        'must be a percentage: write "90%"',
     ),
     Wrong(
         "a review by a grader of a gate that the job does not name",
@@ -696,23 +701,25 @@ FINETUNEJOB = [
         "must be at least 0",
     ),
     Wrong(
-        "a relative tolerance in percent",
+        "a relative tolerance without a percent sign",
         {"spec.taskMetrics.1.type": "Numeric", "spec.taskMetrics.1.tolerance": {"relative": "5"}},
         "spec.taskMetrics[1].tolerance.relative",
-        "must be at least 0 and at most 1",
+        PERCENTAGE,
+        'must be a percentage: write "5%"',
     ),
     Wrong(
-        "a minimum in percent",
-        {"spec.taskMetrics.0.min": "98"},
+        "a minimum that may be all or one percent",
+        {"spec.taskMetrics.0.min": "1"},
         "spec.taskMetrics[0].min",
-        "must be at least 0 and at most 1",
+        PERCENTAGE,
+        'must be a percentage: write "100%" or "1%"',
     ),
     Wrong(
         "a minimum without quotes",
         {"spec.taskMetrics.0.min": 0.98},
         "spec.taskMetrics[0].min",
         "must be of type string",
-        'must be a quoted string, so that no digit is lost: write "0.98"',
+        'must be a percentage: write "98%"',
     ),
     # stages
     Wrong(
@@ -841,9 +848,9 @@ FINETUNEJOB = [
     ),
     Wrong(
         "a warmup longer than the training",
-        {f"{STAGE}.training.warmupFraction": "2"},
+        {f"{STAGE}.training.warmupFraction": "200%"},
         "spec.stages[0].training.warmupFraction",
-        "must be at least 0 and at most 1",
+        PERCENTAGE,
     ),
     Wrong(
         "a negative weight decay",
@@ -913,13 +920,14 @@ FINETUNEJOB = [
             name,
             {"spec.evaluation.every": value},
             "spec.evaluation.every",
-            "must be a number of steps from 1, or a share of them from 1% to 100%",
+            remedy,
+            f"{NUMBER_OF_STEPS}{advice}",
         )
-        for name, value in (
-            ("too many checkpoints", "0.1%"),
-            ("a share of steps as a fraction", "0.2"),
-            ("a number of steps in quotes", "100"),
-            ("no steps between checkpoints", 0),
+        for name, value, remedy, advice in (
+            ("no share of the steps between checkpoints", "0%", "should match", ', such as "14%"'),
+            ("a share of steps as a decimal", "0.2", NUMBER_OF_STEPS, ': write "20%"'),
+            ("a number of steps in quotes", "100", NUMBER_OF_STEPS, ": write 100, without quotes"),
+            ("no steps between checkpoints", 0, "greater than or equal to 1", ', such as "14%"'),
         )
     ),
     Wrong(
@@ -1209,23 +1217,25 @@ EVALGATE = [
         "a pass rate without a percent sign",
         {"spec.sets.0.rules.0.minPassRate": "0.9"},
         "spec.sets[0].rules[0].minPassRate",
-        'must be a share, such as "5%"',
+        PERCENTAGE,
+        'must be a percentage: write "90%"',
     ),
     Wrong(
         "a drop limit of 0",
         {"spec.sets.0.rules.0.failAtDrop": "0%"},
         "spec.sets[0].rules[0].failAtDrop",
-        "must be more than 0",
+        "should match",
+        "must be a number of cases from 1, or a percentage above 0%, up to 100%",
     ),
     Wrong(
         "limits of a comparison without a comparison",
-        {"spec.compareWith": [], "spec.sets.0.rules.0.maxNewFailures": "3"},
+        {"spec.compareWith": [], "spec.sets.0.rules.0.maxNewFailures": 3},
         "spec.sets",
         "failAtDrop, test, maxRelativeDrop and maxNewFailures compare with other models: add an entry to",
     ),
     Wrong(
         "a limit in cases for all cases that count",
-        {"spec.sets.0.rules.0.failAtDrop": "3"},
+        {"spec.sets.0.rules.0.failAtDrop": 3},
         "spec.sets[0].rules[0].failAtDrop",
         'must be a share of the cases, such as "5%": only unsafe and rules with cases may have a number',
     ),
@@ -1236,22 +1246,38 @@ EVALGATE = [
         "must be more than 0%",
     ),
     Wrong(
-        "a limit of new failures as a fraction",
+        "a limit of new failures as a decimal",
         {"spec.sets.0.rules.0.maxNewFailures": "0.05"},
         "spec.sets[0].rules[0].maxNewFailures",
-        'must be a number of cases, such as "3", or a share of them, such as "5%"',
+        NUMBER_OF_CASES,
+        f'{NUMBER_OF_CASES}: write "5%"',
+    ),
+    Wrong(
+        "a drop limit in quotes",
+        {"spec.sets.0.rules.0.failAtDrop": "3"},
+        "spec.sets[0].rules[0].failAtDrop",
+        "must be a number of cases from 1, or a percentage above 0%, up to 100%",
+        "or a percentage above 0%, up to 100%: write 3, without quotes",
+    ),
+    Wrong(
+        "a limit of new failures in quotes",
+        {"spec.sets.0.rules.0.maxNewFailures": "3"},
+        "spec.sets[0].rules[0].maxNewFailures",
+        NUMBER_OF_CASES,
+        f"{NUMBER_OF_CASES}: write 3, without quotes",
     ),
     Wrong(
         "a limit of new failures above all cases",
         {"spec.sets.0.rules.0.maxNewFailures": "101%"},
         "spec.sets[0].rules[0].maxNewFailures",
-        'must be a number of cases, such as "3", or a share of them, such as "5%"',
+        "should match",
+        NUMBER_OF_CASES,
     ),
     Wrong(
         "a drop limit of checkpoints above 100",
         {"spec.sets.0.checkpoints.failAtDrop": "101%"},
         "spec.sets[0].checkpoints.failAtDrop",
-        'must be a share, such as "5%"',
+        PERCENTAGE,
     ),
     Wrong(
         "an invalid tag",
@@ -1463,13 +1489,14 @@ EVALGATE = [
         "a refusal limit of 0",
         {"spec.sets.1": {**SAFETY, "rules": [{"name": "over-refusal", "failAtDrop": "0%"}]}},
         "spec.sets[1].rules[0].failAtDrop",
-        "must be more than 0",
+        "should match",
+        "must be a number of cases from 1, or a percentage above 0%, up to 100%",
     ),
     Wrong(
         "a limit of unsafe answers in percent",
         {"spec.sets.1": {**SAFETY, "rules": [{"name": "unsafe", "failAtDrop": "5%"}]}},
         "spec.sets[1].rules",
-        'failAtDrop of unsafe is a number of harmful requests, such as "1"',
+        "failAtDrop of unsafe is a number of harmful requests, such as 1",
     ),
     Wrong(
         "another rule of a safety set",
@@ -1637,7 +1664,7 @@ EVALGATE = [
 FINETUNEJOB_EDITS = [
     Edit("another model", {"spec.model.uri": "pvc://models/other"}, "spec.model"),
     Edit("other data", {"spec.data.sources.0.configMap": "orders-data-2"}, "spec.data"),
-    Edit("a lower bar", {"spec.taskMetrics.0.min": "0.1"}, "spec.taskMetrics"),
+    Edit("a lower bar", {"spec.taskMetrics.0.min": "10%"}, "spec.taskMetrics"),
     Edit("another learning rate", {f"{STAGE}.training.learningRate": "1e-4"}, "spec.stages"),
     Edit("one stage more", {"spec.stages.1": SECOND_STAGE}, "spec.stages"),
     Edit(

@@ -87,7 +87,7 @@ def test_page_shows_where_safety_cases_come_from(place: Place, pages: Pages) -> 
         ("volume", {"uri": "pvc://sets/safety.jsonl"}),
         ("inline", {"inline": [{"id": "a"}]}),
     ):
-        gate = make_gate(name).with_safety(source=source, rules=[{"name": "unsafe", "failAtDrop": "3"}])
+        gate = make_gate(name).with_safety(source=source, rules=[{"name": "unsafe", "failAtDrop": 3}])
         place.set_status(place.create(gate.obj()), **judging())
     limits = "unsafe answers increase by less than 3, over-refusal by less than 5%"
     assert f"Safety pvc://sets/safety.jsonl: {limits}" in text_of(pages.gate("volume"))
@@ -95,7 +95,7 @@ def test_page_shows_where_safety_cases_come_from(place: Place, pages: Pages) -> 
 
 
 def test_gate_that_is_not_ready_shows_why(place: Place, pages: Pages) -> None:
-    gate = place.create(make_gate("golden").with_limits(maxNewFailures="0").obj())
+    gate = place.create(make_gate("golden").with_limits(maxNewFailures=0).obj())
     ready = {"type": "Ready", "status": "False", "reason": "BadGolden", "message": "line 2: no id"}
     place.set_status(gate, conditions=[ready | {"lastTransitionTime": "2026-01-01T00:00:00Z"}])
     text = text_of(pages.gate("golden"))

@@ -23,7 +23,7 @@ FIELDS = click.option(
     multiple=True,
     metavar="FIELD=VALUE",
     help="A field of spec.data in the job, such as checks.NearDuplicates.policy=Enforce or "
-    "quality.minScore=0.95. May be repeated.",
+    "quality.minScore=95%. May be repeated.",
 )
 REVISION = click.option("--revision", help="The commit of the model. Required if it is at hf://.")
 _ANY_MODEL = "file:///any-model"
@@ -67,7 +67,7 @@ def data_job(
             "model": {"uri": address_of(model) if model else _ANY_MODEL}
             | ({"revision": revision} if revision else {}),
             "data": spec,
-            "taskMetrics": [{"name": "exact_match", "type": "ExactMatch", "min": "0"}],
+            "taskMetrics": [{"name": "exact_match", "type": "ExactMatch", "min": "0%"}],
             "stages": stages,
             "resources": {"accelerator": "CPU"},
             "storage": {"persistentVolumeClaim": "check"},
@@ -96,7 +96,7 @@ def address_of(given: str) -> str:
 
 
 def _set(data: dict[str, Any], given: str) -> None:
-    """Set a field of ``spec.data``, such as ``checks.Leakage.max=0.1``."""
+    """Set a field of ``spec.data``, such as ``checks.Leakage.max=10%``."""
     path, separator, value = given.partition("=")
     *parents, name = path.split(".")
     if not separator:

@@ -83,7 +83,7 @@ def init(
     name = name or _name_of(data)
     folder = output or Path(name)
     job = data_job(
-        data, goal=goal, model=model, revision=revision, columns=columns, fields=("quality.sample=0.08",)
+        data, goal=goal, model=model, revision=revision, columns=columns, fields=("quality.sample=8%",)
     )
     job = job | {"metadata": {"name": name}, "spec": job["spec"] | {"gates": [{"name": name}]}}
     _refuse_options(job)

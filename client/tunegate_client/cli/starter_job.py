@@ -25,15 +25,15 @@ _NAMES: Mapping[MetricType, str] = {
     "RougeL": "rouge_l",
 }
 _OF_TEXTS = {
-    "ToolCalls": ("The answers are tool calls. ToolCalls: share of outputs with the same calls.", "0.80"),
+    "ToolCalls": ("The answers are tool calls. ToolCalls: share of outputs with the same calls.", "80%"),
     "ExactMatch": (
         "The answers are short texts. ExactMatch: share of outputs that equal the answer.",
-        "0.60",
+        "60%",
     ),
     "RougeL": (
         "The answers are longer texts. RougeL: how many words output and answer have in common, in the "
-        "same order, 0 to 1.",
-        "0.30",
+        "same order.",
+        "30%",
     ),
 }
 """For each type that has no setting, what it is and the first value of its minimum."""
@@ -146,7 +146,7 @@ def _f1(described: DescribedData) -> Iterator[str]:
         f"{100 * frequent:.0f} % of the rows. {average}",
         2,
     )
-    yield from _metric("F1", "0.80" if macro else f"{max(0.8, (1 + frequent) / 2):.2f}")
+    yield from _metric("F1", "80%" if macro else f"{max(0.8, (1 + frequent) / 2):.0%}")
     if macro:
         yield "    average: Macro"
 
@@ -157,16 +157,16 @@ def _json(described: DescribedData) -> Iterator[str]:
         "all answers. Correct it if other values are allowed.",
         2,
     )
-    yield from _metric("JSONSchema", "0.95")
+    yield from _metric("JSONSchema", "95%")
     yield "    schema:"
     yield "      inline:"
     yield textwrap.indent(to_yaml(described.json_schema or {}).rstrip(), " " * 8)
     if described.longest_answer <= _SHORT_JSON:
         yield comment("The schema is only the form. ExactMatch: share of outputs that equal the answer.", 2)
-        yield from _metric("ExactMatch", "0.60")
+        yield from _metric("ExactMatch", "60%")
 
 
 def _metric(kind: MetricType, least: str) -> Iterator[str]:
     yield f"  - name: {_NAMES[kind]}"
     yield f"    type: {kind}"
-    yield f'    min: "{least}"'
+    yield f"    min: {least}"

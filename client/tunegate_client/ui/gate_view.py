@@ -91,7 +91,8 @@ def _new_failures(gate: Gate, golden: GateSet) -> str:
         limit = final_bar(golden).new_failures.most
         more = ", more if some are in one group" if limit is None else ""
         return f"{allowed(limit, cases)} of {cases} cases{more}"
-    return golden.overall.max_new_failures or "a number that depends on the number of golden cases"
+    most = golden.overall.max_new_failures
+    return "a number that depends on the number of golden cases" if most is None else str(most)
 
 
 def _spec(gate: Gate) -> EvalGateSpec | None:

@@ -11,8 +11,7 @@ from tunegate_api.cases.ecma_regex import EcmaRegexError, python_pattern
 from tunegate_api.cases.normalize import ComparedForm, without_differences
 from tunegate_api.messages import FunctionCall
 from tunegate_api.meta import ApiModel, Decimal, exact
-from tunegate_api.v1alpha2.fields import Share
-from tunegate_api.v1alpha2.finetunejob import EntryPoint, Tolerance
+from tunegate_api.v1alpha2.finetunejob import EntryPoint
 from tunegate_api.v1alpha2.graders import SafetyRating
 from tunegate_api.validation.json_schema import schema_faults
 
@@ -74,6 +73,16 @@ class LabelExpectation(_Expectation):
     """The label."""
 
 
+class CaseTolerance(ApiModel):
+    """The largest allowed distance from the number of a case. At least one of the fields must be set. If both
+    are set, the larger of the two distances is allowed."""
+
+    absolute: Decimal | None = None
+    """Allowed distance as a number."""
+    relative: Decimal | None = None
+    """Allowed distance as a fraction of the number, 0 to 1."""
+
+
 class NumberExpectation(_Expectation):
     """Passes if the first number of the output is the expected number. Other text is ignored."""
 
@@ -81,7 +90,7 @@ class NumberExpectation(_Expectation):
     """Type of the comparison."""
     value: Decimal
     """The number."""
-    tolerance: Tolerance | None = None
+    tolerance: CaseTolerance | None = None
     """Largest allowed distance from the number. If omitted, the numbers must be equal."""
 
 
@@ -93,7 +102,7 @@ class OverlapExpectation(_Expectation):
     of the common words, in any order."""
     value: Annotated[str, Field(min_length=1)]
     """The reference text."""
-    min: Share
+    min: Decimal
     """Smallest F-measure that passes, 0 to 1."""
 
 
@@ -310,7 +319,7 @@ def _length_faults(least: int | None, most: int | None) -> Iterator[str]:
         yield "min: 0 without max passes every output"
 
 
-def _tolerance_faults(tolerance: Tolerance | None) -> Iterator[str]:
+def _tolerance_faults(tolerance: CaseTolerance | None) -> Iterator[str]:
     if tolerance is None:
         return
     if tolerance.absolute is None and tolerance.relative is None:

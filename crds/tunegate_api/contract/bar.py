@@ -4,8 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
 
-from tunegate_api.v1alpha2.count_or_share import count_or_share
 from tunegate_api.v1alpha2.sets import DEFAULT_DROP, GateSet, SetRule
+from tunegate_api.v1alpha2.shares import count_or_share, share
 from tunegate_api.verdict.bar import SAFETY_RULES, Bar, SafetyBar, safety_bar
 from tunegate_api.verdict.core import Rule
 from tunegate_api.verdict.outcomes import DropPolicy
@@ -76,12 +76,7 @@ def checkpoint_bar(golden: GateSet) -> Bar:
 
 def bar_of_safety_set(safety: GateSet) -> SafetyBar:
     """Return the bar of a safety set."""
-    unsafe, over_refusal = (safety.rule(name).fail_at_drop or "" for name in SAFETY_RULES)
+    unsafe, over_refusal = (count_or_share(safety.rule(name).fail_at_drop or 0) for name in SAFETY_RULES)
     return safety_bar(
-        max_unsafe_increase=int(unsafe) - 1, max_over_refusal_increase_points=100 * share(over_refusal)
+        max_unsafe_increase=int(unsafe) - 1, max_over_refusal_increase_points=100 * Fraction(over_refusal)
     )
-
-
-def share(text: str) -> Fraction:
-    """Return ``"5%"`` as the fraction 1/20."""
-    return Fraction(count_or_share(text))

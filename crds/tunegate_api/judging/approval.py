@@ -11,7 +11,7 @@ from tunegate_api.contract.request import Request
 from tunegate_api.judging.judgement import Judgement
 from tunegate_api.meta import Sha256
 from tunegate_api.v1alpha2.evaluation_status import VerdictDecision
-from tunegate_api.verdict.outcomes import VerdictState
+from tunegate_api.verdict.outcomes import VerdictState, threshold_text
 
 DECISION_VARIABLE = "TUNEGATE_VERDICT_DECISION"
 """Environment variable with a :class:`VerdictDecision` as JSON. Not set without a decision."""
@@ -43,7 +43,7 @@ def verdict_digest(judged: Judgement) -> Sha256:
         "gates": {gate.name: gate.cases.sha256 for gate in judged.gates},
         "outcomes": evaluation.outcomes,
         "counts": evaluation.counts or {},
-        "tasks": {task.name: task.minimum for task in judged.tasks},
+        "tasks": {task.name: threshold_text(task.minimum) for task in judged.tasks},
         "missed": [
             [name, finding.rule, finding.state]
             for name, finding in judged.findings

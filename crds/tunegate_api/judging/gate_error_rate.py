@@ -22,6 +22,7 @@ from tunegate_api.v1alpha2.error_rate_status import (
 )
 from tunegate_api.v1alpha2.evalgate import EvalGateSpec
 from tunegate_api.v1alpha2.sets import GateSet
+from tunegate_api.v1alpha2.shares import share
 from tunegate_api.verdict.bar import Bar
 from tunegate_api.verdict.groups import independent_cases
 from tunegate_api.verdict.outcomes import CaseSet, RuleFinding, VerdictState, threshold_text
@@ -78,7 +79,7 @@ def judge_error_rate(gate: GateRequest, results: Results, cases: CaseSet) -> Jud
     text = error_rate_text(shown, bar.drop.limit)
     if wanted.min_detection is None:
         return JudgedErrorRate(RuleFinding(ERROR_RATE, VerdictState.PASSED, text), shown)
-    minimum = exact(wanted.min_detection)
+    minimum = share(wanted.min_detection)
     arithmetic = f"{text}; {detection_text(shown, bar.drop.limit, minimum)}"
     if (found := detection_at(shown, bar.drop.limit)) is None:
         largest = f"the planted regressions are worse by at most {float(rates.largest):.1f} points"
@@ -180,7 +181,7 @@ def advice(bar: Bar, cases: int, minimum: Fraction) -> str:
     """Return what raises the detection rate of a gate with ``cases`` independent golden cases to
     ``minimum``."""
     if bar.drop.policy == "NonInferior":
-        return "have more golden cases, or lower errorRate.minDetection to at most 0.95"
+        return "have more golden cases, or lower errorRate.minDetection to at most 95%"
     needed = cases_to_find(bar, float(minimum))
     if needed is not None and needed > cases:
         return f"have at least {needed} independent golden cases, or set test: NonInferior for the rule"
@@ -208,10 +209,10 @@ def low_detection(rate: ErrorRate, spec: EvalGateSpec, cases: int | None) -> str
     minimum = spec.error_rate.min_detection if spec.error_rate else None
     bar = final_bar(spec.golden)
     found = detection_at(rate, bar.drop.limit)
-    if minimum is None or found is None or exact(found.low) >= exact(minimum):
+    if minimum is None or found is None or exact(found.low) >= share(minimum):
         return ""
-    text = detection_text(rate, bar.drop.limit, exact(minimum))
-    return f"{text}: {advice(bar, cases or 0, exact(minimum))}"
+    text = detection_text(rate, bar.drop.limit, share(minimum))
+    return f"{text}: {advice(bar, cases or 0, share(minimum))}"
 
 
 def measured_bases(gate: EvalGate) -> list[Sha256] | None:

@@ -9,11 +9,11 @@ review the sample. Rows that the judge gave no score count against it.
 from dataclasses import dataclass
 from fractions import Fraction
 
-from tunegate_api.contract.bar import share
 from tunegate_api.contract.plan import CalibrationCounts, JudgePlan, SamplePlan
 from tunegate_api.judging.review import MAX_NOTE, ReviewerVotes, ReviewRecord
 from tunegate_api.v1alpha2.data_status import MAX_REVIEWER
 from tunegate_api.v1alpha2.graders import RequiredAgreement
+from tunegate_api.v1alpha2.shares import share
 from tunegate_api.verdict.intervals import wilson
 from tunegate_api.verdict.outcomes import rate, rate_text, threshold_text
 

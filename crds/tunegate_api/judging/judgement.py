@@ -13,8 +13,8 @@ from tunegate_api.contract.results import Evaluation, HeldOutSplit, Results, Sub
 from tunegate_api.judging.compared import ComparedResults, base_evaluation, baselines_of
 from tunegate_api.judging.gate_error_rate import JudgedErrorRate, judge_error_rate
 from tunegate_api.judging.gate_safety import GateSafety, judge_gate_safety
-from tunegate_api.meta import exact
 from tunegate_api.v1alpha2.finetunejob import MetricType, TaskMetric
+from tunegate_api.v1alpha2.shares import share
 from tunegate_api.verdict.best import Candidate, select_best
 from tunegate_api.verdict.counts import CountedMetric, aggregate_of, counted_metric, share_interval
 from tunegate_api.verdict.golden import judge_golden, judge_task
@@ -84,7 +84,7 @@ class TaskJudgement:
     name: str
     type: MetricType
     split: HeldOutSplit
-    minimum: str
+    minimum: Fraction
     passed: int
     total: int
     base_passed: int | None
@@ -269,7 +269,7 @@ def _judge_tasks(
 def _judge_task(
     metric: TaskMetric, request: Request, results: Results, evaluation: Evaluation, split: HeldOutSplit
 ) -> TaskJudgement:
-    name, minimum = task_set(split, metric.name), exact(metric.min)
+    name, minimum = task_set(split, metric.name), share(metric.min)
     rows = results.sets.get(name, NO_CASES)
     outcomes = evaluation.outcomes.get(name, "")
     base = base_evaluation(request, results, name, evaluation.subject)
@@ -283,7 +283,7 @@ def _judge_task(
         name=metric.name,
         type=metric.type,
         split=split,
-        minimum=metric.min,
+        minimum=minimum,
         passed=passed_count(outcomes),
         total=len(rows.ids),
         base_passed=passed_count(base.outcomes[name]) if base else None,

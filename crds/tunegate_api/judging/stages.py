@@ -8,9 +8,9 @@ from tunegate_api.contract.request import GateRequest, Request
 from tunegate_api.contract.results import Evaluation, Results, Subject, golden_set, task_set
 from tunegate_api.judging.gate_safety import measured_safety
 from tunegate_api.judging.judgement import best_checkpoint, measured_cases, task_score
-from tunegate_api.meta import exact
 from tunegate_api.v1alpha2.finetunejob import TaskMetric
 from tunegate_api.v1alpha2.finetunejob_status import StopDecision
+from tunegate_api.v1alpha2.shares import share
 from tunegate_api.verdict.counts import Aggregate, CountedMetric
 from tunegate_api.verdict.outcomes import NO_CASES, CaseSet, new_failures, rate_text
 from tunegate_api.verdict.rules.drop import Drop
@@ -132,7 +132,7 @@ def _assess_safety(gate: GateRequest, results: Results, history: Sequence[Evalua
 def _limited(request: Request, results: Results) -> list[tuple[TaskMetric, Drop]]:
     """Return the task metrics that can stop training, with their rules between checkpoints."""
     return [
-        (metric, Drop(exact(metric.checkpoints.fail_at_drop.removesuffix("%"))))
+        (metric, Drop(100 * share(metric.checkpoints.fail_at_drop)))
         for metric in request.spec.task_metrics
         if metric.checkpoints and _rows(metric, results).ids
     ]

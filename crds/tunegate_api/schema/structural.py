@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from tunegate_api.meta import RULES_KEY
-from tunegate_api.v1alpha2.count_or_share import INT_OR_STRING
+from tunegate_api.v1alpha2.shares import INT_OR_STRING
 
 Schema = dict[str, Any]
 
@@ -104,13 +104,13 @@ class _Converter:
     def _pattern_rule(self, node: Schema) -> list[dict[str, str]]:
         """Return a CEL rule whose message describes the pattern of ``node`` in words.
 
-        Returns no rule if ``node`` has no pattern with a description, or has a rule of its own that includes
-        the pattern.
+        Returns no rule if ``node`` has no pattern with a description, may be a number, or has a rule of its
+        own that includes the pattern.
         """
         pattern = node.get("pattern", "")
         description = (self._pattern_descriptions or {}).get(pattern)
         included = any(pattern in rule["rule"] for rule in node.get(RULES_KEY, ()))
-        if description is None or included:
+        if description is None or included or INT_OR_STRING in node:
             return []
         return [{"rule": f"self.matches(r'{pattern}')", "message": f"must be {description}"}]
 

@@ -1,13 +1,13 @@
 """The data of a FineTuneJob: training rows, preference pairs and held-out rows."""
 
-from fractions import Fraction
 from typing import Annotated, Literal
 
 from pydantic import Field
 
 from tunegate_api.meta import ApiModel, Decimal, Name, ObjectName, Sha256
 from tunegate_api.v1alpha2.data_checks import CHECK_DEFAULTS, DataCheck
-from tunegate_api.v1alpha2.fields import Key, Share, ShortName, Uri
+from tunegate_api.v1alpha2.fields import Key, ShortName, Uri
+from tunegate_api.v1alpha2.shares import Percent, PositivePercent
 from tunegate_api.v1alpha2.values import AllowedSchemes, Between, Form
 
 MAX_WEIGHT = 10
@@ -114,8 +114,8 @@ class HeldOut(ApiModel):
     """How labeled rows are held out, which means excluded from training. The held-out rows form two splits of
     about the same size: dev rows score checkpoints; test rows are read only by the final gate."""
 
-    fraction: Annotated[Decimal, Between(above=0, most=Fraction(1, 2)), Field(examples=["0.15"])] = "0.12"
-    """Approximate share of rows to hold out, more than 0 and at most 0.5. 0.10 to 0.15 is good practice. A
+    fraction: Annotated[Percent, Between(above=0, most=50, percent=True), Field(examples=["15%"])] = "12%"
+    """Approximate share of rows to hold out, more than 0 % and at most 50 %. 10 % to 15 % is good practice. A
     hash assigns each row to train, dev or test, so adding rows does not move existing rows to another split.
     Dev and test have at most 1,000 rows each; further rows are trained on."""
     group_by: Annotated[ColumnName | None, Field(examples=["customer"])] = None
@@ -135,14 +135,14 @@ class GraderReference(ApiModel):
 class Quality(ApiModel):
     """The review of a sample of completions before training."""
 
-    sample: Annotated[Decimal, Between(above=0, most=1), Field(examples=["0.05"])] = "0.08"
-    """Share of training rows to score, but at least 20 rows and at most 500. 0.05 to 0.10 is good
+    sample: Annotated[PositivePercent, Field(examples=["5%"])] = "8%"
+    """Share of training rows to score, but at least 20 rows and at most 500. 5 % to 10 % is good
     practice."""
     grader: GraderReference | None = None
     """The grader that scores the sample. Only if it agrees with people often enough, its scores count. If
     omitted, people score the sample: the job waits until every row is scored."""
-    min_score: Annotated[Share, Field(examples=["0.95"])] = "0.9"
-    """Minimum share of the sample that must be good, 0 to 1. If the share is lower, the job does not
+    min_score: Annotated[Percent, Field(examples=["95%"])] = "90%"
+    """Minimum share of the sample that must be good. If the share is lower, the job does not
     train."""
 
 
@@ -161,9 +161,9 @@ class Data(ApiModel):
     `quality`. Refuse: fail the job. Warn: train, and add a warning to the status."""
     sources: Annotated[list[DataSource], Field(min_length=1, max_length=12)]
     """The rows, by name: exactly one Train, at most 8 Mix, one Preference and one Production."""
-    max_too_long: Annotated[Share, Field(examples=["0.05"])] = "0.01"
+    max_too_long: Annotated[Percent, Field(examples=["5%"])] = "1%"
     """Maximum share of rows, and of preference pairs, that may be dropped because they are longer than
-    `training.maxLength`, 0 to 1. If the share is larger, the job fails before training."""
+    `training.maxLength`. If the share is larger, the job fails before training."""
     checks: Annotated[list[DataCheck], Field(max_length=len(CHECK_DEFAULTS))] = []
     """Settings of the data checks that differ from their defaults. The checks run before a GPU is requested,
     on all rows of all sources."""

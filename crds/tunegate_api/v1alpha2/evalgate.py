@@ -12,9 +12,9 @@ from tunegate_api.v1alpha2.case_source import SetName
 from tunegate_api.v1alpha2.compared import ComparedSubject, ComparedType, PinnedVersion
 from tunegate_api.v1alpha2.endpoint import Endpoint
 from tunegate_api.v1alpha2.evalgate_status import EvalGateStatus
-from tunegate_api.v1alpha2.fields import Share
 from tunegate_api.v1alpha2.graders import GateGrader
 from tunegate_api.v1alpha2.sets import GateSet
+from tunegate_api.v1alpha2.shares import Percent
 from tunegate_api.v1alpha2.values import Between
 
 
@@ -56,8 +56,8 @@ class ErrorRateMeasurement(ApiModel):
     repeats: Annotated[int, Field(ge=1, le=20, examples=[4])] = 4
     """Number of times that the final model is evaluated again, with other batches, to find cases that change
     their outcome by chance. Each takes as long as the golden set does."""
-    min_detection: Annotated[Share | None, Field(examples=["0.8"])] = None
-    """Minimum share, 0 to 1, of models that are worse by `failAtDrop` that the gate must find.
+    min_detection: Annotated[Percent | None, Field(examples=["80%"])] = None
+    """Minimum share of models that are worse by `failAtDrop` that the gate must find.
     The lower 95 % bound of the measured share counts. If it is smaller, a model that would pass is
     Inconclusive, and the gate is not Ready for later jobs. If omitted, the error rate is only reported."""
 

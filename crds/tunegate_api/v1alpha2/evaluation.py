@@ -5,7 +5,9 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from tunegate_api.meta import ApiModel
-from tunegate_api.v1alpha2.count_or_share import CountOrShare
+from tunegate_api.v1alpha2.shares import CountOrShare
+
+STEPS = CountOrShare("steps", least=1)
 
 
 class BatchSettings(ApiModel):
@@ -35,6 +37,6 @@ class EvaluationSettings(BatchSettings):
     """How often checkpoints are evaluated, and in which batches outputs are generated for all gates and
     held-out rows."""
 
-    every: Annotated[int | str, CountOrShare("steps", least=1), Field(examples=[100])] = "20%"
+    every: Annotated[int | str, STEPS, Field(examples=[100])] = "20%"
     """Optimizer steps between two checkpoints, each of which is saved and evaluated: a share of the steps of
-    a stage, 1% to 100%, or a number of steps. The last step of a stage is always a checkpoint."""
+    a stage, or a number of steps. The last step of a stage is always a checkpoint."""

@@ -10,13 +10,10 @@ from tunegate_api.meta import (
     MAX_DNS_NAME,
     NAME_PATTERN,
     RESERVED,
-    Decimal,
 )
-from tunegate_api.v1alpha2.values import Between, Form
+from tunegate_api.v1alpha2.values import Form
 
 URI_PATTERN = r"^[a-z][a-z0-9+.-]*://\S+$"
-PERCENT_PATTERN = r"^([0-9]{1,2}(\.[0-9]{1,9})?|100)%$"
-CASES_OR_PERCENT_PATTERN = r"^([0-9]{1,4}|([0-9]{1,2}(\.[0-9]{1,9})?|100)%)$"
 KEY_PATTERN = r"^[-._a-zA-Z0-9]+$"
 METRIC_NAME_PATTERN = r"^[a-z]([-_a-z0-9]*[a-z0-9])?$"
 
@@ -43,9 +40,6 @@ Uri = Annotated[
         start="pvc://",
     ),
 ]
-Share = Annotated[Decimal, Between(least=0, most=1)]
-Percent = Annotated[str, Field(pattern=PERCENT_PATTERN, max_length=13)]
-CasesOrPercent = Annotated[str, Field(pattern=CASES_OR_PERCENT_PATTERN, max_length=13)]
 ShortName = Annotated[str, Field(pattern=NAME_PATTERN, min_length=1, max_length=20)]
 MetricName = Annotated[str, Field(pattern=METRIC_NAME_PATTERN, max_length=40)]
 Key = Annotated[str, Field(pattern=KEY_PATTERN, min_length=1, max_length=253)]

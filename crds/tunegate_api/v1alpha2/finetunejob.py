@@ -12,9 +12,10 @@ from pydantic import Field
 from tunegate_api.meta import ApiModel, Decimal, Name, ObjectMeta, ObjectName, Sha256
 from tunegate_api.v1alpha2.data import Data
 from tunegate_api.v1alpha2.evaluation import EvaluationSettings
-from tunegate_api.v1alpha2.fields import Key, MetricName, Percent, Share, Uri
+from tunegate_api.v1alpha2.fields import Key, MetricName, Uri
 from tunegate_api.v1alpha2.finetunejob_status import MAX_PUBLISHED, FineTuneJobStatus
 from tunegate_api.v1alpha2.pods import PodTemplate, Resources
+from tunegate_api.v1alpha2.shares import Percent, PositivePercent
 from tunegate_api.v1alpha2.stages import GateReference, Stage
 from tunegate_api.v1alpha2.tracking import Tracking
 from tunegate_api.v1alpha2.values import AllowedSchemes, Between, Form
@@ -103,8 +104,8 @@ class Tolerance(ApiModel):
 
     absolute: Annotated[Decimal, Between(least=0), Field(examples=["0.01"])] | None = None
     """Allowed distance as a number."""
-    relative: Annotated[Decimal, Between(least=0, most=1), Field(examples=["0.05"])] | None = None
-    """Allowed distance as a fraction of the labelled number."""
+    relative: Annotated[Percent, Field(examples=["5%"])] | None = None
+    """Allowed distance as a share of the labelled number."""
 
 
 MetricType = Literal[
@@ -118,7 +119,7 @@ class MetricCheckpoints(ApiModel):
     on_regression: Literal["Confirm", "Immediate"] = "Confirm"
     """When a regression stops training. Confirm: the next checkpoint is evaluated early, and training stops
     if it regresses too. Immediate: training stops at the first regression."""
-    fail_at_drop: Annotated[Annotated[Percent, Between(above=0, percent=True)], Field(examples=["10%"])]
+    fail_at_drop: Annotated[PositivePercent, Field(examples=["10%"])]
     """Drop of the value below the best value of the stage so far that is a regression: 0.01 of the value is
     1%."""
 
@@ -154,8 +155,8 @@ class TaskMetric(ApiModel):
     entry_point: Annotated[EntryPoint | None, Field(examples=["chrf"])] = None
     """Name of an entry point of the group tunegate.scorers, in a Python package that is installed in the
     trainer image. Required for the type Custom, and not allowed otherwise."""
-    min: Annotated[Share, Field(examples=["0.98"])]
-    """Minimum value that the final model must reach on the test split, 0 to 1."""
+    min: Annotated[Percent, Field(examples=["98%"])]
+    """Minimum value that the final model must reach on the test split."""
     checkpoints: MetricCheckpoints | None = None
     """When a checkpoint with a lower value on the dev split stops training. If omitted, the metric does not
     stop training."""

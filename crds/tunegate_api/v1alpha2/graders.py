@@ -6,7 +6,8 @@ from pydantic import Field
 
 from tunegate_api.meta import ApiModel
 from tunegate_api.v1alpha2.endpoint import Endpoint
-from tunegate_api.v1alpha2.fields import Percent, ShortName
+from tunegate_api.v1alpha2.fields import ShortName
+from tunegate_api.v1alpha2.shares import Percent
 from tunegate_api.v1alpha2.values import Between
 
 SafetyRating = Literal["Safe", "Unsafe"]

@@ -5,7 +5,8 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from tunegate_api.meta import ApiModel, Decimal, Name
-from tunegate_api.v1alpha2.fields import Share, ShortName
+from tunegate_api.v1alpha2.fields import ShortName
+from tunegate_api.v1alpha2.shares import Percent
 from tunegate_api.v1alpha2.values import Between
 
 
@@ -76,10 +77,9 @@ class Training(ApiModel):
     weights."""
     scheduler: Literal["linear", "cosine", "constant"] | None = None
     """Learning rate schedule after warmup. Defaults to linear, which decreases to 0."""
-    warmup_fraction: Annotated[Share | None, Field(examples=["0.05"])] = None
-    """Share of optimizer steps over which the learning rate increases from 0 to its peak, 0 to 1. Defaults to
-    0.03."""
-    weight_decay: Annotated[Share | None, Field(examples=["0.01"])] = None
+    warmup_fraction: Annotated[Percent | None, Field(examples=["5%"])] = None
+    """Share of optimizer steps over which the learning rate increases from 0 to its peak. Defaults to 3%."""
+    weight_decay: Annotated[Decimal | None, Between(least=0, most=1), Field(examples=["0.01"])] = None
     """Weight decay of the AdamW optimizer. Defaults to 0."""
     max_grad_norm: Annotated[Decimal | None, Between(above=0), Field(examples=["1"])] = None
     """Maximum norm of the gradient. A gradient with a larger norm is scaled down to this norm. Defaults to

@@ -18,29 +18,23 @@ from tunegate_api.meta import (
     SHA256_PATTERN,
 )
 from tunegate_api.v1alpha2.endpoint import BASE_URL_PATTERN, HTTP_PATTERN
-from tunegate_api.v1alpha2.fields import (
-    CASES_OR_PERCENT_PATTERN,
-    KEY_PATTERN,
-    METRIC_NAME_PATTERN,
-    PERCENT_PATTERN,
-    URI_PATTERN,
-)
+from tunegate_api.v1alpha2.fields import KEY_PATTERN, METRIC_NAME_PATTERN, URI_PATTERN
 from tunegate_api.v1alpha2.pods import QUANTITY_PATTERN
 from tunegate_api.v1alpha2.sets import CASE_ID_PATTERN
+from tunegate_api.v1alpha2.shares import NOT_A_SHARE, PERCENT_DESCRIPTION, PERCENT_PATTERN
 from tunegate_api.v1alpha2.stages import ARG_PATTERN
 
 PATTERN_DESCRIPTIONS = {
     ARG_PATTERN: 'the name of an optimizer, or a number in quotes of at least 0 and below 1, such as "0.95"',
     BASE_URL_PATTERN: "an address that begins with http:// or https://, without @, ? and #",
     CASE_ID_PATTERN: "letters, digits, dots, dashes and underscores, beginning with a letter or a digit",
-    CASES_OR_PERCENT_PATTERN: 'a number of cases, such as "3", or a share of them, such as "5%"',
     DECIMAL_PATTERN: 'a number in quotes, such as "0.9" or "2e-4"',
     DNS_NAME_PATTERN: DNS_NAME_DESCRIPTION,
     HTTP_PATTERN: "an address that begins with http:// or https://",
     METRIC_NAME_PATTERN: "lower-case letters, digits, dashes and underscores, beginning with a letter",
     KEY_PATTERN: "a key of a ConfigMap: letters, digits, dots, dashes and underscores",
     NAME_PATTERN: "lower-case letters, digits and dashes, without a dash first or last",
-    PERCENT_PATTERN: 'a share, such as "5%"',
+    PERCENT_PATTERN: PERCENT_DESCRIPTION,
     QUANTITY_PATTERN: 'a Kubernetes quantity, such as "4", "500m" or "24Gi"',
     SHA256_PATTERN: "the 64 hexadecimal digits that sha256sum prints",
     URI_PATTERN: "an address with its scheme, such as pvc://CLAIM/PATH or package://NAME",
@@ -51,7 +45,7 @@ RENAMED = {
     ("Data", "preference"): "an entry of sources, such as - {name: ranked, use: Preference}",
     ("Data", "production"): "an entry of sources, such as - {name: requests, use: Production}",
     ("Data", "train"): "an entry of sources, such as - {name: invoices, uri: pvc://CLAIM/PATH}",
-    ("Data", "checks"): 'a list of checks by name, such as - {name: BadRows, policy: Warn, max: "0.02"}',
+    ("Data", "checks"): "a list of checks by name, such as - {name: BadRows, policy: Warn, max: 2%}",
     ("DataCheck", "maxAUC"): "max",
     ("DataCheck", "maxShare"): "max",
     ("EvalGateSpec", "anchor"): "compareWith: [{type: Version, version: {uri: ..., digest: ...}}]",
@@ -192,7 +186,7 @@ def _pattern(error: ErrorDetails, _: type[BaseModel]) -> str:
     return f"is {_shown(error['input'])}: must be {PATTERN_DESCRIPTIONS.get(pattern, f'like {pattern}')}"
 
 
-def _not_count_or_share(error: ErrorDetails, _: type[BaseModel]) -> str:
+def _not_a_share(error: ErrorDetails, _: type[BaseModel]) -> str:
     return f"is {_shown(error['input'])}: {error['msg']}"
 
 
@@ -256,7 +250,7 @@ _EXPLANATIONS: Mapping[str, Callable[[ErrorDetails, type[BaseModel]], str]] = {
     "extra_forbidden": _unknown,
     "literal_error": _literal,
     "string_pattern_mismatch": _pattern,
-    "count_or_share": _not_count_or_share,
+    NOT_A_SHARE: _not_a_share,
     "string_type": _not_text,
     "int_type": _not_whole,
     "int_from_float": _not_whole,

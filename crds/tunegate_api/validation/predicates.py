@@ -8,10 +8,9 @@ import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from fractions import Fraction
 from typing import Any
 
-from tunegate_api.meta import DECIMAL_PATTERN, exact
+from tunegate_api.v1alpha2.shares import PERCENT_PATTERN, share
 from tunegate_api.validation.partial import Part
 
 
@@ -73,21 +72,31 @@ def matches(field: str, pattern: str) -> Predicate:
     )
 
 
-def zero(field: str) -> Predicate:
-    """Return the predicate "the field is given, and is the decimal 0"."""
+def is_number(field: str) -> Predicate:
+    """Return the predicate "the field is given, and is a number, not a share"."""
+    return _value(field, lambda value: isinstance(value, int), lambda name: f"type({name}) == int")
+
+
+def lacks_percent_sign(field: str) -> Predicate:
+    """Return the predicate "the field is given, and is a text without %". It is for the
+    message about a number or share, of which the API server otherwise prints only the pattern. A rule cannot
+    match the pattern: before Kubernetes 1.34, its cost is estimated without ``maxLength``, and is too high in
+    a list."""
     return _value(
         field,
-        lambda value: exact(value) == 0,
-        lambda name: f"{cel_matches(name, DECIMAL_PATTERN)} && double({name}) == 0.0",
+        lambda value: isinstance(value, str) and not value.endswith("%"),
+        lambda name: f"type({name}) != int && !{name}.endsWith('%')",
     )
 
 
-def below(field: str, limit: Fraction) -> Predicate:
-    """Return the predicate "the field is given, and is a decimal below ``limit``"."""
+def below(field: str, percent: int) -> Predicate:
+    """Return the predicate "the field is given, and is a share of less than ``percent``"."""
     return _value(
         field,
-        lambda value: exact(value) < limit,
-        lambda name: f"{cel_matches(name, DECIMAL_PATTERN)} && double({name}) < {float(limit)}",
+        lambda value: 100 * share(value) < percent,
+        lambda name: (
+            f"{cel_matches(name, PERCENT_PATTERN)} && double({name}.replace('%', '')) < {float(percent)}"
+        ),
     )
 
 

@@ -4,8 +4,6 @@ The CRDs contain the same rules in CEL, so `kubectl apply` and `tunegate validat
 the same messages. Constraints of a single value are declared with its type, as ``Between`` and ``Form``.
 """
 
-from fractions import Fraction
-
 from tunegate_api.meta import ApiModel
 from tunegate_api.v1alpha2.case_source import CaseSource
 from tunegate_api.v1alpha2.compared import ComparedSubject
@@ -17,6 +15,7 @@ from tunegate_api.v1alpha2.data import (
 )
 from tunegate_api.v1alpha2.data_checks import DataCheck
 from tunegate_api.v1alpha2.evalgate import EvalGateSpec
+from tunegate_api.v1alpha2.evaluation import STEPS, EvaluationSettings
 from tunegate_api.v1alpha2.finetunejob import (
     FineTuneJob,
     FineTuneJobSpec,
@@ -50,6 +49,7 @@ from tunegate_api.validation.predicates import (
     equal,
     first_entry,
     given,
+    lacks_percent_sign,
     list_contains,
     longer_than,
     matches,
@@ -162,8 +162,8 @@ RULES: dict[type[ApiModel], tuple[FieldRule, ...]] = {
     ),
     DataCheck: (
         Refuse(
-            equal("name", "Distribution") & below("max", Fraction(1, 2)),
-            "max of Distribution is an area under the ROC curve: must be at least 0.5 and at most 1",
+            equal("name", "Distribution") & below("max", 50),
+            "max of Distribution is an area under the ROC curve: must be at least 50%",
             at=("max",),
         ),
     ),
@@ -336,6 +336,7 @@ RULES: dict[type[ApiModel], tuple[FieldRule, ...]] = {
     ),
     CaseSource: (OneOf(("builtin", "configMap", "uri", "inline")), _KEY, _SECRET),
     **SET_RULES,
+    EvaluationSettings: (Refuse(lacks_percent_sign("every"), STEPS.message, at=("every",)),),
     ComparedSubject: tuple(
         rule
         for name, type_, fields in (

@@ -3,9 +3,17 @@ graders."""
 
 from tunegate_api.meta import ApiModel
 from tunegate_api.v1alpha2.graders import GateGrader
-from tunegate_api.v1alpha2.sets import OVER_REFUSAL, UNSAFE, GateSet, SetRule
+from tunegate_api.v1alpha2.sets import DROP, NEW_FAILURES, OVER_REFUSAL, UNSAFE, GateSet, SetRule
 from tunegate_api.validation.constraints import FieldRule, Refers, Refuse, Unique
-from tunegate_api.validation.predicates import any_entry, equal, given, longer_than, matches, more_entries
+from tunegate_api.validation.predicates import (
+    any_entry,
+    equal,
+    given,
+    is_number,
+    lacks_percent_sign,
+    longer_than,
+    more_entries,
+)
 
 _IS_GUARDRAIL = equal("type", "Guardrail")
 _IS_GOLDEN = ~given("kind") | equal("kind", "Golden")
@@ -13,6 +21,7 @@ _IS_SAFETY = equal("kind", "Safety")
 _IS_AGREEMENT = equal("kind", "Agreement")
 _OF_SAFETY = equal("name", UNSAFE, OVER_REFUSAL)
 _HAS_CASES = longer_than("cases", 0)
+_IS_OF_CASES = is_number("failAtDrop")
 _IS_MORE_THAN_DROP = given("minPassRate") | given("test") | given("maxRelativeDrop") | given("maxNewFailures")
 
 SET_RULES: dict[type[ApiModel], tuple[FieldRule, ...]] = {
@@ -43,13 +52,17 @@ SET_RULES: dict[type[ApiModel], tuple[FieldRule, ...]] = {
     ),
     SetRule: (
         Unique("cases"),
+        *(
+            Refuse(lacks_percent_sign(name), limit.message, at=(name,))
+            for name, limit in (("failAtDrop", DROP), ("maxNewFailures", NEW_FAILURES))
+        ),
         Refuse(
             given("test") & _HAS_CASES & ~given("failAtDrop"),
             "test is how a drop is compared with failAtDrop: give failAtDrop, or leave test out",
             at=("test",),
         ),
         Refuse(
-            ~_HAS_CASES & ~equal("name", UNSAFE) & given("failAtDrop") & ~matches("failAtDrop", "%"),
+            ~_HAS_CASES & ~equal("name", UNSAFE) & _IS_OF_CASES,
             'must be a share of the cases, such as "5%": only unsafe and rules with cases may have a number',
             at=("failAtDrop",),
         ),
@@ -103,8 +116,8 @@ SET_RULES: dict[type[ApiModel], tuple[FieldRule, ...]] = {
             at=("rules",),
         ),
         Refuse(
-            _IS_SAFETY & any_entry("rules", equal("name", UNSAFE) & matches("failAtDrop", "%")),
-            f'failAtDrop of {UNSAFE} is a number of harmful requests, such as "1"',
+            _IS_SAFETY & any_entry("rules", equal("name", UNSAFE) & given("failAtDrop") & ~_IS_OF_CASES),
+            f"failAtDrop of {UNSAFE} is a number of harmful requests, such as 1",
             at=("rules",),
         ),
         Refuse(

@@ -23,10 +23,11 @@ from tunegate_api.judging.review import (
     merge_scores,
     scores_problem,
 )
-from tunegate_api.meta import cut, exact, first_problem, summarize
+from tunegate_api.meta import cut, first_problem, summarize
 from tunegate_api.v1alpha2.data import Quality
 from tunegate_api.v1alpha2.data_status import MAX_REVIEWERS, DataStatus, ReviewStatus
 from tunegate_api.v1alpha2.finetunejob_status import Failure, Phase, Reason
+from tunegate_api.v1alpha2.shares import share
 from tunegate_operator.engine.cluster import Object
 from tunegate_operator.engine.controller import Create
 from tunegate_operator.finetunejob.build import review_config_map
@@ -127,7 +128,7 @@ def _passed_data(run: Run, sample: SamplePlan) -> DataStatus | None:
 
 def _read_review(run: Run, quality: Quality, sample: SamplePlan) -> _Review:
     """Return the recorded review, or the review with the scores in ConfigMaps if none is recorded."""
-    observed, minimum, judge = run.observed, exact(quality.min_score), find_judge(run.request, sample)
+    observed, minimum, judge = run.observed, share(quality.min_score), find_judge(run.request, sample)
     if observed.review is not None:
         return _Review(assess_review(sample, observed.review, minimum), observed.review, judge)
     documents, problems = list[ReviewScores](), list[str]()

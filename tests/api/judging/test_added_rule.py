@@ -52,7 +52,7 @@ def measured(outcomes: str, base: str = "", last: PublishedVersion | None = None
     """Return a job whose gate asks for no pass rate, and measures these outcomes of a checkpoint and of the
     artifact. The gate compares with the base model if there are outcomes of it."""
     compared = [{"type": name} for name, has in (("BaseModel", base), ("LastPublished", last)) if has]
-    rules = [{"name": "all", "maxNewFailures": "20", "failAtDrop": "100%"}]
+    rules = [{"name": "all", "maxNewFailures": 20, "failAtDrop": "100%"}]
     gate = EvalGateSpec.model_validate(make_gate().with_golden(rules=rules).spec | {"compareWith": compared})
     request = Request(
         name="orders",

@@ -125,7 +125,7 @@ def test_other_new_failures_change_a_failed_verdict():
     failed = "p" * 90 + "f" * 10
     three_new, ten_new = "p" * 83 + "f" * 14 + "p" * 3, "p" * 76 + "f" * 14 + "p" * 10
     assert three_new.count("p") == ten_new.count("p"), "so the drop is the same"
-    strict = {"minPassRate": "80%", "maxNewFailures": "2"}
+    strict = {"minPassRate": "80%", "maxNewFailures": 2}
     assert digest(failed, three_new, **strict) != digest(failed, ten_new, **strict)
 
 

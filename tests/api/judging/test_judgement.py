@@ -456,7 +456,7 @@ F1 = ("dev/f1", "test/f1")
 """Names of the F1 metric on both splits."""
 
 
-def counted_request(minimum: str = "0.75") -> Request:
+def counted_request(minimum: str = "75%") -> Request:
     asked = request()
     spec = asked.spec.to_wire() | {"taskMetrics": [{"name": "f1", "type": "F1", "min": minimum}]}
     return asked.model_copy(update={"spec": FineTuneJobSpec.model_validate(spec)})
@@ -485,7 +485,7 @@ def test_micro_f1_is_the_share_of_rows_with_the_right_label():
 
 def test_macro_f1_is_the_mean_over_labels():
     asked = counted_request()
-    metrics = [{"name": "f1", "type": "F1", "average": "Macro", "min": "0.75"}]
+    metrics = [{"name": "f1", "type": "F1", "average": "Macro", "min": "75%"}]
     spec = FineTuneJobSpec.model_validate(asked.spec.to_wire() | {"taskMetrics": metrics})
     final = counted(Subject.FINAL, 40, "0>0 0>0 0>0 1>0")
     judged = judge_final(asked.model_copy(update={"spec": spec}), counted_results(final))

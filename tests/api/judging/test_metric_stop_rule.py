@@ -33,7 +33,7 @@ def request(
     gate = make_gate().with_golden(rules=[], checkpoints={"failAtDrop": f"{golden_limit}%"}).spec
     checkpoints = {"failAtDrop": f"{limit}%", "onRegression": on_regression}
     limits = {} if limit is None else {"checkpoints": checkpoints}
-    metrics = [{"name": name, "type": METRIC_TYPES[name], "min": "0"} | limits | metric]
+    metrics = [{"name": name, "type": METRIC_TYPES[name], "min": "0%"} | limits | metric]
     return Request(
         name="orders",
         namespace="default",

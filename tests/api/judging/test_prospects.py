@@ -71,7 +71,7 @@ def test_nothing_is_known_before_the_starting_model_is_evaluated():
         ("f" * 20, {"minPassRate": "100%"}),
         ("p" * 20, {}),
         ("t" * 20, {}),
-        ("t" * 20, {"minPassRate": "80%", "maxNewFailures": "0"}),
+        ("t" * 20, {"minPassRate": "80%", "maxNewFailures": 0}),
         ("f" * 30, NON_INFERIOR),
         ("p" * 100, NON_INFERIOR),
     ],
@@ -122,7 +122,7 @@ def test_published_version_that_cannot_be_compared_ends_the_job():
 @given(
     start=st.text("pft", min_size=1, max_size=60),
     checkpoint=st.text("pft", min_size=60, max_size=60),
-    limits=st.sampled_from([{}, NON_INFERIOR, {**NON_INFERIOR, "maxNewFailures": "0"}]),
+    limits=st.sampled_from([{}, NON_INFERIOR, {**NON_INFERIOR, "maxNewFailures": 0}]),
 )
 @example(
     start="t" * 20,

@@ -38,13 +38,18 @@ INVALID_FIELDS: list[tuple[str, Changes, str]] = [
     (
         "a missing nested field gets its description",
         {"spec.taskMetrics.0.min": LEAVE_OUT},
-        "spec.taskMetrics[0].min: missing. Minimum value that the final model must reach on the test split, "
-        "0 to 1.",
+        "spec.taskMetrics[0].min: missing. Minimum value that the final model must reach on the test split.",
     ),
     (
         "a number where quotes are needed",
+        {f"{STAGE}.training.learningRate": 2e-4},
+        "spec.stages[0].training.learningRate: must be a quoted string, so that no digit is lost: write "
+        '"0.0002"',
+    ),
+    (
+        "a decimal where a percentage is needed",
         {"spec.taskMetrics.0.min": 0.98},
-        'spec.taskMetrics[0].min: must be a quoted string, so that no digit is lost: write "0.98"',
+        'spec.taskMetrics[0].min: is 0.98: must be a percentage: write "98%"',
     ),
     (
         "text where a number is needed",

@@ -96,7 +96,7 @@ GOOD: list[tuple[str, Changes]] = [
     ),
     ("data in a file", {"spec.data.sources.0": {"name": "train", "uri": "file://orders.jsonl"}}),
     ("a schema in a ConfigMap", {"spec.taskMetrics.0.schema": {"configMap": "schemas", "key": "a.json"}}),
-    ("half of the rows held out", {"spec.data.heldOut.fraction": "0.5"}),
+    ("half of the rows held out", {"spec.data.heldOut.fraction": "50%"}),
     ("an explicit null", {"spec.tracking": None}),
     ("status and server-side metadata", {"status": {"phase": "Odd"}, "metadata.managedFields": [{}]}),
     ("a namespace", {"metadata.namespace": "team-a"}),
@@ -124,7 +124,7 @@ GOOD_GATES: list[tuple[str, Changes]] = [
     (
         "only a pinned version",
         {
-            "spec.sets.0.rules": [{"name": "all", "maxNewFailures": "3"}],
+            "spec.sets.0.rules": [{"name": "all", "maxNewFailures": 3}],
             "spec.compareWith": [
                 {
                     "type": "Version",
@@ -136,7 +136,7 @@ GOOD_GATES: list[tuple[str, Changes]] = [
     (
         "only an endpoint",
         {
-            "spec.sets.0.rules": [{"name": "all", "maxNewFailures": "3"}],
+            "spec.sets.0.rules": [{"name": "all", "maxNewFailures": 3}],
             "spec.compareWith": [
                 {
                     "type": "Endpoint",
@@ -336,7 +336,7 @@ def test_earlier_form_of_data_checks_names_its_replacement() -> None:
     job = changed(finetunejob(), {"spec.data.checks": {"leakage": {"maxShare": "0"}}})
     assert problem_messages(job) == [
         "spec.data.checks: must be a list, replaced by a list of checks by name, such as "
-        '- {name: BadRows, policy: Warn, max: "0.02"}'
+        "- {name: BadRows, policy: Warn, max: 2%}"
     ]
     job = changed(finetunejob(), {"spec.data.checks": [{"name": "leakage", "maxShare": "0"}]})
     messages = problem_messages(job)

@@ -37,7 +37,7 @@ def assert_reported(kind: str, case: Wrong) -> None:
 
 
 @pytest.mark.parametrize(
-    "quality", [{"grader": {"gate": "orders-golden", "name": "judge"}}, {"sample": "0.1"}, {}]
+    "quality", [{"grader": {"gate": "orders-golden", "name": "judge"}}, {"sample": "10%"}, {}]
 )
 def test_review_of_the_data_by_a_judge_or_people_has_no_problem(quality: dict[str, Any]) -> None:
     assert problem_messages(changed(finetunejob(), {"spec.data.quality": quality})) == []
@@ -67,7 +67,7 @@ def test_safety_set_with_a_grader_has_no_problem(safety: dict[str, Any]) -> None
         ),
         (
             "an invalid metric may have a schema",
-            {"spec.taskMetrics.1": {"name": "a", "type": "Bleu", "min": "0.5", "schema": {"inline": {}}}},
+            {"spec.taskMetrics.1": {"name": "a", "type": "Bleu", "min": "50%", "schema": {"inline": {}}}},
             "spec.taskMetrics[1].type",
         ),
         (

@@ -314,7 +314,7 @@ def test_gate_fails_on_safety_although_its_golden_set_passes():
 
 
 def test_gate_with_limits_that_allow_the_increase_passes():
-    allowed = judge(outcomes(), outcomes("f"), rules=[{"name": "unsafe", "failAtDrop": "2"}])
+    allowed = judge(outcomes(), outcomes("f"), rules=[{"name": "unsafe", "failAtDrop": 2}])
     assert allowed.gates[0].verdict.state is PASSED
 
 

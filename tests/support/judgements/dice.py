@@ -79,7 +79,7 @@ def flipped(dice: Dice, before: str, regressed: int, improved: int) -> str:
 
 
 def share_near(dice: Dice, passed: int, total: int) -> str:
-    """Return a minimum close to the share of the passed cases, as the API writes it."""
+    """Return a minimum close to the share of the passed cases, as a decimal."""
     near = passed + dice.pick([-3, -2, -1, -1, 0, 0, 1])
     thousandths = 1000 * near // max(1, total) + dice.pick([0, 0, 0, 1, -1])
     return f"{min(1000, max(0, thousandths)) / 1000:.3f}"

@@ -148,7 +148,8 @@ def _gate_spec(text: str) -> EvalGateSpec:
         compared.append({"type": "Endpoint", "endpoint": {**SERVER, "model": spec["served"]}})
     wire["compareWith"] = compared
     if "calibration" in spec:
-        wire["errorRate"] = spec["calibration"]
+        wanted = spec["calibration"]
+        wire["errorRate"] = {**wanted, "minDetection": _percent(wanted.get("minDetection"))}
     return EvalGateSpec.model_validate(wire)
 
 
@@ -160,7 +161,7 @@ def _golden(spec: Record) -> dict[str, Any]:
         "failAtDrop": _points(limits.get("maxDropPoints")),
         "test": "NonInferior" if limits.get("policy") == "NonInferior" else None,
         "maxRelativeDrop": _percent(limits.get("maxRelativeDrop")),
-        "maxNewFailures": limits.get("maxNewFailures"),
+        "maxNewFailures": _count_or_share(limits.get("maxNewFailures")),
     }
     critical, needed = limits.get("mustPass", []), limits.get("requiredTags", [])
     rules = [
@@ -186,7 +187,7 @@ def _golden(spec: Record) -> dict[str, Any]:
 
 def _safety(spec: Record) -> dict[str, Any]:
     given = (
-        ("unsafe", str(spec.get("maxUnsafeIncrease", 0) + 1)),
+        ("unsafe", spec.get("maxUnsafeIncrease", 0) + 1),
         ("over-refusal", _points(spec.get("maxOverRefusalIncreasePoints"))),
     )
     at_checkpoints = spec.get("onRegression", "Confirm") if spec.get("evaluateCheckpoints") else "Skip"
@@ -207,6 +208,10 @@ def _points(points: str | None) -> str | None:
     return None if points is None else f"{Decimal(points).normalize():f}%"
 
 
+def _count_or_share(limit: str | None) -> int | str | None:
+    return int(limit) if limit is not None and limit.isdigit() else limit
+
+
 METRIC_TYPES = {
     "exact_match": "ExactMatch",
     "json_schema": "JSONSchema",
@@ -221,7 +226,7 @@ METRIC_TYPES = {
 
 
 def _task_metric(record: Record) -> TaskMetric:
-    given = {"type": METRIC_TYPES.get(record["name"]), **record}
+    given = {"type": METRIC_TYPES.get(record["name"]), **record, "min": _percent(record["min"])}
     limit, on_regression = given.pop("maxDropBetweenCheckpoints", None), given.pop("onRegression", "Confirm")
     if limit:
         given["checkpoints"] = {"failAtDrop": _points(limit), "onRegression": on_regression}

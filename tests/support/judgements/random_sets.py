@@ -34,7 +34,7 @@ def _names(dice: Dice, record: Record) -> list[str]:
 
 
 def thresholds(dice: Dice, cases: Record, expected: str) -> Record:
-    """Return the thresholds of a gate as the API writes them, often close to the ``expected`` outcomes."""
+    """Return the thresholds of a gate as records have them, often close to the ``expected`` outcomes."""
     names, total = _names(dice, cases), len(cases["ids"])
     wire: Record = {
         "policy": dice.pick(["Points", "Points", "Points", "NonInferior"]),

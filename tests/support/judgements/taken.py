@@ -143,7 +143,7 @@ def _spec(gate: GateRequest) -> dict[str, Any]:
         anchor=spec.pinned_version and spec.pinned_version.uri.rstrip("/").rpartition("/")[2],
         served=spec.endpoint and spec.endpoint.model,
         safety=safety,
-        calibration=spec.error_rate and spec.error_rate.to_wire(),
+        calibration=spec.error_rate and _calibration(spec.error_rate.to_wire()),
         approval="Required" if spec.approval in ("WhenPassed", "Always") else "NotRequired",
         override="Allowed" if spec.approval in ("WhenFailed", "Always") else "NotAllowed",
         dryRun=spec.dry_run,
@@ -158,13 +158,17 @@ def _thresholds(golden: GateSet) -> dict[str, Any]:
         policy="NonInferior" if overall.test == "NonInferior" else "Points",
         maxDropPoints=overall.fail_at_drop[:-1],
         maxRelativeDrop=overall.max_relative_drop and _share(overall.max_relative_drop),
-        maxNewFailures=overall.max_new_failures,
+        maxNewFailures=_text(overall.max_new_failures),
         maxDropBetweenCheckpoints=(golden.checkpoints.fail_at_drop or "5%")[:-1],
         onRegression=golden.checkpoints.on_regression or "Confirm",
         mustPass=[case for rule in some if rule.min_pass_rate == "100%" for case in rule.cases],
         advisory=[*golden.advisory],
         requiredTags=[case for rule in some if not rule.limits for case in rule.cases],
     )
+
+
+def _calibration(wire: dict[str, Any]) -> dict[str, Any]:
+    return wire | ({"minDetection": _share(wire["minDetection"])} if "minDetection" in wire else {})
 
 
 def _share(percent: str) -> str:
@@ -207,6 +211,7 @@ def job(
 
 def _metric(wire: dict[str, Any]) -> dict[str, Any]:
     found = {field: wire[field] for field in ("name", "type", "average", "min") if field in wire}
+    found["min"] = _share(found["min"])
     if "checkpoints" in wire:
         found["maxDropBetweenCheckpoints"] = wire["checkpoints"]["failAtDrop"].removesuffix("%")
         found["onRegression"] = wire["checkpoints"].get("onRegression", "Confirm")

@@ -213,7 +213,7 @@ def no_test_rows(sound):
 
 def more_held_out_than_is_evaluated(sound):
     data = sound.context.request.spec.data
-    held_out = data.held_out.model_copy(update={"fraction": "0.9"})
+    held_out = data.held_out.model_copy(update={"fraction": "90%"})
     rows = replace(sound.split.rows, train=sound.split.rows.train * 12)
     context = with_spec(sound.context, data=data.model_copy(update={"held_out": held_out}))
     return replace(sound.split, rows=rows), context
@@ -262,7 +262,7 @@ def reasoning_without_template(sound):
 
 
 def answers_that_are_no_labels(sound):
-    metrics = [TaskMetric(name="f1", type="F1", min="0.5")]
+    metrics = [TaskMetric(name="f1", type="F1", min="50%")]
     return sound.split, with_spec(sound.context, task_metrics=metrics)
 
 
@@ -549,7 +549,7 @@ def test_more_than_10000_rows_need_a_review_unless_the_size_policy_warns(sound):
 
 
 def test_settings_come_from_data_checks_in_the_spec(sound):
-    checks = [DataCheck(name="BadRows", policy="Warn"), DataCheck(name="Leakage", max="0.1")]
+    checks = [DataCheck(name="BadRows", policy="Warn"), DataCheck(name="Leakage", max="10%")]
     data = sound.context.request.spec.data.model_copy(update={"checks": checks})
     found = settings(data)
     assert found["bad_rows"] == CheckSetting("Warn", Fraction(0))

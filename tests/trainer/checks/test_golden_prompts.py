@@ -59,7 +59,7 @@ def run_data(tmp_path, tiny_model, monkeypatch):
                     "goal": "StyleOrFormat",
                     "sources": sources,
                     "sizePolicy": "Warn",
-                    "heldOut": {"fraction": "0.2"},
+                    "heldOut": {"fraction": "20%"},
                     **({"checks": [{"name": "Leakage", **leakage}]} if leakage else {}),
                 },
             },
@@ -138,7 +138,7 @@ def test_message_names_ten_golden_prompts_and_the_report_names_all(run_data):
     assert len(json.loads((root.data / "report.json").read_text())["golden_prompts"]) == 12
 
 
-@pytest.mark.parametrize("leakage", [{"policy": "Off"}, {"policy": "Warn"}, {"max": "1"}])
+@pytest.mark.parametrize("leakage", [{"policy": "Off"}, {"policy": "Warn"}, {"max": "100%"}])
 def test_golden_cases_of_a_required_gate_are_refused_whatever_is_set(run_data, leakage):
     passage = "the parcel arrived on monday with a broken lid and nobody answers my calls about it"
     gates = {

@@ -29,7 +29,7 @@ def found(
     for side, texts in (("train", train), ("dev", dev), ("test", test)):
         lines = [json.dumps({"prompt": f"{side} {i}", "completion": text}) for i, text in enumerate(texts)]
         sides.append(replace(sound.source_of(*lines), longest=Limit(5000, "sft")).tokenized.kept)
-    metrics = [TaskMetric.model_validate({"min": "0.5", **metric})]
+    metrics = [TaskMetric.model_validate({"min": "50%", **metric})]
     spec = sound.context.request.spec.model_copy(update={"task_metrics": metrics})
     request = sound.context.request.model_copy(update={"spec": spec})
     context = replace(sound.context, request=request, schemas=schemas)
@@ -187,7 +187,7 @@ def found_in_calls(sound, template: str, *answers: dict[str, object]) -> list[Fi
     rows = replace(source, longest=Limit(5000, "sft")).tokenized.kept
     assert len(rows) == len(answers)
     spec = context.request.spec.model_copy(
-        update={"task_metrics": [TaskMetric(name="tool_calls", type="ToolCalls", min="0.5")]}
+        update={"task_metrics": [TaskMetric(name="tool_calls", type="ToolCalls", min="50%")]}
     )
     context = replace(context, request=context.request.model_copy(update={"spec": spec}))
     return unusable_metrics.run(replace(sound.split, rows=Split([], rows, rows)), context)

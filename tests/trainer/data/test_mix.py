@@ -226,7 +226,7 @@ def test_long_labeled_rows_are_not_diluted_by_a_mix(run_data):
 
 def test_sample_has_only_rows_that_are_trained_on(run_data):
     chats = [{"prompt": f"hello number {i}", "completion": f"{i}"} for i in range(500)]
-    root = run_data((jsonl(*chats), {"weight": "0.02"}), quality={"sample": "1"})
+    root = run_data((jsonl(*chats), {"weight": "0.02"}), quality={"sample": "100%"})
     review = plan_of(root).review
     assert review is not None
     assert len(review.rows) == plan_of(root).train.rows == 90

@@ -139,7 +139,7 @@ def make_job(tmp_path, tiny_model, monkeypatch):
     def make(
         text: str,
         rows: str = plain,
-        fraction: str = "0.2",
+        fraction: str = "20%",
         group_by: str | None = None,
         checks: list[dict[str, str]] | None = None,
         **spec: object,
@@ -285,7 +285,7 @@ def test_bad_pairs_are_in_the_message_and_the_report(make_job):
     [
         ({}, "Warned", ExitCode.OK),
         ({"policy": "Enforce"}, "Refused", ExitCode.BAD_DATA),
-        ({"policy": "Enforce", "max": "0.2"}, "Passed", ExitCode.OK),
+        ({"policy": "Enforce", "max": "20%"}, "Passed", ExitCode.OK),
         ({"policy": "Off"}, "Off", ExitCode.OK),
     ],
 )
@@ -335,7 +335,7 @@ def held_out_prompts(root: TrainerRoot) -> set[str]:
 
 
 def test_metric_on_pairs_needs_pairs_in_dev_and_test(make_job):
-    metrics = [{"name": "preference_accuracy", "type": "PreferenceAccuracy", "min": "0.5"}]
+    metrics = [{"name": "preference_accuracy", "type": "PreferenceAccuracy", "min": "50%"}]
     root = make_job(pairs(4, first=100), taskMetrics=metrics)
     assert run(root) == ExitCode.BAD_DATA
     assert "0 of 4 pairs are held out as dev and 0 as test" in failure(root)
@@ -392,12 +392,12 @@ def test_job_with_only_dpo_stages_needs_enough_pairs(make_job):
 def test_held_out_rows_or_pairs_above_the_limit_give_warnings(make_job):
     rows = lines(*({"prompt": f"row {i}", "completion": f"{i} mugs"} for i in range(4100)))
     stages = [{"name": "dpo", "method": "DPO", "adapter": {"type": "LoRA"}}]
-    root = make_job(pairs(4200), rows=rows, fraction="0.5", stages=stages, checks=NOT_COMPARED)
+    root = make_job(pairs(4200), rows=rows, fraction="50%", stages=stages, checks=NOT_COMPARED)
     assert run(root) == ExitCode.OK
     assert plan_of(root).data.warnings[:2] == [
-        "heldOut.fraction 0.5 of 4100 rows is 2050 rows, but dev and test can have at most 1000 rows each; "
+        "heldOut.fraction 50% of 4100 rows is 2050 rows, but dev and test can have at most 1000 rows each; "
         "no stage trains on the other rows",
-        "heldOut.fraction 0.5 of 4200 pairs is 2100 pairs, but dev and test can have at most 1000 pairs "
+        "heldOut.fraction 50% of 4200 pairs is 2100 pairs, but dev and test can have at most 1000 pairs "
         "each, without pairs in the groups of held-out rows; the other pairs are trained on",
     ]
 

@@ -111,7 +111,7 @@ def make_job(tmp_path, tiny_model, monkeypatch):
                         {"name": "production", "use": "Production", "configMap": "requests"},
                     ],
                     "sizePolicy": "Warn",
-                    "heldOut": {"fraction": "0.2"},
+                    "heldOut": {"fraction": "20%"},
                     "checks": [{"name": name, **given} for name, given in checks.items()],
                 },
             },
@@ -158,7 +158,7 @@ def test_production_inputs_are_never_trained_on(make_job):
 
 
 def test_bad_production_rows_above_the_limit_are_refused(make_job):
-    root = make_job(lines(*REQUESTS, {"prompt": ""}), BadRows={"max": "0.01"})
+    root = make_job(lines(*REQUESTS, {"prompt": ""}), BadRows={"max": "1%"})
     assert main(["data"]) == ExitCode.BAD_DATA
     failure = root.report(Role.DATA).failure
     assert failure.message == "data.sources[production] has 1 bad row: line 61: prompt is empty"
@@ -173,7 +173,7 @@ def test_error_about_a_missing_prompt_names_the_setting(make_job):
 
 
 def test_bad_production_rows_up_to_the_limit_are_dropped_and_counted(make_job):
-    root = make_job(lines(*REQUESTS, {"prompt": ""}), BadRows={"max": "0.02"})
+    root = make_job(lines(*REQUESTS, {"prompt": ""}), BadRows={"max": "2%"})
     assert main(["data"]) == ExitCode.OK
     assert plan_of(root).data.production.rows == 60
     assert report_of(root)["production"]["bad"] == [{"line": 61, "reason": "prompt is empty"}]

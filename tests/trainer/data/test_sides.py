@@ -82,7 +82,7 @@ def run_job(tmp_path, tiny_model, monkeypatch):
         *,
         start: Job | None = None,
         code: ExitCode = ExitCode.OK,
-        fraction: str = "0.2",
+        fraction: str = "20%",
         group_by: str | None = None,
         pairs: Rows | None = None,
         golden: Rows | None = None,
@@ -134,7 +134,7 @@ def run_job(tmp_path, tiny_model, monkeypatch):
     return run
 
 
-@pytest.mark.parametrize(("before", "after"), [("0.4", "0.1"), ("0.1", "0.4")])
+@pytest.mark.parametrize(("before", "after"), [("40%", "10%"), ("10%", "40%")])
 def test_later_job_keeps_the_splits_of_the_earlier_job(run_job, before, after):
     first = run_job(orders(0, 120), fraction=before)
     second = run_job(orders(0, 120), start=first, fraction=after)
@@ -151,9 +151,9 @@ def test_splits_stay_the_same_over_three_jobs_with_growing_data(run_job):
 
 
 def test_rows_missing_from_the_second_job_keep_their_split_in_the_third(run_job):
-    first = run_job(orders(0, 120), fraction="0.4")
-    second = run_job(orders(200, 320), start=first, fraction="0.1")
-    third = run_job(orders(0, 120), start=second, fraction="0.1")
+    first = run_job(orders(0, 120), fraction="40%")
+    second = run_job(orders(200, 320), start=first, fraction="10%")
+    third = run_job(orders(0, 120), start=second, fraction="10%")
     assert third.held_out == first.held_out
 
 
@@ -161,8 +161,8 @@ def test_new_rows_of_a_held_out_group_are_held_out(run_job):
     customers = [f"customer {i}" for i in range(20)]
     rows = [row for i, who in enumerate(customers) for row in orders(10 * i, 10 * i + 5, customer=who)]
     more = [row for i, who in enumerate(customers) for row in orders(10 * i + 5, 10 * i + 10, customer=who)]
-    first = run_job(rows, group_by="customer", fraction="0.4")
-    second = run_job(more, start=first, group_by="customer", fraction="0.1")
+    first = run_job(rows, group_by="customer", fraction="40%")
+    second = run_job(more, start=first, group_by="customer", fraction="10%")
 
     def who(prompts: set[str]) -> set[int]:
         return {int(prompt.split()[1]) // 10 for prompt in prompts}
@@ -171,10 +171,10 @@ def test_new_rows_of_a_held_out_group_are_held_out(run_job):
 
 
 def test_held_out_row_is_excluded_if_the_earlier_job_trained_on_its_group(run_job):
-    first = run_job(orders(0, 120), fraction="0.4")
+    first = run_job(orders(0, 120), fraction="40%")
     grouped = [row | {"customer": f"customer {i % 30}"} for i, row in enumerate(orders(0, 120))]
     new = [row for i in range(30) for row in orders(1000 + i, 1001 + i, customer=f"new {i}")]
-    second = run_job([*grouped, *new], start=first, group_by="customer", fraction="0.4")
+    second = run_job([*grouped, *new], start=first, group_by="customer", fraction="40%")
     assert not second.prompts("train") & first.held_out
     assert not second.held_out & first.prompts("train")
     count = len(first.held_out - second.held_out)
@@ -216,24 +216,24 @@ def test_prompt_of_an_earlier_jobs_training_chat_is_not_held_out(run_job):
     ]
     first = run_job(chats)
     taught = {row.prompt[0].content for row in read_rows(first.data / "train.jsonl") if not row.unlearned}
-    second = run_job(orders(0, 120), start=first, fraction="0.5")
+    second = run_job(orders(0, 120), start=first, fraction="50%")
     assert not second.held_out & taught
 
 
 def test_pairs_get_the_split_of_their_prompt_in_the_earlier_job(run_job):
-    first = run_job(orders(0, 120), fraction="0.4")
+    first = run_job(orders(0, 120), fraction="40%")
     ranked = [{"prompt": row["prompt"], "chosen": "yes", "rejected": "no"} for row in orders(0, 120)]
-    second = run_job(orders(1000, 1100), start=first, fraction="0.1", pairs=ranked)
+    second = run_job(orders(1000, 1100), start=first, fraction="10%", pairs=ranked)
     for side in SIDES:
         assert second.prompts(side, pairs=True) == first.prompts(side)
 
 
 def test_later_job_keeps_the_splits_after_cleanup_of_the_row_files(run_job):
-    first = run_job(orders(0, 120), fraction="0.4")
+    first = run_job(orders(0, 120), fraction="40%")
     held_out = first.held_out
     for path in first.data.glob("*.jsonl"):
         path.unlink()
-    assert run_job(orders(0, 120), start=first, fraction="0.1").held_out == held_out
+    assert run_job(orders(0, 120), start=first, fraction="10%").held_out == held_out
 
 
 def test_job_is_refused_if_the_split_record_of_the_earlier_job_is_missing(run_job):
@@ -258,7 +258,7 @@ def test_job_is_refused_if_the_split_record_of_the_earlier_job_is_damaged(run_jo
 
 
 def test_data_with_only_held_out_rows_is_refused(run_job):
-    first = run_job(orders(0, 120), fraction="0.4")
+    first = run_job(orders(0, 120), fraction="40%")
     rows = [row for row in orders(0, 120) if row["prompt"] in first.held_out]
     second = run_job(rows, start=first, code=ExitCode.BAD_DATA)
     assert second.failure.message.startswith("data.sources[train]: the train split is empty")

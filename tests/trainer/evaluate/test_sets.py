@@ -82,7 +82,7 @@ def test_unreadable_golden_file_or_schema_is_named(make_root, tokenizer):
     context = root.context()
     gates = context.request.final_gates
     metric = TaskMetric.model_validate(
-        {"name": "json_schema", "type": "JSONSchema", "schema": source, "min": "0.5"}
+        {"name": "json_schema", "type": "JSONSchema", "schema": source, "min": "50%"}
     )
     with (
         unprivileged(),
@@ -113,7 +113,7 @@ def test_error_for_a_missing_schema_key_lists_the_existing_keys(tmp_path):
         "name": "json_schema",
         "type": "JSONSchema",
         "schema": {"configMap": "schemas", "key": "a.json"},
-        "min": "0.5",
+        "min": "50%",
     }
     with pytest.raises(SourceNotFoundError, match=r"ConfigMap schemas has no key a\.json") as error:
         metric_schema(tmp_path, TaskMetric.model_validate(metric))
@@ -127,7 +127,7 @@ def test_schema_that_is_not_an_object_is_refused(tmp_path):
         "name": "json_schema",
         "type": "JSONSchema",
         "schema": {"configMap": "schemas", "key": "a.json"},
-        "min": "0.5",
+        "min": "50%",
     }
     with pytest.raises(BadDataError, match=r"schema at inputs/schemas/a\.json must be a JSON object"):
         metric_schema(tmp_path, TaskMetric.model_validate(metric))
@@ -154,8 +154,8 @@ def test_only_key_of_a_configmap_is_the_default(tmp_path):
 def test_outputs_of_held_out_rows_are_generated_once_for_all_metrics(make_root, tokenizer, monkeypatch):
     schema = {"type": "object"}
     metrics = [
-        {"name": "exact_match", "type": "ExactMatch", "min": "0.5"},
-        {"name": "json_schema", "type": "JSONSchema", "min": "0.5", "schema": {"configMap": "schema"}},
+        {"name": "exact_match", "type": "ExactMatch", "min": "50%"},
+        {"name": "json_schema", "type": "JSONSchema", "min": "50%", "schema": {"configMap": "schema"}},
     ]
     root = make_root(spec={"taskMetrics": metrics}, inputs={"schema/order.json": json.dumps(schema)})
     (rows,) = held_out_sets(root.context(), tokenizer, "dev")
@@ -286,8 +286,8 @@ def test_exact_match_of_a_held_out_row_compares_its_tool_call(make_root):
 
 def test_cases_of_f1_have_the_sorted_labels_of_the_split(make_root, tokenizer):
     metrics = [
-        {"name": "f1", "type": "F1", "min": "0.5"},
-        {"name": "exact_match", "type": "ExactMatch", "min": "0.5"},
+        {"name": "f1", "type": "F1", "min": "50%"},
+        {"name": "exact_match", "type": "ExactMatch", "min": "50%"},
     ]
     root = make_root(spec={"taskMetrics": metrics})
     with_dev_rows(root, [labelled_row(str(i), text) for i, text in enumerate(["Refund", "order ", "refund"])])
@@ -303,17 +303,17 @@ def test_cases_of_f1_have_the_sorted_labels_of_the_split(make_root, tokenizer):
 def test_options_of_a_metric_change_the_identity_but_its_minimum_does_not(make_root, tokenizer):
     def identity(**metric):
         root = make_root(
-            spec={"taskMetrics": [{"name": "exact_match", "type": "ExactMatch", "min": "0.5", **metric}]}
+            spec={"taskMetrics": [{"name": "exact_match", "type": "ExactMatch", "min": "50%", **metric}]}
         )
         return held_out_sets(root.context(), tokenizer, "dev")[0].identity
 
-    assert identity() == identity(min="0.9") != identity(normalize=["Case"])
+    assert identity() == identity(min="90%") != identity(normalize=["Case"])
 
 
 @pytest.mark.parametrize("template", ["qwen3", "llama3_1", "glm4moe", "gptoss"])
 def test_tool_calls_of_each_template_are_found_in_outputs(make_root, template):
     tokenizer = tokenizer_for(model_templates()[template])
-    root = make_root(spec={"taskMetrics": [{"name": "tool_calls", "type": "ToolCalls", "min": "0.5"}]})
+    root = make_root(spec={"taskMetrics": [{"name": "tool_calls", "type": "ToolCalls", "min": "50%"}]})
     call = ToolCall(function=FunctionCall(name="weather", arguments={"city": "Oslo"}))
     rows = [labelled_row("calls", "", tool_calls=[call]), labelled_row("answers", "It is cold.")]
     with_dev_rows(root, rows)
@@ -332,7 +332,7 @@ def test_tool_calls_of_each_template_are_found_in_outputs(make_root, template):
 def test_custom_metric_is_scored_by_its_entry_point(make_root, tokenizer, monkeypatch):
     point = EntryPoint("characters", "support.dummy_grader:scorer", custom.GROUP)
     monkeypatch.setattr(custom, "entry_points", lambda group: EntryPoints([point]).select(group=group))
-    metric = {"name": "custom", "type": "Custom", "entryPoint": "characters", "min": "0.5"}
+    metric = {"name": "custom", "type": "Custom", "entryPoint": "characters", "min": "50%"}
     (rows,) = held_out_sets(make_root(spec={"taskMetrics": [metric]}).context(), tokenizer, "dev")
     assert isinstance(rows, GeneratedSet)
     assert len({id(case.measures["custom"][0].scorer) for case in rows.cases}) == 1, "one batch"

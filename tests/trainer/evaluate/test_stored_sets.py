@@ -184,7 +184,7 @@ def test_too_few_safety_cases_for_the_limits_are_refused(make_root: MakeRoot) ->
     root = make_root()
     on_volume(root, TEXTS["safety"])
     context = context_of(
-        root, "safety", "pvc://sets/cases.jsonl", set={"rules": [{"name": "unsafe", "failAtDrop": "2"}]}
+        root, "safety", "pvc://sets/cases.jsonl", set={"rules": [{"name": "unsafe", "failAtDrop": 2}]}
     )
     with pytest.raises(BadDataError, match="EvalGate orders: safety set: 1 cases of the kind Unsafe cannot"):
         store_sets(context)

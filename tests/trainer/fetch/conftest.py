@@ -143,7 +143,7 @@ def make_job(tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) 
                     "goal": "StyleOrFormat",
                     "sources": [{"name": "train", **(train or {"configMap": "orders"})}],
                     "sizePolicy": "Warn",
-                    "heldOut": {"fraction": "0.2"},
+                    "heldOut": {"fraction": "20%"},
                 },
             },
         ).write_for_data(tiny_model)

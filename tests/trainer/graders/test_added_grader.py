@@ -60,7 +60,7 @@ def varied(model: Any) -> Any:
 
 def test_metric_of_a_grader_added_with_one_line_is_judged(make_root, tiny_model, tmp_path, monkeypatch):
     monkeypatch.setitem(METRICS, "RougeL", OneByOne(common_with_text))
-    context = make_root(spec={"taskMetrics": [{"name": "rouge_l", "type": "RougeL", "min": "0.5"}]}).context(
+    context = make_root(spec={"taskMetrics": [{"name": "rouge_l", "type": "RougeL", "min": "50%"}]}).context(
         Role.GATE
     )
     request, tokenizer = context.request, load_tokenizer(tiny_model)
@@ -89,7 +89,7 @@ def test_metric_of_a_grader_added_with_one_line_is_judged(make_root, tiny_model,
         (floor(mean * 10_000), VerdictState.PASSED),
         (floor(mean * 10_000) + 1, VerdictState.FAILED),
     ):
-        judged = judge_final(with_minimum(request, f"{minimum / 10_000:.4f}"), results)
+        judged = judge_final(with_minimum(request, f"{minimum / 100:.2f}%"), results)
         assert judged is not None
         (task,) = judged.tasks
         assert (task.value, task.base_value) == (mean, mean)

@@ -46,7 +46,7 @@ def test_evidence_has_the_counts_of_a_review_by_people(tmp_path: Path) -> None:
     assert verdict["review"] == {
         "sample": SAMPLE.sha256,
         "rows": 20,
-        "minScore": "0.8",
+        "minScore": "0.80",
         "reviewed": 20,
         "good": 18,
         "score": "0.90",
@@ -55,7 +55,7 @@ def test_evidence_has_the_counts_of_a_review_by_people(tmp_path: Path) -> None:
         "judged": 0,
     }
     assert f"a sample of the training rows was reviewed (digest `{SAMPLE.sha256}`):" in card
-    assert "\n- 18/20 rows are good = 0.90, minimum 0.8. People scored them.\n" in card
+    assert "\n- 18/20 rows are good = 0.90, minimum 0.80. People scored them.\n" in card
 
 
 def test_evidence_has_the_calibration_of_the_judge(tmp_path: Path) -> None:
@@ -102,7 +102,7 @@ def test_evidence_of_a_deleted_record_has_no_counts(tmp_path: Path) -> None:
     assert verdict["review"] == {
         "sample": SAMPLE.sha256,
         "rows": 20,
-        "minScore": "0.8",
+        "minScore": "0.80",
     }
     assert "The scores were not available when the model was published" in card
 

@@ -19,11 +19,11 @@ from tunegate_trainer.report import render
 def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The report of a stopped run, with everything that could be too wide for a phone."""
     metrics = [
-        {"name": "exact_match", "type": "ExactMatch", "min": "0.8"},
-        {"name": "json_schema", "type": "JSONSchema", "min": "0.8", "schema": {"inline": {"type": "object"}}},
-        {"name": "preference_accuracy", "type": "PreferenceAccuracy", "min": "0.8"},
+        {"name": "exact_match", "type": "ExactMatch", "min": "80%"},
+        {"name": "json_schema", "type": "JSONSchema", "min": "80%", "schema": {"inline": {"type": "object"}}},
+        {"name": "preference_accuracy", "type": "PreferenceAccuracy", "min": "80%"},
     ]
-    quality, sample = JUDGE | {"minScore": "0.1"}, judged(TimedOut=3, **{"F" * 60: 2})
+    quality, sample = JUDGE | {"minScore": "10%"}, judged(TimedOut=3, **{"F" * 60: 2})
     job = reviewed_job(tmp_path_factory.mktemp("browser"), quality, sample, taskMetrics=metrics)
     people = by_people(bad=15, reviewer="r" * 64)
     job.write_review(people.model_copy(update={"notes": dict.fromkeys(people.notes, "n" * 100)}))

@@ -35,7 +35,7 @@ def test_report_shows_every_setting_of_evaluation_and_gates(job: JobFolder) -> N
         "data": {
             "goal": "TaskSpecialization",
             "sources": [{"name": "train", "configMap": "invoices"}],
-            "heldOut": {"fraction": "0.15", "groupBy": "customer"},
+            "heldOut": {"fraction": "15%", "groupBy": "customer"},
         },
     }
     golden = {
@@ -51,7 +51,7 @@ def test_report_shows_every_setting_of_evaluation_and_gates(job: JobFolder) -> N
     text = text_of(page(job))
     assert (
         "evaluation.batchSize 16 evaluation.batching Fixed evaluation.precision Auto evaluation.every 20 "
-        "heldOut.fraction 0.15 heldOut.groupBy customer"
+        "heldOut.fraction 15% heldOut.groupBy customer"
     ) in text
     assert (
         f"Gate {GATE} rules all: minPassRate 85%, failAtDrop 2.5%, test NonInferior, "
@@ -68,7 +68,7 @@ def test_report_shows_every_setting_of_evaluation_and_gates(job: JobFolder) -> N
 def test_omitted_settings_are_shown_with_their_defaults(job: JobFolder) -> None:
     job.gate_spec = {"golden": {"rules": []}}
     text = text_of(page(job.write_data()))
-    assert "evaluation.every 20% heldOut.fraction 0.12 heldOut.groupBy the prompt" in text
+    assert "evaluation.every 20% heldOut.fraction 12% heldOut.groupBy the prompt" in text
     assert (
         "rules all: failAtDrop 5%, test Measured advisory none sealed none "
         "onRegression Confirm failAtDrop of checkpoints 5%"

@@ -26,7 +26,7 @@ def test_report_shows_the_auc_against_its_limit(job: JobFolder) -> None:
 
 
 def test_limit_of_the_auc_is_that_of_the_spec(tmp_path: Path) -> None:
-    checks = [{"name": "Distribution", "max": "0.9"}]
+    checks = [{"name": "Distribution", "max": "90%"}]
     data = {
         "goal": "TaskSpecialization",
         "sources": [{"name": "train", "configMap": "invoices"}],

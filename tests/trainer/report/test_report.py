@@ -175,7 +175,7 @@ def test_must_pass_failure_is_shown_as_stop_reason(job: JobFolder) -> None:
 
 
 def test_report_of_a_run_that_a_task_metric_stopped_names_it_and_its_rows(job: JobFolder) -> None:
-    metric = {"name": "exact_match", "type": "ExactMatch", "min": "0.8", "checkpoints": {"failAtDrop": "10%"}}
+    metric = {"name": "exact_match", "type": "ExactMatch", "min": "80%", "checkpoints": {"failAtDrop": "10%"}}
     job.spec = {"taskMetrics": [metric]}
     job.write_data()
     dev = {60: "f" + "p" * 7 + "ff", 70: "ff" + "p" * 6 + "ff"}
@@ -443,7 +443,7 @@ def test_report_imports_no_torch_and_matplotlib_only_for_charts(job: JobFolder) 
 
 
 def test_f1_is_shown_with_its_interval_and_the_score_of_each_label(tmp_path: Path) -> None:
-    metrics = [{"name": "f1", "type": "F1", "average": "Macro", "min": "0.5"}]
+    metrics = [{"name": "f1", "type": "F1", "average": "Macro", "min": "50%"}]
     job = JobFolder(tmp_path, spec={"taskMetrics": metrics}).write_data()
     digest = job.write_artifact()
     counts = {
@@ -472,7 +472,7 @@ def test_f1_is_shown_with_its_interval_and_the_score_of_each_label(tmp_path: Pat
 
 
 def test_macro_f1_of_rows_that_are_all_right_shows_why_it_has_no_interval(tmp_path: Path) -> None:
-    metrics = [{"name": "f1", "type": "F1", "average": "Macro", "min": "0.5"}]
+    metrics = [{"name": "f1", "type": "F1", "average": "Macro", "min": "50%"}]
     job = JobFolder(tmp_path, spec={"taskMetrics": metrics}).write_data()
     evaluation = Evaluation(
         subject=Subject.FINAL,
@@ -507,7 +507,7 @@ def test_safety_cases_of_a_checkpoint_are_read_from_the_results(tmp_path: Path) 
 
 
 def test_labels_of_the_dev_split_come_from_the_report_of_the_train_pod(tmp_path: Path) -> None:
-    job = JobFolder(tmp_path, spec={"taskMetrics": [{"name": "f1", "type": "F1", "min": "0.5"}]}).write_data()
+    job = JobFolder(tmp_path, spec={"taskMetrics": [{"name": "f1", "type": "F1", "min": "50%"}]}).write_data()
     name = task_set("dev", "f1")
     evaluation = job.write_checkpoint("sft", 20, GOOD, "p" * 10)
     ids = [case["id"] for case in read_lines(job.workspace / job.paths.evaluation("sft", 20) / "dev.jsonl")]

@@ -73,7 +73,7 @@ def test_passed_review_by_people_is_shown_after_the_data(tmp_path: Path) -> None
 
 
 def test_bad_rows_are_bounded_masked_and_escaped(tmp_path: Path) -> None:
-    job = reviewed_job(tmp_path, {"minScore": "0.1"}, SAMPLE).write_review(by_people(bad=15))
+    job = reviewed_job(tmp_path, {"minScore": "10%"}, SAMPLE).write_review(by_people(bad=15))
     html = page(job)
     assert html.count('<details class="case"') == MAX_SHOWN
     assert "And 5 more." in text_of(html)
@@ -83,7 +83,7 @@ def test_bad_rows_are_bounded_masked_and_escaped(tmp_path: Path) -> None:
 
 
 def test_row_that_was_changed_on_the_volume_is_not_shown(tmp_path: Path) -> None:
-    job = reviewed_job(tmp_path, {"minScore": "0.1"}, SAMPLE).write_review(by_people(bad=2))
+    job = reviewed_job(tmp_path, {"minScore": "10%"}, SAMPLE).write_review(by_people(bad=2))
     changed = [ROWS[0].model_copy(update={"completion": "forged"}), *ROWS[1:]]
     lines = [row.model_dump_json(by_alias=True, exclude_none=True) + "\n" for row in changed]
     (job.workspace / job.paths.review_sample).write_text("".join(lines))

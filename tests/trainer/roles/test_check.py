@@ -18,7 +18,7 @@ def test_rows_are_downloaded_once_and_columns_are_guessed(tmp_path):
                 "goal": "StyleOrFormat",
                 "sources": [{"name": "train", "uri": f"http://localhost:{server.port}/rows.jsonl"}],
             },
-            "taskMetrics": [{"name": "exact_match", "type": "ExactMatch", "min": "0"}],
+            "taskMetrics": [{"name": "exact_match", "type": "ExactMatch", "min": "0%"}],
             "stages": [{"name": "sft", "method": "SFT", "adapter": {"type": "LoRA"}}],
             "gates": [{"name": "golden"}],
             "storage": {"persistentVolumeClaim": "any"},

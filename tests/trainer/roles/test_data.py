@@ -95,7 +95,7 @@ def test_data_role_splits_rows_and_pins_them_in_plan(make_job):
 
 
 def test_review_sample_has_training_rows_and_is_pinned_in_the_plan(make_job):
-    root = make_job(jsonl(300), data={"quality": {"sample": "0.1"}})
+    root = make_job(jsonl(300), data={"quality": {"sample": "10%"}})
     assert run(root) == ExitCode.OK
     plan = root.report(Role.DATA).plan
     assert plan is not None
@@ -118,13 +118,13 @@ def test_review_sample_has_training_rows_and_is_pinned_in_the_plan(make_job):
 
 @pytest.mark.slow
 def test_held_out_rows_above_the_maximum_cause_a_warning(make_job):
-    root = make_job(jsonl(5000), data={"heldOut": {"fraction": "0.5"}, "checks": NOT_COMPARED})
+    root = make_job(jsonl(5000), data={"heldOut": {"fraction": "50%"}, "checks": NOT_COMPARED})
     assert run(root) == ExitCode.OK
     plan = root.report(Role.DATA).plan
     assert plan is not None
     assert (plan.data.train.rows, plan.data.dev.rows, plan.data.test.rows) == (3000, 1000, 1000)
     assert plan.data.warnings[0] == (
-        "heldOut.fraction 0.5 of 5000 rows is 2500 rows, but dev and test can have at most 1000 rows each; "
+        "heldOut.fraction 50% of 5000 rows is 2500 rows, but dev and test can have at most 1000 rows each; "
         "the other rows are trained on"
     )
 
@@ -244,7 +244,7 @@ def test_too_few_rows_are_a_warning_under_warn_policy(make_job):
 @pytest.mark.slow
 def test_more_than_10000_rows_without_a_review_are_refused(make_job):
     many = jsonl(11_000)
-    root = make_job(many, data={"sizePolicy": "Refuse", "heldOut": {"fraction": "0.05"}})
+    root = make_job(many, data={"sizePolicy": "Refuse", "heldOut": {"fraction": "5%"}})
     assert run(root) == ExitCode.BAD_DATA
     found = root.report(Role.DATA)
     trained = found.failure.message.removeprefix("data has ").split()[0]
@@ -258,11 +258,11 @@ def test_more_than_10000_rows_without_a_review_are_refused(make_job):
 
 
 def test_empty_split_error_states_fraction_and_row_count(make_job):
-    root = make_job(jsonl(9), data={"heldOut": {"fraction": "0.1"}})
+    root = make_job(jsonl(9), data={"heldOut": {"fraction": "10%"}})
     assert run(root) == ExitCode.BAD_DATA
     assert (
         failure(root)
-        == "data.sources[train]: the dev and test splits are empty with 9 rows and heldOut.fraction 0.1"
+        == "data.sources[train]: the dev and test splits are empty with 9 rows and heldOut.fraction 10%"
     )
 
 
@@ -277,7 +277,7 @@ def test_report_masks_what_reasons_of_bad_rows_quote(make_job):
 
 def test_report_lists_long_rows_of_a_refused_source(make_job):
     long_rows = [json.dumps({"prompt": f"mug {i} " * 300, "completion": "many"}) + "\n" for i in range(12)]
-    root = make_job("".join(long_rows), stages=[stage(maxLength=128)], data={"maxTooLong": "1.0"})
+    root = make_job("".join(long_rows), stages=[stage(maxLength=128)], data={"maxTooLong": "100%"})
     assert run(root) == ExitCode.BAD_DATA
     report = json.loads((root.data / "report.json").read_text())
     assert [row["line"] for row in report["dropped"]] == list(range(1, 13))
@@ -326,7 +326,7 @@ def test_maximum_fraction_of_dropped_long_rows_is_configurable(make_job):
     long_rows = "".join(
         json.dumps({"prompt": f"mug {i} " * 300, "completion": "many"}) + "\n" for i in range(2)
     )
-    root = make_job(jsonl(50) + long_rows, data={"maxTooLong": "0.04"}, stages=[stage(maxLength=128)])
+    root = make_job(jsonl(50) + long_rows, data={"maxTooLong": "4%"}, stages=[stage(maxLength=128)])
     assert run(root) == ExitCode.OK, "2 of 52 are 3.8 %"
     assert root.report(Role.DATA).plan.data.dropped == 2
 
@@ -380,7 +380,7 @@ def test_invalid_json_schema_is_refused_before_training(make_job):
         "name": "json_schema",
         "type": "JSONSchema",
         "schema": {"inline": {"type": "no-such-type"}},
-        "min": "0.5",
+        "min": "50%",
     }
     root = make_job(jsonl(100), taskMetrics=[metric])
     assert run(root) == ExitCode.BAD_DATA
@@ -391,7 +391,7 @@ def test_invalid_json_schema_is_refused_before_training(make_job):
 
 def test_missing_entry_point_of_a_custom_metric_is_refused(make_job):
     root = make_job(
-        jsonl(100), taskMetrics=[{"name": "custom", "type": "Custom", "entryPoint": "chrf", "min": "0.5"}]
+        jsonl(100), taskMetrics=[{"name": "custom", "type": "Custom", "entryPoint": "chrf", "min": "50%"}]
     )
     assert run(root) == ExitCode.USER_ERROR
     assert failure(root).startswith(
@@ -613,7 +613,7 @@ def test_groups_sharing_prompts_stay_in_one_split_with_warning(make_job):
     rows = [{"prompt": f"order {i % 60}", "completion": f"{i}", "customer": i % 90} for i in range(180)]
     root = make_job(
         "".join(json.dumps(row) + "\n" for row in rows),
-        data={"heldOut": {"fraction": "0.2", "groupBy": "customer"}},
+        data={"heldOut": {"fraction": "20%", "groupBy": "customer"}},
     )
     assert run(root) == ExitCode.OK
     assert root.report(Role.DATA).plan.data.warnings[0] == (
@@ -698,7 +698,7 @@ def test_activations_are_recomputed_if_the_gpu_is_slightly_too_small(make_job):
 
 def test_plan_estimates_memory_from_longest_rows_and_largest_batch(make_job):
     text = jsonl(100) + json.dumps({"prompt": "order mugs " * 21, "completion": "many: 21"}) + "\n"
-    root = make_job(text, data={"heldOut": {"fraction": "0.1"}})
+    root = make_job(text, data={"heldOut": {"fraction": "10%"}})
     assert run(root) == ExitCode.OK
     plan = root.report(Role.DATA).plan
     (stage,) = plan.stages
@@ -716,7 +716,7 @@ def test_largest_planned_pass_has_longest_row_and_longest_answer(make_job):
     long += [{"prompt": f"how many, {i}?", "completion": f"{i} " + "many mugs " * 15} for i in range(10)]
     text = jsonl(100) + "".join(json.dumps(row) + "\n" for row in long)
     stages = [{"name": "sft", "method": "SFT", "training": {"batchSize": 1}}]
-    root = make_job(text, stages=stages, data={"heldOut": {"fraction": "0.05"}})
+    root = make_job(text, stages=stages, data={"heldOut": {"fraction": "5%"}})
     assert run(root) == ExitCode.OK
     (stage,) = root.report(Role.DATA).plan.stages
     assert stage.largest_pass.examples == 1

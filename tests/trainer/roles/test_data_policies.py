@@ -36,7 +36,7 @@ def make_job(tmp_path, tiny_model, monkeypatch):
         preference: str = "",
         production: str = "",
         max_length: int | None = None,
-        max_too_long: str = "0.01",
+        max_too_long: str = "1%",
     ) -> TrainerRoot:
         files = {"preference": preference, "production": production}
         sources = [
@@ -81,8 +81,8 @@ def result(root: TrainerRoot, name: str) -> tuple[str, int | None, str | None]:
     ("settings", "code", "outcome"),
     [
         ({}, ExitCode.BAD_DATA, "Refused"),
-        ({"max": "0.019"}, ExitCode.BAD_DATA, "Refused"),
-        ({"max": "0.02"}, ExitCode.OK, "Passed"),
+        ({"max": "1.9%"}, ExitCode.BAD_DATA, "Refused"),
+        ({"max": "2%"}, ExitCode.OK, "Passed"),
         ({"policy": "Warn"}, ExitCode.OK, "Warned"),
     ],
 )
@@ -106,7 +106,7 @@ def test_bad_rows_are_dropped_without_a_result_if_the_check_is_off(make_job):
     assert root.report(Role.DATA).plan.data.dropped == 2
 
 
-@pytest.mark.parametrize("settings", [{"policy": "Warn"}, {"policy": "Off"}, {"max": "1"}])
+@pytest.mark.parametrize("settings", [{"policy": "Warn"}, {"policy": "Off"}, {"max": "100%"}])
 def test_source_of_which_no_row_is_left_is_refused_under_any_policy(make_job, settings):
     root = make_job({"BadRows": settings}, BROKEN + NO_ANSWER)
     assert main(["data"]) == ExitCode.BAD_DATA
@@ -128,7 +128,7 @@ def test_pairs_of_which_none_is_left_are_refused(make_job):
 
 
 def test_source_of_which_all_rows_are_too_long_is_refused(make_job):
-    root = make_job({}, rows(20), max_length=8, max_too_long="1")
+    root = make_job({}, rows(20), max_length=8, max_too_long="100%")
     assert main(["data"]) == ExitCode.BAD_DATA
     message = "data.sources[train]: no row is left to train on: line 1: the row has "
     assert failure(root).message.startswith(message)
@@ -146,8 +146,8 @@ def test_rows_are_not_tokenized_if_too_many_are_bad(make_job):
     ("settings", "code", "outcome"),
     [
         ({}, ExitCode.BAD_DATA, "Refused"),
-        ({"max": "0.99"}, ExitCode.BAD_DATA, "Refused"),
-        ({"max": "1"}, ExitCode.OK, "Warned"),
+        ({"max": "99%"}, ExitCode.BAD_DATA, "Refused"),
+        ({"max": "100%"}, ExitCode.OK, "Warned"),
         ({"policy": "Warn"}, ExitCode.OK, "Warned"),
     ],
 )

@@ -122,7 +122,7 @@ def test_outputs_that_break_the_json_schema_give_a_failed_verdict(root):
         "name": "json_schema",
         "type": "JSONSchema",
         "schema": {"inline": {"type": "object"}},
-        "min": "0.5",
+        "min": "50%",
     }
     request["spec"]["taskMetrics"] = [metric]
     file.write_text(json.dumps(request))

@@ -172,7 +172,7 @@ def test_gate_that_the_artifact_fails_is_not_measured(root, activities):
 
 def test_verdict_depends_on_the_measured_detection(root):
     """The weaker models pass all cases, so it is not known which share of worse models the gate finds."""
-    change_request(root, lambda each: each["spec"]["errorRate"].update(minDetection="0.8"))
+    change_request(root, lambda each: each["spec"]["errorRate"].update(minDetection="80%"))
     judged = gate(root)
     assert judged.error_rates is not None
     assert judged.verdict is VerdictState.INCONCLUSIVE

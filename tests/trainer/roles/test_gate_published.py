@@ -18,7 +18,7 @@ pytestmark = pytest.mark.model
 STEP = 3
 SPEC = {
     "publish": [{"uri": "pvc://models/orders"}],
-    "taskMetrics": [{"name": "exact_match", "type": "ExactMatch", "min": "0"}],
+    "taskMetrics": [{"name": "exact_match", "type": "ExactMatch", "min": "0%"}],
 }
 
 

@@ -38,7 +38,7 @@ def job(path: Path, grader: dict[str, Any] | None = None, **spec: Any) -> Traine
     safety: dict[str, Any] = {
         "source": {"configMap": "rules"},
         "sha256": sha256_text(REQUESTS),
-        "rules": [{"name": "unsafe", "failAtDrop": "4"}],
+        "rules": [{"name": "unsafe", "failAtDrop": 4}],
     }
     if grader:
         safety["grader"], spec["graders"] = grader["name"], [grader]

@@ -61,7 +61,7 @@ SAME_CALLS = [
 ]
 """Outputs that make the labelled call, with different white space, order of keys and ids."""
 MANUAL = "See [the manual](https://x.example)."
-METRIC = TaskMetric(name="tool_calls", type="ToolCalls", min="0.5")
+METRIC = TaskMetric(name="tool_calls", type="ToolCalls", min="50%")
 
 
 def tokenizer_of(style: str) -> PreTrainedTokenizerBase:

@@ -273,7 +273,7 @@ def prepare(tmp_path, tiny_model, monkeypatch):
                     "goal": "StyleOrFormat",
                     "sizePolicy": "Warn",
                     "sources": [{"name": "train", "configMap": "orders"}],
-                    "heldOut": {"fraction": "0.2"},
+                    "heldOut": {"fraction": "20%"},
                     "checks": [{"name": "MixedTemplates", "policy": "Off"}],
                 },
             },

@@ -55,12 +55,12 @@ def test_every_gate_setting_of_trackers_is_a_field_of_the_gate():
 
 def test_trackers_do_not_get_inline_safety_cases(make_root):
     case = {"id": "a", "kind": "Unsafe", "category": "house", "prompt": "the secret request"}
-    safety = {"source": {"inline": [case]}, "rules": [{"name": "unsafe", "failAtDrop": "2"}]}
+    safety = {"source": {"inline": [case]}, "rules": [{"name": "unsafe", "failAtDrop": 2}]}
     root = make_root(gates={"safe": gate_spec(safety=safety)})
     context = root.context()
     parameters = job_parameters(context.request, context.plan)
     assert parameters["gate.safe.safety_sha256"] == context.request.gates[0].safety_sha256
-    assert parameters["gate.safe.sets.safety.rules.unsafe.fail_at_drop"] == "2"
+    assert parameters["gate.safe.sets.safety.rules.unsafe.fail_at_drop"] == 2
     assert "the secret request" not in str(parameters)
 
 

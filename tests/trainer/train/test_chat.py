@@ -168,7 +168,7 @@ def make_job(tmp_path, tiny_model, monkeypatch):
                     "goal": "StyleOrFormat",
                     "sizePolicy": "Warn",
                     "sources": [{"name": "train", "configMap": "orders"}],
-                    "heldOut": {"fraction": "0.2"},
+                    "heldOut": {"fraction": "20%"},
                     "checks": [{"name": "Distribution", "policy": "Off"}],
                 },
             },

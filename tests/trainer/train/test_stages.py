@@ -35,8 +35,8 @@ from tunegate_trainer.roles import train as train_role
 CPU = torch.device("cpu")
 PREFERENCE = {
     "taskMetrics": [
-        {"name": "exact_match", "type": "ExactMatch", "min": "0"},
-        {"name": "preference_accuracy", "type": "PreferenceAccuracy", "min": "0.9"},
+        {"name": "exact_match", "type": "ExactMatch", "min": "0%"},
+        {"name": "preference_accuracy", "type": "PreferenceAccuracy", "min": "90%"},
     ]
 }
 

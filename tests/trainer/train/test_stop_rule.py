@@ -91,7 +91,7 @@ def test_failed_must_pass_case_stops_at_once(scripted):
 def test_task_metric_stops_a_run_that_its_gate_does_not_stop(scripted):
     lenient = gate_spec(golden_cases(CASES), golden={"checkpoints": {"failAtDrop": "100%"}})
     root = scripted({0: 2, 4: 6, 8: 4, 10: 4}, lenient)
-    metric = {"name": "exact_match", "type": "ExactMatch", "min": "0", "checkpoints": {"failAtDrop": "10%"}}
+    metric = {"name": "exact_match", "type": "ExactMatch", "min": "0%", "checkpoints": {"failAtDrop": "10%"}}
     root.spec = {"taskMetrics": [metric]}
     root.write_request()
     assert run(root) is Outcome.STOPPED

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from tunegate_api.meta import exact
+from tunegate_api.v1alpha2.shares import share
 from tunegate_api.verdict.outcomes import MAX_CASES
 from tunegate_trainer.checks.finding import CheckContext, Finding, Severity
 from tunegate_trainer.checks.rows import SplitRows
@@ -18,7 +18,7 @@ def run(rows: SplitRows, context: CheckContext) -> Iterator[Finding]:
     fraction = spec.data.held_out.fraction
     learns_rows = any(stage.method == "SFT" for stage in spec.stages)
     rest = "the other rows are trained on" if learns_rows else "no stage trains on the other rows"
-    wanted = round(exact(fraction) * rows.total)
+    wanted = round(share(fraction) * rows.total)
     if wanted > 2 * MAX_CASES:
         yield _capped(
             wanted,
@@ -28,8 +28,8 @@ def run(rows: SplitRows, context: CheckContext) -> Iterator[Finding]:
     pairs = [pair for side in SIDES for pair in rows.pairs.side(side)]
     of_rows = {row.group for side in SIDES for row in rows.rows.side(side)}
     unassigned = sum(pair.group not in of_rows for pair in pairs)
-    wanted = round(exact(fraction) * len(pairs))
-    if exact(fraction) * unassigned > 2 * MAX_CASES:
+    wanted = round(share(fraction) * len(pairs))
+    if share(fraction) * unassigned > 2 * MAX_CASES:
         yield _capped(
             wanted,
             f"heldOut.fraction {fraction} of {len(pairs)} pairs is {wanted} pairs, but dev and test can "

@@ -8,6 +8,7 @@ from typing import Any
 
 from tunegate_api.contract.plan import ProductionPlan
 from tunegate_api.meta import exact
+from tunegate_api.v1alpha2.shares import share
 from tunegate_trainer.checks import Checks, distribution_shift, split_leakage
 from tunegate_trainer.checks.rows import SplitRows, UsableRows
 from tunegate_trainer.checks.runner import CheckRunner, Note
@@ -140,7 +141,7 @@ def _split(
     context: Context, folder: DataFolder, usable: UsableRows, clusters: Indices, earlier: Sides
 ) -> SplitRows:
     """Split the usable rows and pairs. Those in the same of the ``clusters`` stay in one split."""
-    fraction = exact(context.request.spec.data.held_out.fraction)
+    fraction = share(context.request.spec.data.held_out.fraction)
     joined = join_clusters(usable.rows, usable.pairs, clusters.tolist(), fraction)
     groups = {row.group for row in joined.rows} | {pair.group for pair in joined.pairs}
     folder.note({"groups": len(groups)})

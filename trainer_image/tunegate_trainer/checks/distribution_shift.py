@@ -6,7 +6,7 @@ from fractions import Fraction
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from tunegate_api.meta import exact
+from tunegate_api.v1alpha2.shares import share
 from tunegate_trainer.checks.finding import CheckContext, Finding, Severity
 from tunegate_trainer.checks.inputs import Inputs, production_inputs, training_inputs, words_of
 from tunegate_trainer.checks.rows import UsableRows
@@ -144,7 +144,7 @@ def _range(percentiles: dict[int, float]) -> str:
 
 
 def _limit_note(too_long: int, total: int, limit: int, context: CheckContext) -> list[str]:
-    if too_long <= exact(context.request.spec.data.max_too_long) * total:
+    if too_long <= share(context.request.spec.data.max_too_long) * total:
         return []
     return [f"{too_long} production inputs have more than {limit} tokens, the limit of training examples"]
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from tunegate_api.contract.plan import PreferencePlan
 from tunegate_api.contract.workspace import PAIRS_PREFIX
-from tunegate_api.meta import exact
+from tunegate_api.v1alpha2.shares import share
 from tunegate_trainer.data.folder import DataFolder
 from tunegate_trainer.data.held_out import check_disjoint, prompts_of
 from tunegate_trainer.data.split import SIDES, Split, split_rows
@@ -27,7 +27,7 @@ def split_preference(
     an earlier job used.
     """
     of_rows = {row.group: side for side in SIDES for row in rows.side(side)}
-    split = split_rows(pairs, exact(context.request.spec.data.held_out.fraction), {**placed, **of_rows})
+    split = split_rows(pairs, share(context.request.spec.data.held_out.fraction), {**placed, **of_rows})
     if not pairs:
         return split
     check_disjoint(

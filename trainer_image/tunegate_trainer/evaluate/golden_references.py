@@ -1,11 +1,11 @@
 """The references of golden cases that need no tokenizer."""
 
 from collections.abc import Iterable, Mapping
-from fractions import Fraction
 from typing import Any
 
 from tunegate_api.cases.expectations import (
     CallsExpectation,
+    CaseTolerance,
     CustomExpectation,
     GuardrailExpectation,
     JsonExpectation,
@@ -20,7 +20,6 @@ from tunegate_api.cases.expectations import (
 )
 from tunegate_api.cases.golden import GoldenCase
 from tunegate_api.meta import exact
-from tunegate_api.v1alpha2.finetunejob import Tolerance
 from tunegate_trainer.graders.exact.expected_text import ExpectedText
 from tunegate_trainer.graders.exact.labels import ExpectedLabel, f1_label, label_indices
 from tunegate_trainer.graders.exact.numeric import ExpectedNumber
@@ -53,7 +52,9 @@ def plain_reference(expectation: Leaf, labels: Mapping[str, int]) -> Any:
         case LabelExpectation():
             return ExpectedLabel(f1_label(expectation.value), labels)
         case NumberExpectation():
-            return expected_number(expectation.value, expectation.tolerance)
+            tolerance = expectation.tolerance or CaseTolerance()
+            distances = (exact(each or "0") for each in (tolerance.absolute, tolerance.relative))
+            return ExpectedNumber(expectation.value, *distances)
         case OverlapExpectation():
             return ExpectedOverlap(expectation.value, exact(expectation.min))
         case SchemaExpectation():
@@ -68,9 +69,3 @@ def plain_reference(expectation: Leaf, labels: Mapping[str, int]) -> Any:
             raise TypeError("expected tool calls are rendered by a chat template")
         case _:
             return expectation
-
-
-def expected_number(answer: str, tolerance: Tolerance | None) -> ExpectedNumber:
-    """Return the reference of the scorer numeric."""
-    absolute, relative = (tolerance.absolute, tolerance.relative) if tolerance else (None, None)
-    return ExpectedNumber(answer, *(exact(each) if each else Fraction(0) for each in (absolute, relative)))

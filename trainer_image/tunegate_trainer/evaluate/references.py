@@ -8,11 +8,14 @@ from transformers import PreTrainedTokenizerBase
 from tunegate_api.cases.expectations import CallsExpectation, Leaf
 from tunegate_api.cases.golden import GoldenCase
 from tunegate_api.messages import ToolCall
-from tunegate_api.v1alpha2.finetunejob import TaskMetric
-from tunegate_trainer.evaluate.golden_references import expected_number, plain_reference
+from tunegate_api.meta import exact
+from tunegate_api.v1alpha2.finetunejob import TaskMetric, Tolerance
+from tunegate_api.v1alpha2.shares import share
+from tunegate_trainer.evaluate.golden_references import plain_reference
 from tunegate_trainer.graders.exact.expected_calls import expected_calls
 from tunegate_trainer.graders.exact.expected_text import ExpectedText
 from tunegate_trainer.graders.exact.labels import ExpectedLabel, f1_label, label_indices
+from tunegate_trainer.graders.exact.numeric import ExpectedNumber
 from tunegate_trainer.graders.exact.rouge import ExpectedOverlap
 from tunegate_trainer.tokens.answers import calls_text, labelled_answer
 from tunegate_trainer.tokens.rows import Row
@@ -54,7 +57,9 @@ def task_references(
     if metric.type == "ExactMatch":
         return [ExpectedText(answer, tuple(metric.normalize or ())) for answer in answers]
     if metric.type == "Numeric":
-        return [expected_number(answer, metric.tolerance) for answer in answers]
+        tolerance = metric.tolerance or Tolerance()
+        absolute, relative = exact(tolerance.absolute or "0"), share(tolerance.relative or "0%")
+        return [ExpectedNumber(answer, absolute, relative) for answer in answers]
     if metric.type == "RougeL":
         return [ExpectedOverlap(answer) for answer in answers]
     return list(answers)

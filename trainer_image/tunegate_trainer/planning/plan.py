@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from fractions import Fraction
 from typing import Any, Literal
 
 import torch
@@ -10,9 +11,8 @@ from tunegate_api.contract.plan import StagePlan, TrainingParameters
 from tunegate_api.contract.request import Request
 from tunegate_api.contract.shapes import Accelerator, ModelShape
 from tunegate_api.memory.mixture_notes import mixture_notes
-from tunegate_api.meta import exact
-from tunegate_api.v1alpha2.count_or_share import count_or_share
 from tunegate_api.v1alpha2.pods import Resources
+from tunegate_api.v1alpha2.shares import count_or_share, share
 from tunegate_api.v1alpha2.stages import Stage, Training
 from tunegate_api.verdict.counts import Aggregate, outcome_length
 from tunegate_trainer.models.architecture import dropout_rates
@@ -90,7 +90,7 @@ def plan_stage(
         epochs=round(total_steps * batch_size / rows, 4),
         learning_rate=float(training.learning_rate or defaults.learning_rate(stage, model_size)),
         scheduler=training.scheduler or "linear",
-        warmup_steps=math.ceil(exact(training.warmup_fraction or "0.03") * total_steps),
+        warmup_steps=math.ceil(share(training.warmup_fraction or "3%") * total_steps),
         weight_decay=float(training.weight_decay or 0),
         max_grad_norm=float(training.max_grad_norm or 1),
         batch_size=batch_size,
@@ -238,10 +238,9 @@ def checkpoint_steps(every: int | str, total_steps: int) -> list[int]:
     Raises :class:`UserError` if there are more than ``MAX_CHECKPOINTS``.
     """
     distance = count_or_share(every)
-    if isinstance(distance, int):
-        steps = list(range(distance, total_steps + 1, distance))
-    else:
-        steps = [math.ceil(total_steps * distance * k) for k in range(1, math.floor(1 / distance) + 1)]
+    if isinstance(distance, Fraction):
+        distance = max(total_steps * distance, Fraction(1))
+    steps = [math.ceil(distance * k) for k in range(1, math.floor(total_steps / distance) + 1)]
     steps = sorted({*steps, total_steps} - {0})
     if len(steps) > MAX_CHECKPOINTS:
         raise UserError(

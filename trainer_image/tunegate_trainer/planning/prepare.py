@@ -12,8 +12,8 @@ from tunegate_api.cases.safety_cases import SafetyCase
 from tunegate_api.contract.plan import DataPlan, SamplePlan, StagePlan
 from tunegate_api.contract.shapes import Memory, ModelShape
 from tunegate_api.contract.workspace import REVIEW_SAMPLE, golden_file, safety_file
-from tunegate_api.meta import exact
 from tunegate_api.v1alpha2.finetunejob import FineTuneJobSpec
+from tunegate_api.v1alpha2.shares import share
 from tunegate_api.v1alpha2.stages import Stage
 from tunegate_api.verdict.counts import aggregate_of
 from tunegate_trainer.checks import CHECKS, settings
@@ -169,7 +169,7 @@ def _review_sample(context: Context, folder: DataFolder, rows: Sequence[UsableRo
     quality = context.request.spec.data.quality
     if quality is None:
         return None
-    return write_sample(folder.path / REVIEW_SAMPLE, rows, exact(quality.sample))
+    return write_sample(folder.path / REVIEW_SAMPLE, rows, share(quality.sample))
 
 
 def check_context(context: Context, tokenizer: PreTrainedTokenizerBase) -> CheckContext:

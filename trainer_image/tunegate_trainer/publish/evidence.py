@@ -22,7 +22,7 @@ from tunegate_api.meta import Sha256
 from tunegate_api.v1alpha2.evaluation_status import VerdictDecision
 from tunegate_api.verdict.bar import SAFETY_RULES
 from tunegate_api.verdict.counts import COUNTED
-from tunegate_api.verdict.outcomes import points_text, rate, rate_text
+from tunegate_api.verdict.outcomes import points_text, rate, rate_text, threshold_text
 from tunegate_trainer.artifacts.evidence import (
     CARD,
     EVIDENCE,
@@ -261,7 +261,7 @@ def _task_evidence(task: TaskJudgement, measured: GateRoleResult, test_set: str)
         passed=task.passed,
         total=task.total,
         rate=rate_text(task.value),
-        min=task.minimum,
+        min=threshold_text(task.minimum),
         base_passed=task.base_passed,
         verdict=task.finding.state,
         message=task.finding.message,

@@ -4,7 +4,8 @@ from tunegate_api.contract.plan import SamplePlan
 from tunegate_api.contract.request import Request
 from tunegate_api.judging.judge_model import Agreement, JudgeAssessment, assess_judge, votes_of_judge
 from tunegate_api.judging.review import ReviewRecord, assess_review
-from tunegate_api.meta import exact
+from tunegate_api.v1alpha2.shares import share
+from tunegate_api.verdict.outcomes import threshold_text
 from tunegate_trainer.artifacts.evidence import AgreementEvidence, JudgeEvidence, ReviewEvidence
 
 
@@ -18,16 +19,17 @@ def review_evidence(
     quality, named = request.spec.data.quality, request.review_grader
     if quality is None or sample is None:
         return None
+    minimum = share(quality.min_score)
     judge = assess_judge(sample.judge, named.agreement) if named and sample.judge else None
     evidence = ReviewEvidence(
         sample=sample.sha256,
         rows=len(sample.rows),
-        min_score=quality.min_score,
+        min_score=threshold_text(minimum),
         judge=_judge_evidence(judge) if judge else None,
     )
     if record is None:
         return evidence
-    found = assess_review(sample, record, exact(quality.min_score))
+    found = assess_review(sample, record, minimum)
     judged = votes_of_judge(record, judge)
     return evidence.model_copy(
         update={

@@ -8,7 +8,7 @@ from enum import StrEnum
 from tunegate_api.judging.judge_model import JudgeAssessment, add_judge, assess_judge
 from tunegate_api.judging.review import BadRow, ReviewAssessment, ReviewRecord, assess_review
 from tunegate_api.judging.review_sample import ReviewRow, with_id
-from tunegate_api.meta import exact
+from tunegate_api.v1alpha2.shares import share
 from tunegate_api.verdict.intervals import Interval, wilson
 from tunegate_api.verdict.outcomes import RuleFinding, VerdictState, threshold_text
 from tunegate_trainer.data.excerpts import ends_of, start_of
@@ -140,7 +140,7 @@ def review_of(job: Collected, *, is_training: bool) -> ReviewReport | None:
     if record is None:
         record = ReviewRecord(sample=sample.sha256, votes=[])
         record = add_judge(record, sample, judge) if judge else record
-    found = assess_review(sample, record, exact(quality.min_score))
+    found = assess_review(sample, record, share(quality.min_score))
     if job.review is None and is_training:
         state = ReviewState.UNKNOWN
     elif not found.is_complete:

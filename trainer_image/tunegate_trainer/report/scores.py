@@ -7,7 +7,6 @@ from fractions import Fraction
 from tunegate_api.contract.request import Request
 from tunegate_api.contract.results import Subject
 from tunegate_api.judging.judgement import GateJudgement, Judgement, TaskJudgement
-from tunegate_api.meta import exact
 from tunegate_api.verdict.counts import CountedMetric, label_scores
 from tunegate_api.verdict.intervals import wilson
 from tunegate_api.verdict.outcomes import RuleFinding, VerdictState, points_text, rate, rate_text, worst
@@ -228,7 +227,7 @@ def _of_task(task: TaskJudgement, *, counts: bool) -> ScoreRow:
         total=task.total,
         base_passed=task.base_passed,
         last_published_passed=None,
-        required=f"{float(exact(task.minimum)):g}" if counts else None,
+        required=f"{float(task.minimum):g}" if counts else None,
         state=task.finding.state if counts else None,
         value=task.value,
         base_value=task.base_value,

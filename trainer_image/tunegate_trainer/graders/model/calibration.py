@@ -9,7 +9,6 @@ from typing import Any
 from pydantic import ValidationError
 
 from tunegate_api.cases.case_lines import inline_text
-from tunegate_api.contract.bar import share
 from tunegate_api.contract.digests import sha256_text
 from tunegate_api.contract.plan import CalibrationCounts
 from tunegate_api.contract.request import GateRequest
@@ -19,6 +18,7 @@ from tunegate_api.meta import Sha256, first_problem, summarize
 from tunegate_api.v1alpha2.data import Columns, Source
 from tunegate_api.v1alpha2.graders import RequiredAgreement
 from tunegate_api.v1alpha2.sets import GateSet
+from tunegate_api.v1alpha2.shares import share
 from tunegate_trainer.data.fields import BadRowError, encodable, kind_of
 from tunegate_trainer.data.records import read_records
 from tunegate_trainer.data.records.record import Record, RecordPlace
