@@ -258,8 +258,8 @@ class Condition(StatusModel):
     """Time at which `status` last changed."""
 
 
-def with_condition(
-    conditions: list[Condition],
+def next_condition(
+    before: list[Condition],
     type: str,
     status: ConditionStatus,
     reason: str,
@@ -267,28 +267,18 @@ def with_condition(
     *,
     generation: int,
     now: datetime,
-) -> list[Condition]:
-    """Return a new list with the condition ``type`` added or replaced. Its transition time changes only if
-    ``status`` changes."""
-    new = Condition(
+) -> Condition:
+    """Return the condition ``type``. Its transition time is that of the same condition in ``before``, the
+    conditions of the last status, unless ``status`` differs."""
+    old = find_condition(before, type)
+    return Condition(
         type=type,
         status=status,
         reason=reason,
         message=message,
         observed_generation=generation,
-        last_transition_time=now,
+        last_transition_time=old.last_transition_time if old and old.status == status else now,
     )
-    for i, old in enumerate(conditions):
-        if old.type == type:
-            if old.status == status:
-                new = new.model_copy(update={"last_transition_time": old.last_transition_time})
-            return [*conditions[:i], new, *conditions[i + 1 :]]
-    return [*conditions, new]
-
-
-def without_condition(conditions: list[Condition], type: str) -> list[Condition]:
-    """Return the list without the condition ``type``."""
-    return [c for c in conditions if c.type != type]
 
 
 def find_condition(conditions: list[Condition], type: str) -> Condition | None:

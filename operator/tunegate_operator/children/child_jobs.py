@@ -70,9 +70,11 @@ class ChildJobs:
         return next(found, None)
 
     def has_succeeded(self, step: Step) -> bool:
-        """Whether the latest recorded attempt of a step succeeded."""
-        latest = self._latest_recorded(step)
-        return latest is not None and latest.result == SUCCEEDED
+        """Whether the latest attempt of a step succeeded, even if its Job is deleted."""
+        child, recorded = self.latest(step), self._latest_recorded(step)
+        if child:
+            return child.state is ChildState.COMPLETE
+        return recorded is not None and recorded.result == SUCCEEDED
 
     def finished(self, step: Step) -> datetime | None:
         """Return when the latest attempt of a step ended, even if its Job is deleted; None if this attempt

@@ -24,8 +24,7 @@ from tunegate_api.meta import (
     ObjectMeta,
     Sha256,
     find_condition,
-    with_condition,
-    without_condition,
+    next_condition,
 )
 from tunegate_api.v1alpha2 import EvalGateStatus
 from tunegate_api.v1alpha2.case_source import SetName
@@ -259,14 +258,17 @@ def _shown(
 ) -> EvalGateStatus:
     """Return the status with these sets, and with the conditions Ready and Stalled. The times of transitions
     change only if the values of the conditions differ from those in ``status``."""
-    set_condition = partial(
-        with_condition, reason=readiness.reason, message=readiness.message, generation=generation, now=now
+    condition = partial(
+        next_condition,
+        status.conditions,
+        reason=readiness.reason,
+        message=readiness.message,
+        generation=generation,
+        now=now,
     )
-    conditions = set_condition(status.conditions, "Ready", readiness.value)
+    conditions = [condition("Ready", readiness.value)]
     if readiness.is_stalled:
-        conditions = set_condition(conditions, "Stalled", "True")
-    else:
-        conditions = without_condition(conditions, "Stalled")
+        conditions.append(condition("Stalled", "True"))
     return status.model_copy(
         update={
             "digest": sets.digest,

@@ -1,11 +1,13 @@
 """Set the conditions and the printed columns from the rest of status, for kstatus, Argo CD and people."""
 
 from datetime import datetime
+from functools import partial
 
 from tunegate_api.judging.stages import StageAssessment
-from tunegate_api.meta import Condition, ConditionStatus, with_condition, without_condition
+from tunegate_api.meta import Condition, ConditionStatus, next_condition
 from tunegate_api.v1alpha2 import FineTuneJob, FineTuneJobStatus
 from tunegate_api.v1alpha2.finetunejob_status import ConditionType, Phase, Reason
+from tunegate_api.verdict.outcomes import VerdictState
 from tunegate_operator.finetunejob.columns import (
     columns,
     gate_text,
@@ -33,7 +35,14 @@ def with_conditions(job: FineTuneJob, draft: Draft) -> FineTuneJobStatus:
     """Return the draft's status with conditions and printed columns that match the status."""
     status, generation = draft.status, job.metadata.generation
     reason = _reason(status, draft)
-    conditions = _conditions(status, reason, draft.regression, generation=generation, now=draft.now)
+    conditions = _conditions(
+        status,
+        reason,
+        draft.regression,
+        is_trained=draft.is_trained,
+        generation=generation,
+        now=draft.now,
+    )
     stages = [stage.name for stage in job.spec.stages]
     return status.model_copy(update={"conditions": conditions, "display": columns(status, stages, reason)})
 
@@ -53,23 +62,23 @@ def with_hold(
 ) -> FineTuneJobStatus:
     """Return the status of a held job: Ready and Stalled have the reason, and Reconciling is removed. The
     other conditions do not change. The next action is to fix the reason."""
-    conditions = without_condition(status.conditions, ConditionType.RECONCILING)
-    statuses: dict[ConditionType, ConditionStatus] = {
-        ConditionType.READY: _ready(status.phase or Phase.PENDING),
-        ConditionType.STALLED: "True",
-    }
-    for type, value in statuses.items():
-        conditions = with_condition(
-            conditions,
-            type,
-            value,
-            reason,
-            status.message,
-            generation=generation,
-            now=now,
-        )
+    condition = partial(
+        next_condition,
+        status.conditions,
+        reason=reason,
+        message=status.message,
+        generation=generation,
+        now=now,
+    )
+    ready = condition(ConditionType.READY, _ready(status.phase or Phase.PENDING))
+    conditions = [ready, condition(ConditionType.STALLED, "True")]
+    conditions += [c for c in status.conditions if c.type not in _OF_A_HOLD]
     display = status.display.model_copy(update={"next": f"fix: {reason}"})
     return status.model_copy(update={"conditions": conditions, "display": display})
+
+
+_OF_A_HOLD = (ConditionType.READY, ConditionType.RECONCILING, ConditionType.STALLED)
+"""Types of the conditions that a hold changes."""
 
 
 def _conditions(
@@ -77,40 +86,37 @@ def _conditions(
     reason: str,
     regression: StageAssessment | None = None,
     *,
+    is_trained: bool = False,
     generation: int,
     now: datetime,
 ) -> list[Condition]:
-    phase, conditions = status.phase or Phase.PENDING, status.conditions
+    """Return all conditions. The earlier conditions in ``status`` only have the times of their
+    transitions."""
+    phase, conditions = status.phase or Phase.PENDING, list[Condition]()
 
-    def set_condition(type: ConditionType, value: ConditionStatus, why: str, message: str = "") -> None:
-        nonlocal conditions
-        conditions = with_condition(conditions, type, value, why, message, generation=generation, now=now)
+    def add(type: ConditionType, value: ConditionStatus, why: str, message: str = "") -> None:
+        before = status.conditions
+        conditions.append(next_condition(before, type, value, why, message, generation=generation, now=now))
 
-    set_condition(ConditionType.READY, _ready(phase), reason, status.message)
-    for type, present in (
-        (ConditionType.RECONCILING, phase in WORKING),
-        (ConditionType.STALLED, phase in STALLED),
-    ):
-        if present:
-            set_condition(type, "True", reason, status.message)
+    add(ConditionType.READY, _ready(phase), reason, status.message)
+    if phase in WORKING:
+        add(ConditionType.RECONCILING, "True", reason, status.message)
+    for type, value in _milestones(status, is_trained=is_trained).items():
+        if type is ConditionType.GATE_PASSED and value == "False" and phase is Phase.SUCCEEDED:
+            add(type, value, Reason.OVERRIDDEN, status.message)
+        elif type is ConditionType.GATE_PASSED and value == "True" and is_unenforced(status):
+            add(type, value, Reason.NOT_ENFORCED, unenforced_text(status))
         else:
-            conditions = without_condition(conditions, type)
+            add(type, value, *_why(value, phase, reason, status.message))
+    if regression:
+        add(ConditionType.REGRESSING, "True", _regressing(regression), regression.assessment.message)
+    else:
+        add(ConditionType.REGRESSING, "False", Reason.PROGRESSING)
+    if phase in STALLED:
+        add(ConditionType.STALLED, "True", reason, status.message)
     if phase.is_final:
         failed = phase is Phase.FAILED
-        set_condition(ConditionType.FAILED, "True" if failed else "False", reason, status.message)
-    for type, value in _milestones(status).items():
-        if type is ConditionType.GATE_PASSED and value == "False" and phase is Phase.SUCCEEDED:
-            set_condition(type, value, Reason.OVERRIDDEN, status.message)
-        elif type is ConditionType.GATE_PASSED and value == "True" and is_unenforced(status):
-            set_condition(type, value, Reason.NOT_ENFORCED, unenforced_text(status))
-        else:
-            set_condition(type, value, *_why(value, phase, reason, status.message))
-    if regression:
-        set_condition(
-            ConditionType.REGRESSING, "True", _regressing(regression), regression.assessment.message
-        )
-    else:
-        set_condition(ConditionType.REGRESSING, "False", Reason.PROGRESSING)
+        add(ConditionType.FAILED, "True" if failed else "False", reason, status.message)
     return conditions
 
 
@@ -134,28 +140,18 @@ def _reason(status: FineTuneJobStatus, draft: Draft) -> str:
     return draft.reason
 
 
-def _milestones(status: FineTuneJobStatus) -> dict[ConditionType, ConditionStatus]:
+def _milestones(status: FineTuneJobStatus, *, is_trained: bool) -> dict[ConditionType, ConditionStatus]:
     """Return the status of each milestone condition, in order: True once the milestone is reached, False if
     the job ended or stopped without it, and otherwise Unknown."""
-    phase = status.phase or Phase.PENDING
-    trained = status.final is not None or phase in (Phase.GATING, Phase.PUBLISHING, Phase.SUCCEEDED)
-    passed = status.final.verdict == "Passed" if status.final else None
+    phase, final = status.phase or Phase.PENDING, status.final
     reached = {
         ConditionType.DATA_READY: status.is_data_ready,
-        ConditionType.TRAINED: trained,
-        ConditionType.GATE_PASSED: bool(passed),
+        ConditionType.TRAINED: is_trained,
+        ConditionType.GATE_PASSED: final is not None and final.verdict is VerdictState.PASSED,
         ConditionType.PUBLISHED: bool(status.published) and phase is Phase.SUCCEEDED,
     }
-    # A milestone that was reached stays True. Only GatePassed may change until the artifact is published,
-    # because another job may publish a new baseline.
-    before = {c.type for c in status.conditions if c.status == "True"}
-    if passed is False:
-        before.discard(ConditionType.GATE_PASSED)
     ended = phase in (Phase.SUCCEEDED, Phase.FAILED, Phase.STOPPED)
-    return {
-        type: "True" if yes or type in before else "False" if ended else "Unknown"
-        for type, yes in reached.items()
-    }
+    return {type: "True" if yes else "False" if ended else "Unknown" for type, yes in reached.items()}
 
 
 def _why(value: ConditionStatus, phase: Phase, reason: str, message: str) -> tuple[str, str]:

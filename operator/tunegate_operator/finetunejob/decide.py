@@ -7,7 +7,7 @@ the final gate, a job may wait for a person's decision about the verdict.
 
 from datetime import datetime, timedelta
 
-from tunegate_api.contract.plan import Plan
+from tunegate_api.contract.plan import Plan, StagePlan
 from tunegate_api.contract.process import Outcome, Role
 from tunegate_api.contract.results import Subject
 from tunegate_api.judging.approval import may_publish
@@ -36,6 +36,7 @@ from tunegate_operator.finetunejob.absorb import (
     show_progress,
 )
 from tunegate_operator.finetunejob.approval import can_decide, ensure_decided, verdict_text
+from tunegate_operator.finetunejob.checkpoints import best_step
 from tunegate_operator.finetunejob.columns import NOT_ENFORCED
 from tunegate_operator.finetunejob.cost import show_cost
 from tunegate_operator.finetunejob.deadlines import enforce_deadline
@@ -88,6 +89,7 @@ def _decide_with_request(run: Run) -> None:
     run.draft.regression = find_regression(run)
     show_cost(run)
     _choose_phase(run)
+    run.draft.is_trained = _is_trained(run)
     if run.draft.status.failure:
         _end(run, run.draft.status.failure)
     elif run.draft.status.phase is Phase.SUCCEEDED and run.observed.refusal:
@@ -220,20 +222,20 @@ def _ensure_trained(run: Run, plan: Plan, stage: str, start_step: int) -> int | 
     args += ("--accepted-step", str(accepted)) if accepted else ()
     if not ensure_completed(run, step, args, is_known=True):
         return None
-    latest, number = run.jobs.latest(step), run.jobs.latest_number(step)
+    number = run.jobs.latest_number(step)
     if is_continued(decisions, run.observed.job.metadata.uid, stage, number, accepted):
         start_next_attempt(run, step, args)
         return None
 
-    reached, total = last_step(run.results, step), plan.stage(stage).total_steps
     found = assess_stage(run.request, run.results, stage, accepted)
     if found and found.assessment.action is StopAction.STOP:
         stop = draft.status.stop or make_stop(run, found, plan.stage(stage), number)
         draft.set(stop=stop)
         enter_stopped(run, stop)
         return None
-    if reached >= total and (latest is None or _outcome(latest) is not Outcome.STOPPED):
+    if _has_all_steps(run, plan.stage(stage)):
         return select_checkpoint(run, stage)
+    reached, total = last_step(run.results, step), plan.stage(stage).total_steps
     if _is_hopeless(run, stage, reached):
         return None
     if not has_last_report(run, step):
@@ -248,6 +250,27 @@ def _ensure_trained(run: Run, plan: Plan, stage: str, start_step: int) -> int | 
         )
     )
     return None
+
+
+def _has_all_steps(run: Run, stage: StagePlan) -> bool:
+    """Return whether a stage that completed was trained to its last step and not stopped."""
+    step = Step(Role.TRAIN, stage.name)
+    latest = run.jobs.latest(step)
+    was_stopped = latest is not None and _outcome(latest) is Outcome.STOPPED
+    return last_step(run.results, step) >= stage.total_steps and not was_stopped
+
+
+def _is_trained(run: Run) -> bool:
+    """Return whether every training stage ended with a checkpoint that passed. A stage starts only after
+    the previous one, so the last stage shows it."""
+    last = run.plan.stages[-1] if run.plan else None
+    return (
+        last is not None
+        and run.jobs.has_succeeded(Step(Role.TRAIN, last.name))
+        and _has_all_steps(run, last)
+        and run.draft.status.stop is None
+        and best_step(run.request, run.results, last.name) is not None
+    )
 
 
 def _is_hopeless(run: Run, stage: str, reached: int) -> bool:

@@ -89,6 +89,8 @@ class Draft:
     agenda: Agenda
     reason: Reason = Reason.PROGRESSING
     """The reason of the Ready condition, unless the job failed or succeeded."""
+    is_trained: bool = False
+    """Whether every training stage ended with a checkpoint that passed."""
     regression: StageAssessment | None = None
     """The regression at the last checkpoint; None if the checkpoint did not regress."""
 
