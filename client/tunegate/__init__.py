@@ -56,9 +56,10 @@ from tunegate_api.v1alpha2.finetunejob import (
     TaskMetric,
     Tolerance,
 )
-from tunegate_api.v1alpha2.finetunejob_status import FineTuneJobStatus, Phase
+from tunegate_api.v1alpha2.finetunejob_status import FineTuneJobStatus
 from tunegate_api.v1alpha2.graders import GateGrader, RequiredAgreement
 from tunegate_api.v1alpha2.pods import EnvVar, Gpu, PodTemplate, Resources, Volume, VolumeMount
+from tunegate_api.v1alpha2.reasons import Phase
 from tunegate_api.v1alpha2.sets import GateSet, SetCheckpoints, SetRule
 from tunegate_api.v1alpha2.stages import Adapter, GateReference, Stage, Training
 from tunegate_api.v1alpha2.tracking import Mlflow, Tracking, WeightsAndBiases

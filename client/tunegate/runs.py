@@ -11,7 +11,7 @@ from rich.console import Console
 from tunegate.manifests import InvalidError, Resource, as_object, check_objects
 from tunegate.notebook import NotebookView, as_html
 from tunegate_api.v1alpha2 import FineTuneJobStatus
-from tunegate_api.v1alpha2.finetunejob_status import Phase
+from tunegate_api.v1alpha2.reasons import Phase
 from tunegate_client.cli.display import job_view, utc_now
 from tunegate_client.cli.live import LiveView
 from tunegate_client.cli.place import short

@@ -8,7 +8,7 @@ from typing import Literal
 
 from tunegate_api.meta import MAX_MESSAGE
 from tunegate_api.v1alpha2.evaluation_status import VerdictDecision
-from tunegate_api.v1alpha2.finetunejob_status import Phase
+from tunegate_api.v1alpha2.reasons import Phase
 from tunegate_api.verdict.outcomes import VerdictState
 from tunegate_operator.engine.cluster import Object
 from tunegate_operator.engine.objects import write_json

@@ -17,7 +17,7 @@ from tunegate_api.cases.expectations import Expectation
 from tunegate_api.cases.golden import GoldenCase
 from tunegate_api.schema.crd import crds
 from tunegate_api.v1alpha2.evalgate_status import GateReason
-from tunegate_api.v1alpha2.finetunejob_status import ConditionType, Phase, Reason
+from tunegate_api.v1alpha2.reasons import ConditionType, Phase, Reason
 from tunegate_api.validation.problems import find_problems
 
 ROOT = Path(__file__).parents[2]

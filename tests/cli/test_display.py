@@ -9,7 +9,8 @@ from rich.console import Console
 from support.job_statuses import succeeded
 from tunegate_api.v1alpha2.data_status import DataStatus, JudgeStatus, ReviewStatus
 from tunegate_api.v1alpha2.evaluation_status import CheckpointStatus, GateResult, GoldenStatus, SafetyStatus
-from tunegate_api.v1alpha2.finetunejob_status import FineTuneJobStatus, Phase, Progress, Stop
+from tunegate_api.v1alpha2.finetunejob_status import FineTuneJobStatus, Progress, Stop
+from tunegate_api.v1alpha2.reasons import Phase
 from tunegate_api.verdict.outcomes import VerdictState
 from tunegate_client.cli.display import PlainLog, job_view
 from tunegate_client.places.caller import Caller

@@ -12,7 +12,7 @@ from support.fake_cluster import Write
 from support.gate_status import ready
 from support.world import REGRESSING, Script, World
 from tunegate_api.v1alpha2 import FineTuneJobStatus
-from tunegate_api.v1alpha2.finetunejob_status import Phase, Reason
+from tunegate_api.v1alpha2.reasons import Phase, Reason
 from tunegate_operator.engine.cluster import Key, Object
 from tunegate_operator.engine.controller import Decision, View
 from tunegate_operator.engine.internal_errors import STALLED_AFTER

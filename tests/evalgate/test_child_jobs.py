@@ -19,7 +19,8 @@ from tunegate_api.contract.report import Report, report_audience, report_path
 from tunegate_api.contract.results import Evaluation, Results, Subject
 from tunegate_api.meta import StatusModel, Time
 from tunegate_api.v1alpha2 import EvalGate
-from tunegate_api.v1alpha2.finetunejob_status import MAX_EVICTIONS, Attempt, Eviction, Failure, Reason
+from tunegate_api.v1alpha2.finetunejob_status import MAX_EVICTIONS, Attempt, Eviction, Failure
+from tunegate_api.v1alpha2.reasons import Reason
 from tunegate_client.laptop.cluster import LocalCluster
 from tunegate_operator.children import pod_status
 from tunegate_operator.children.attempts import (

@@ -16,7 +16,8 @@ from tunegate_api.contract.results import ErrorRateOutcomes, PlantedRegression
 from tunegate_api.meta import find_condition
 from tunegate_api.v1alpha2 import EvalGate, EvalGateStatus
 from tunegate_api.v1alpha2.evalgate_status import MAX_ERROR_RATES, GateReason
-from tunegate_api.v1alpha2.finetunejob_status import FineTuneJobStatus, Phase
+from tunegate_api.v1alpha2.finetunejob_status import FineTuneJobStatus
+from tunegate_api.v1alpha2.reasons import Phase
 from tunegate_api.verdict.outcomes import VerdictState
 from tunegate_operator.engine.cluster import Key
 from tunegate_operator.finetunejob.last_report import POST_SECONDS

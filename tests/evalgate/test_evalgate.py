@@ -12,7 +12,7 @@ from tunegate_api.contract.digests import sha256_text
 from tunegate_api.meta import find_condition
 from tunegate_api.v1alpha2 import EvalGate, EvalGateStatus
 from tunegate_api.v1alpha2.evalgate_status import MAX_RECORDS, GateReason, JudgedModel
-from tunegate_api.v1alpha2.finetunejob_status import Phase
+from tunegate_api.v1alpha2.reasons import Phase
 from tunegate_operator.engine.cluster import Key, Object
 from tunegate_operator.evalgate.observe import may_be_new
 from tunegate_operator.evalgate.records import with_records

@@ -11,7 +11,7 @@ from tunegate_api.contract.request import GateRequest, Request
 from tunegate_api.meta import find_condition
 from tunegate_api.v1alpha2 import EvalGateSpec, EvalGateStatus, FineTuneJob
 from tunegate_api.v1alpha2.evalgate_status import MAX_RECENT_LOOKS, MAX_RUNNING_LOOKS, Looks
-from tunegate_api.v1alpha2.finetunejob_status import Phase
+from tunegate_api.v1alpha2.reasons import Phase
 from tunegate_operator.engine.cache import Cache
 from tunegate_operator.engine.cluster import Key, Object
 from tunegate_operator.evalgate.looks import has_new_looks, with_looks

@@ -13,7 +13,7 @@ from tunegate_api.contract.request import Request
 from tunegate_api.meta import find_condition
 from tunegate_api.safety_sets import builtin_text
 from tunegate_api.v1alpha2.evalgate_status import GateReason
-from tunegate_api.v1alpha2.finetunejob_status import Phase, Reason
+from tunegate_api.v1alpha2.reasons import Phase, Reason
 from tunegate_operator.engine.cluster import Key, Object
 from tunegate_operator.names import REQUEST_KEY
 

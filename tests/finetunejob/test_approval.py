@@ -12,7 +12,7 @@ from tunegate_api.contract.digests import sha256_text
 from tunegate_api.contract.published import LastPublished, PublishedVersion
 from tunegate_api.judging.approval import DECISION_VARIABLE
 from tunegate_api.v1alpha2.evaluation_status import VerdictDecision
-from tunegate_api.v1alpha2.finetunejob_status import Phase, Reason
+from tunegate_api.v1alpha2.reasons import Phase, Reason
 from tunegate_operator.engine.cluster import Key, Object
 from tunegate_operator.names import VERDICT_ANNOTATIONS
 

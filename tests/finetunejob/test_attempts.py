@@ -5,7 +5,8 @@ import pytest
 from support.builders import make_job
 from support.world import Script, World, failed
 from tunegate_api.contract.process import ExitCode, Outcome, Termination
-from tunegate_api.v1alpha2.finetunejob_status import Failure, Phase, Reason
+from tunegate_api.v1alpha2.finetunejob_status import Failure
+from tunegate_api.v1alpha2.reasons import Phase, Reason
 from tunegate_operator.children import pod_status
 from tunegate_operator.engine.cluster import Key, Object, WatchEvent
 from tunegate_operator.engine.objects import uid_of

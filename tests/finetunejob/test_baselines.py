@@ -12,7 +12,7 @@ from tunegate_api.contract.process import Role
 from tunegate_api.v1alpha2 import EvalGateStatus
 from tunegate_api.v1alpha2.evalgate_status import MAX_BASELINES as MAX_IN_GATE
 from tunegate_api.v1alpha2.finetunejob_status import MAX_BASELINES as MAX_IN_JOB
-from tunegate_api.v1alpha2.finetunejob_status import Phase
+from tunegate_api.v1alpha2.reasons import Phase
 from tunegate_operator.engine.cluster import Key
 
 

@@ -16,8 +16,7 @@ from tunegate_api.v1alpha2.evaluation_status import (
     GateResult,
     GoldenStatus,
 )
-from tunegate_api.v1alpha2.finetunejob_status import Phase, Reason
-from tunegate_api.v1alpha2.reasons import HELD, waits_for_a_person
+from tunegate_api.v1alpha2.reasons import HELD, Phase, Reason, waits_for_a_person
 from tunegate_api.verdict.outcomes import VerdictState
 from tunegate_operator.finetunejob.columns import columns, next_text
 from tunegate_operator.names import DISCARD_ANNOTATION

@@ -9,7 +9,7 @@ from support.call_counts import count_calls
 from support.graders import JUDGE, with_graders
 from support.world import World
 from tunegate_api.v1alpha2 import EvalGateSpec, FineTuneJobSpec
-from tunegate_api.v1alpha2.finetunejob_status import Phase, Reason
+from tunegate_api.v1alpha2.reasons import Phase, Reason
 from tunegate_operator.children.job import PodSettings
 from tunegate_operator.engine.cache import Cache
 from tunegate_operator.engine.cluster import Key, Object

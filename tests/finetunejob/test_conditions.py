@@ -10,7 +10,7 @@ import pytest
 from support import world as simulated
 from support.scenarios import SCENARIOS, new_world
 from tunegate_api.v1alpha2 import FineTuneJobStatus
-from tunegate_api.v1alpha2.finetunejob_status import Phase
+from tunegate_api.v1alpha2.reasons import Phase
 from tunegate_operator.engine.cluster import Object
 from tunegate_operator.engine.controller import Decision, View
 from tunegate_operator.finetunejob.controller import FineTuneJobController

@@ -5,7 +5,7 @@ import pytest
 from support.world import Script, World, failed
 from tunegate_api.contract.process import ExitCode
 from tunegate_api.v1alpha2.data_status import MAX_DATA_CHECKS, DataCheckResult
-from tunegate_api.v1alpha2.finetunejob_status import Phase
+from tunegate_api.v1alpha2.reasons import Phase
 
 CHECKS = [
     DataCheckResult(name="bad_rows", result="Passed"),

@@ -7,7 +7,7 @@ import pytest
 from support.builders import make_job, make_namespace
 from support.world import Script, World
 from tunegate_api.contract.process import Outcome
-from tunegate_api.v1alpha2.finetunejob_status import Phase, Reason
+from tunegate_api.v1alpha2.reasons import Phase, Reason
 from tunegate_operator.children.pod_status import unschedulable
 from tunegate_operator.engine.cluster import ClusterError, Key, Object
 from tunegate_operator.engine.objects import is_being_deleted, uid_of

@@ -7,7 +7,8 @@ import pytest
 
 from tunegate_api.meta import MAX_MESSAGE
 from tunegate_api.v1alpha2 import FineTuneJobStatus
-from tunegate_api.v1alpha2.finetunejob_status import Failure, Phase, Reason
+from tunegate_api.v1alpha2.finetunejob_status import Failure
+from tunegate_api.v1alpha2.reasons import Phase, Reason
 from tunegate_operator.engine.controller import Agenda
 from tunegate_operator.finetunejob.draft import Draft, StatusChanges
 

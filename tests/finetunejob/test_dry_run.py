@@ -8,7 +8,7 @@ from support.builders import golden_text, make_config_map, make_gate, make_job
 from support.graders import JUDGE, with_graders
 from support.world import REGRESSING, Script, World
 from tunegate_api.v1alpha2 import EvalGateStatus
-from tunegate_api.v1alpha2.finetunejob_status import Phase, Reason
+from tunegate_api.v1alpha2.reasons import Phase, Reason
 from tunegate_operator.engine.cluster import Object
 
 BOTH = Script(also=("golden-v2",))

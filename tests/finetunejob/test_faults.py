@@ -11,7 +11,7 @@ from support.fake_cluster import Crash
 from support.recorded import request_of
 from support.world import REGRESSING, Script, World
 from tunegate_api.contract.digests import sha256_text
-from tunegate_api.v1alpha2.finetunejob_status import Phase
+from tunegate_api.v1alpha2.reasons import Phase
 from tunegate_api.verdict.outcomes import VerdictState
 from tunegate_operator.engine.cluster import Key
 from tunegate_operator.finetunejob.last_report import POST_SECONDS

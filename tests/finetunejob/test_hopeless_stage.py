@@ -3,7 +3,7 @@
 from support.builders import GOLDEN_CASES, make_gate, make_job
 from support.world import Script, World
 from tunegate_api.contract.results import Results, Subject
-from tunegate_api.v1alpha2.finetunejob_status import Phase, Reason
+from tunegate_api.v1alpha2.reasons import Phase, Reason
 
 FEW_GROUPS = [case // 10 for case in range(GOLDEN_CASES)]
 """Ten groups, which are too few for the policy NonInferior if the base model passes all cases."""

@@ -10,7 +10,7 @@ from support.world import DIGEST, Script, World, failed
 from tunegate_api.contract.process import ExitCode
 from tunegate_api.contract.request import Request
 from tunegate_api.contract.results import Results, Subject
-from tunegate_api.v1alpha2.finetunejob_status import Phase, Reason
+from tunegate_api.v1alpha2.reasons import Phase, Reason
 from tunegate_operator.engine.cluster import Key
 from tunegate_operator.engine.objects import uid_of
 from tunegate_operator.names import results_name

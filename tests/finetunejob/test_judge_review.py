@@ -17,7 +17,7 @@ from tunegate_api.meta import MAX_MESSAGE
 from tunegate_api.v1alpha2 import FineTuneJobStatus
 from tunegate_api.v1alpha2.data_status import JudgeStatus, ReviewStatus
 from tunegate_api.v1alpha2.evalgate import EvalGateSpec
-from tunegate_api.v1alpha2.finetunejob_status import Phase, Reason
+from tunegate_api.v1alpha2.reasons import Phase, Reason
 from tunegate_operator.engine.cluster import Key
 
 DOC = Path(__file__).parents[2] / "docs" / "review.md"

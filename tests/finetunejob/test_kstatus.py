@@ -17,7 +17,8 @@ from support.builders import golden_text, make_config_map, make_gate, make_job
 from support.fake_cluster import FakeCluster
 from support.world import World
 from tunegate_api.v1alpha2 import FineTuneJob
-from tunegate_api.v1alpha2.finetunejob_status import Failure, Phase, Reason
+from tunegate_api.v1alpha2.finetunejob_status import Failure
+from tunegate_api.v1alpha2.reasons import Phase, Reason
 from tunegate_operator.engine.cache import Cache
 from tunegate_operator.engine.cluster import Key, Object
 from tunegate_operator.engine.controller import Agenda

@@ -8,7 +8,7 @@ from click.testing import CliRunner
 
 from support.builders import make_gate, make_job
 from support.world import World
-from tunegate_api.v1alpha2.finetunejob_status import Phase, Reason
+from tunegate_api.v1alpha2.reasons import Phase, Reason
 from tunegate_client.cli.main import main
 from tunegate_operator.engine.cluster import Key
 

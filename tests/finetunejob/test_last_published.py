@@ -11,7 +11,7 @@ from support.world import Script, World, letters
 from tunegate_api.contract.digests import sha256_text
 from tunegate_api.contract.published import LastPublished, PublishedVersion
 from tunegate_api.contract.request import Request
-from tunegate_api.v1alpha2.finetunejob_status import Phase, Reason
+from tunegate_api.v1alpha2.reasons import Phase, Reason
 from tunegate_operator.engine.cluster import Key
 from tunegate_operator.names import REQUEST_KEY, results_name
 

@@ -6,7 +6,7 @@ import pytest
 from support.builders import make_gate
 from support.world import DIGEST, Script, World
 from tunegate_api.contract.process import ExitCode, Outcome, Termination
-from tunegate_api.v1alpha2.finetunejob_status import Phase, Reason
+from tunegate_api.v1alpha2.reasons import Phase, Reason
 from tunegate_operator.engine.cluster import Key
 from tunegate_operator.engine.objects import uid_of
 from tunegate_operator.finetunejob.last_report import POST_SECONDS

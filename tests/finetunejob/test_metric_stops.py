@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from support.builders import make_job
 from support.world import STAGE, Script, World
 from tunegate_api.contract.results import Evaluation, Subject, task_set
-from tunegate_api.v1alpha2.finetunejob_status import Phase, Reason
+from tunegate_api.v1alpha2.reasons import Phase, Reason
 from tunegate_api.verdict.outcomes import CaseSet
 from tunegate_operator.names import CONTINUE_ANNOTATION, DISCARD_ANNOTATION
 

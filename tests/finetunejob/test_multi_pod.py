@@ -7,7 +7,8 @@ import pytest
 from support.builders import make_job
 from support.world import World, failed
 from tunegate_api.contract.process import ExitCode, Outcome, Termination
-from tunegate_api.v1alpha2.finetunejob_status import MAX_ATTEMPTS, MAX_EVICTIONS, Phase, Reason
+from tunegate_api.v1alpha2.finetunejob_status import MAX_ATTEMPTS, MAX_EVICTIONS
+from tunegate_api.v1alpha2.reasons import Phase, Reason
 from tunegate_operator.children import pod_status
 from tunegate_operator.engine.cluster import Key, Object
 

@@ -4,7 +4,8 @@ import pytest
 
 from support.builders import GOLDEN_CASES, make_gate
 from support.world import Script, World
-from tunegate_api.v1alpha2.finetunejob_status import Failure, Reason
+from tunegate_api.v1alpha2.finetunejob_status import Failure
+from tunegate_api.v1alpha2.reasons import Reason
 
 
 def failure_of(script: Script) -> Failure:

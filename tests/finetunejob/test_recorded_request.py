@@ -9,7 +9,7 @@ from support.fake_cluster import Crash
 from support.recorded import delete, replace_record, request_of, restore
 from support.world import Script, World
 from tunegate_api.contract.digests import sha256_text
-from tunegate_api.v1alpha2.finetunejob_status import Phase, Reason
+from tunegate_api.v1alpha2.reasons import Phase, Reason
 from tunegate_operator.engine.cluster import Key, Object
 from tunegate_operator.engine.objects import uid_of
 from tunegate_operator.names import REQUEST_KEY

@@ -5,7 +5,7 @@ import pytest
 from support.builders import make_job
 from support.recorded import replace_record
 from support.world import World
-from tunegate_api.v1alpha2.finetunejob_status import Phase, Reason
+from tunegate_api.v1alpha2.reasons import Phase, Reason
 from tunegate_operator.engine.cluster import Key, Object
 from tunegate_operator.names import PLAN_KEY, REQUEST_KEY, RESULTS_KEY, plan_name, request_name, results_name
 

@@ -10,7 +10,7 @@ from support.recorded import request_of
 from support.world import World
 from tunegate_api.contract.request import Request
 from tunegate_api.v1alpha2 import FineTuneJob
-from tunegate_api.v1alpha2.finetunejob_status import Phase, Reason
+from tunegate_api.v1alpha2.reasons import Phase, Reason
 from tunegate_operator.engine.cluster import ClusterError, ForbiddenError, Key, Object
 from tunegate_operator.finetunejob.build import request_config_map
 

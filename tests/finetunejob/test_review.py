@@ -12,7 +12,7 @@ import yaml
 from support.builders import make_config_map, make_job, make_scores
 from support.world import SAMPLE, Script, World
 from tunegate_api.meta import MAX_MESSAGE
-from tunegate_api.v1alpha2.finetunejob_status import Phase, Reason
+from tunegate_api.v1alpha2.reasons import Phase, Reason
 from tunegate_operator.engine.cluster import Key
 
 DOC = Path(__file__).parents[2] / "docs" / "review.md"

@@ -11,7 +11,7 @@ from support.world import STAGE, Script, World
 from tunegate_api.cases.case_lines import parse_cases
 from tunegate_api.cases.safety_cases import SafetyCase
 from tunegate_api.safety_sets import builtin_text
-from tunegate_api.v1alpha2.finetunejob_status import Phase, Reason
+from tunegate_api.v1alpha2.reasons import Phase, Reason
 from tunegate_api.verdict.outcomes import VerdictState
 from tunegate_api.verdict.safety import SafetyKind
 from tunegate_operator.names import CONTINUE_ANNOTATION, DISCARD_ANNOTATION

@@ -11,7 +11,7 @@ from syrupy.extensions.single_file import SingleFileSnapshotExtension, WriteMode
 
 from support.scenarios import SCENARIOS, new_world
 from support.transcript import Transcript
-from tunegate_api.v1alpha2.finetunejob_status import Phase
+from tunegate_api.v1alpha2.reasons import Phase
 
 
 class TranscriptFile(SingleFileSnapshotExtension):

@@ -2,7 +2,7 @@
 
 from support.builders import make_gate
 from support.world import World
-from tunegate_api.v1alpha2.finetunejob_status import Phase
+from tunegate_api.v1alpha2.reasons import Phase
 from tunegate_api.verdict.outcomes import VerdictState
 
 

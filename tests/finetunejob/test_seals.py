@@ -6,7 +6,7 @@ import pytest
 
 from support.builders import GateBuilder, make_gate, make_job
 from support.world import Script, World
-from tunegate_api.v1alpha2.finetunejob_status import Phase, Reason
+from tunegate_api.v1alpha2.reasons import Phase, Reason
 
 SHOWN = (
     "EvalGates golden and other have the same golden set, but do not seal the same cases, so checkpoints "

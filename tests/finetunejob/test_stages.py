@@ -8,7 +8,7 @@ import pytest
 from support.builders import make_job
 from support.world import Script, World, failed
 from tunegate_api.contract.process import ExitCode
-from tunegate_api.v1alpha2.finetunejob_status import Phase, Reason
+from tunegate_api.v1alpha2.reasons import Phase, Reason
 from tunegate_operator.names import CONTINUE_ANNOTATION
 
 STAGES = [

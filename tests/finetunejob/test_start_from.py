@@ -8,7 +8,7 @@ from support.builders import make_job
 from support.world import DIGEST, World, failed, plan_for
 from tunegate_api.contract.process import ExitCode
 from tunegate_api.contract.request import Request
-from tunegate_api.v1alpha2.finetunejob_status import Phase, Reason
+from tunegate_api.v1alpha2.reasons import Phase, Reason
 from tunegate_operator.engine.cluster import Key, Object
 from tunegate_operator.names import REQUEST_KEY
 

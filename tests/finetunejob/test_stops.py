@@ -7,7 +7,8 @@ import pytest
 from support.builders import make_gate, make_job
 from support.world import REGRESSING, Script, World
 from tunegate_api.contract.results import Subject
-from tunegate_api.v1alpha2.finetunejob_status import MAX_DECISIONS, Phase, Reason
+from tunegate_api.v1alpha2.finetunejob_status import MAX_DECISIONS
+from tunegate_api.v1alpha2.reasons import Phase, Reason
 from tunegate_operator.engine.cluster import Key
 from tunegate_operator.names import CONTINUE_ANNOTATION, DISCARD_ANNOTATION
 

@@ -5,7 +5,8 @@ import pytest
 from support.builders import golden_text, make_config_map, make_gate, make_job
 from support.fake_cluster import Crash
 from support.world import REGRESSING, Script, World
-from tunegate_api.v1alpha2.finetunejob_status import MAX_ATTEMPTS, Phase
+from tunegate_api.v1alpha2.finetunejob_status import MAX_ATTEMPTS
+from tunegate_api.v1alpha2.reasons import Phase
 from tunegate_operator.names import CONTINUE_ANNOTATION
 
 

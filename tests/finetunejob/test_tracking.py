@@ -8,7 +8,7 @@ from support.builders import make_job
 from support.world import Script, World, failed
 from tunegate_api.contract.process import ExitCode
 from tunegate_api.meta import MAX_MESSAGE
-from tunegate_api.v1alpha2.finetunejob_status import Phase
+from tunegate_api.v1alpha2.reasons import Phase
 from tunegate_operator.children.job import BACKOFF_LIMIT, GRACE_SECONDS
 from tunegate_operator.engine.cluster import Key, Object
 from tunegate_operator.finetunejob.tracking import LOOK_SECONDS

@@ -5,7 +5,7 @@ import pytest
 
 from support.builders import make_job
 from support.world import DIGEST, REGRESSING, Script, World
-from tunegate_api.v1alpha2.finetunejob_status import Phase, Reason
+from tunegate_api.v1alpha2.reasons import Phase, Reason
 from tunegate_operator.children.job import GRACE_SECONDS
 from tunegate_operator.engine.cluster import Key, Object
 from tunegate_operator.engine.objects import uid_of

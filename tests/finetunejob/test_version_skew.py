@@ -12,7 +12,7 @@ from support.builders import make_gate, make_job
 from support.fake_cluster import Crash
 from support.masking import masked_status
 from support.world import Script, World
-from tunegate_api.v1alpha2.finetunejob_status import Phase, Reason
+from tunegate_api.v1alpha2.reasons import Phase, Reason
 from tunegate_operator.engine.cluster import Key, Object
 
 NEW_FIELD = {"mixing": {"ratio": "0.5"}}

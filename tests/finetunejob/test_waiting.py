@@ -5,7 +5,7 @@ import pytest
 from support.builders import golden_text, make_config_map, make_gate, make_job
 from support.graders import JUDGE, PEOPLE, with_graders
 from support.world import World
-from tunegate_api.v1alpha2.finetunejob_status import Phase, Reason
+from tunegate_api.v1alpha2.reasons import Phase, Reason
 from tunegate_operator.engine.cluster import Key, Object
 from tunegate_operator.engine.owners import owner_reference
 

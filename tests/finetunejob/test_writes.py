@@ -2,7 +2,7 @@
 
 from support.builders import make_job
 from support.world import World
-from tunegate_api.v1alpha2.finetunejob_status import Phase
+from tunegate_api.v1alpha2.reasons import Phase
 
 
 def test_passing_job_with_five_checkpoints_costs_30_writes():

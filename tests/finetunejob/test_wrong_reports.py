@@ -8,7 +8,7 @@ import pytest
 
 from support.builders import make_job
 from support.world import World
-from tunegate_api.v1alpha2.finetunejob_status import Phase
+from tunegate_api.v1alpha2.reasons import Phase
 from tunegate_operator.reporting.body import UnreadableError, parse_report
 
 EVALUATION = ("results", "evaluations", -1)

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 from tunegate_api.v1alpha2 import FineTuneJobStatus
 from tunegate_api.v1alpha2.evaluation_status import VerdictDecision
-from tunegate_api.v1alpha2.finetunejob_status import Phase
+from tunegate_api.v1alpha2.reasons import Phase
 from tunegate_client.laptop.report_page import with_status
 
 STATUS = FineTuneJobStatus(

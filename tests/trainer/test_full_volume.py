@@ -12,7 +12,7 @@ from support.trainer_root import STAGE, UID, TrainerRoot, dpo_plan, stage_plan
 from tunegate_api.contract.process import ExitCode, Outcome, Termination
 from tunegate_api.contract.request import StartRequest
 from tunegate_api.contract.workspace import Workspace
-from tunegate_api.v1alpha2.finetunejob_status import Reason
+from tunegate_api.v1alpha2.reasons import Reason
 from tunegate_trainer.artifacts.build import build_artifact
 from tunegate_trainer.process.epoch import Writer
 from tunegate_trainer.process.files import is_complete, write_model

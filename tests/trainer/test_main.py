@@ -17,7 +17,8 @@ from support.trainer_root import STAGE, gate_spec
 from tunegate_api.cases.case_lines import inline_text
 from tunegate_api.contract.process import ROOT_VARIABLE, ExitCode, Outcome, Role, Termination
 from tunegate_api.contract.workspace import Workspace
-from tunegate_api.v1alpha2.finetunejob_status import Failure, Reason
+from tunegate_api.v1alpha2.finetunejob_status import Failure
+from tunegate_api.v1alpha2.reasons import Reason
 from tunegate_trainer import main as main_module
 from tunegate_trainer.main import End, end_of, main, termination_text
 from tunegate_trainer.process.errors import BadDataError

@@ -22,7 +22,8 @@ from pydantic import ValidationError
 
 from tunegate_api.contract.baselines import MeasuredBaseline
 from tunegate_api.contract.process import ExitCode, Outcome, Role, Termination
-from tunegate_api.v1alpha2.finetunejob_status import Failure, Reason
+from tunegate_api.v1alpha2.finetunejob_status import Failure
+from tunegate_api.v1alpha2.reasons import Reason
 from tunegate_trainer.distributed import topology
 from tunegate_trainer.distributed.launcher import launch
 from tunegate_trainer.process.context import Context, Options

@@ -15,7 +15,8 @@ from tunegate_api.meta import summarize
 from tunegate_api.v1alpha2 import FineTuneJobStatus
 from tunegate_api.v1alpha2.data_status import ReviewStatus
 from tunegate_api.v1alpha2.evaluation_status import MAX_NAMED_CASES, CheckpointStatus
-from tunegate_api.v1alpha2.finetunejob_status import Phase, Stop, TrackingStatus
+from tunegate_api.v1alpha2.finetunejob_status import Stop, TrackingStatus
+from tunegate_api.v1alpha2.reasons import Phase
 from tunegate_client.places.caller import TUNEGATE, Caller
 from tunegate_operator.children.child_jobs import SUCCEEDED
 from tunegate_operator.decisions import decided_text, verdict_actions

@@ -1,7 +1,7 @@
 """Exit codes of the commands."""
 
 from tunegate_api.v1alpha2 import FineTuneJobStatus
-from tunegate_api.v1alpha2.finetunejob_status import Phase
+from tunegate_api.v1alpha2.reasons import Phase
 from tunegate_api.verdict.outcomes import VerdictState
 
 FAILED, USAGE, STOPPED, SUSPENDED, NOT_MEASURED, INTERRUPTED = 1, 2, 3, 4, 5, 130

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from tunegate_api.meta import printable
 from tunegate_api.v1alpha2.data_status import MAX_REVIEWER
-from tunegate_api.v1alpha2.finetunejob_status import Phase
+from tunegate_api.v1alpha2.reasons import Phase
 from tunegate_client.cli import exit_codes
 from tunegate_client.cli.keyboard import Keyboard
 from tunegate_client.cli.person import user_name

@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from tunegate_api.v1alpha2.finetunejob_status import Phase
+from tunegate_api.v1alpha2.reasons import Phase
 from tunegate_client.cli import exit_codes
 from tunegate_client.cli.display import earlier_note, job_view, tracking_line, utc_now
 from tunegate_client.cli.live import LiveView

@@ -12,7 +12,7 @@ from typing import Any
 
 from tunegate_api.contract.digests import sha256_text
 from tunegate_api.schema.crd import MUTABLE
-from tunegate_api.v1alpha2.finetunejob_status import Phase
+from tunegate_api.v1alpha2.reasons import Phase
 from tunegate_client.laptop.trainer import missing_trainer
 from tunegate_client.manifests import load_manifests
 from tunegate_operator.engine.cluster import Key, Object

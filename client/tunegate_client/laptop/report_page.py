@@ -9,7 +9,7 @@ import re
 from html import escape, unescape
 
 from tunegate_api.v1alpha2 import FineTuneJobStatus
-from tunegate_api.v1alpha2.finetunejob_status import Phase
+from tunegate_api.v1alpha2.reasons import Phase
 
 _SHOWN = (Phase.FAILED, Phase.SUSPENDED, Phase.AWAITING_APPROVAL)
 """Phases of which the reason may be missing on the page, because no pod of the job knows it."""

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from tunegate_api.contract.request import Request
 from tunegate_api.meta import first_problem, summarize
 from tunegate_api.v1alpha2 import FineTuneJobStatus
-from tunegate_api.v1alpha2.finetunejob_status import Phase
+from tunegate_api.v1alpha2.reasons import Phase
 from tunegate_operator.children.job import CONTAINER
 from tunegate_operator.children.pod_status import container_state, is_terminal
 from tunegate_operator.decisions import verdict_actions

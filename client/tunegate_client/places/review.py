@@ -12,7 +12,7 @@ from tunegate_api.judging.review import SCORES_SUFFIX, ReviewScores, RowScore
 from tunegate_api.judging.review_sample import ReviewRow, sample_digest
 from tunegate_api.meta import first_problem
 from tunegate_api.v1alpha2 import FineTuneJobStatus
-from tunegate_api.v1alpha2.finetunejob_status import Phase
+from tunegate_api.v1alpha2.reasons import Phase
 from tunegate_client.places.client import Client, ClientError, status_of
 from tunegate_operator.engine.cluster import Object
 from tunegate_operator.names import PLAN_KEY, REVIEW_LABEL, SCORES_KEY, scores_name

@@ -7,7 +7,7 @@ from datetime import datetime
 
 from tunegate_api.meta import find_condition
 from tunegate_api.v1alpha2 import EvalGateStatus, FineTuneJobStatus
-from tunegate_api.v1alpha2.finetunejob_status import Phase
+from tunegate_api.v1alpha2.reasons import Phase
 from tunegate_api.verdict.outcomes import rate
 from tunegate_client.places.caller import Caller
 from tunegate_client.ui.charts import spark_line

@@ -5,8 +5,7 @@ from datetime import datetime
 from typing import Literal
 
 from tunegate_api.v1alpha2 import FineTuneJobStatus
-from tunegate_api.v1alpha2.finetunejob_status import Phase
-from tunegate_api.v1alpha2.reasons import waits_for_a_person
+from tunegate_api.v1alpha2.reasons import Phase, waits_for_a_person
 from tunegate_client.places.caller import Caller
 from tunegate_client.ui.reader import Job
 from tunegate_operator.decisions import verdict_actions

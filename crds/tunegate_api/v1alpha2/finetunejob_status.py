@@ -17,10 +17,7 @@ from tunegate_api.v1alpha2.evaluation_status import (
     FinalStatus,
     VerdictDecision,
 )
-from tunegate_api.v1alpha2.reasons import HELD, LifecycleStage, LifecycleState
-from tunegate_api.v1alpha2.reasons import ConditionType as ConditionType  # noqa: PLC0414 - a public name of this module too
-from tunegate_api.v1alpha2.reasons import Phase as Phase  # noqa: PLC0414 - a public name of this module too
-from tunegate_api.v1alpha2.reasons import Reason as Reason  # noqa: PLC0414 - a public name of this module too
+from tunegate_api.v1alpha2.reasons import HELD, ConditionType, LifecycleStage, LifecycleState, Phase
 
 MAX_CHECKPOINTS = 20
 """Maximum number of checkpoints in status: the newest checkpoints and the best one. The volume has the

@@ -5,7 +5,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from tunegate_api.v1alpha2.finetunejob_status import MAX_ATTEMPTS, Attempt, Failure, Reason
+from tunegate_api.v1alpha2.finetunejob_status import MAX_ATTEMPTS, Attempt, Failure
+from tunegate_api.v1alpha2.reasons import Reason
 from tunegate_operator.children.child_jobs import SUCCEEDED, ChildJobs, newest
 from tunegate_operator.children.evictions import evicted_too_often
 from tunegate_operator.children.failures import (

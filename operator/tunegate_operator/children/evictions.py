@@ -4,7 +4,8 @@ without a new checkpoint."""
 from collections.abc import Sequence
 from dataclasses import replace
 
-from tunegate_api.v1alpha2.finetunejob_status import MAX_EVICTIONS, Eviction, Failure, Reason
+from tunegate_api.v1alpha2.finetunejob_status import MAX_EVICTIONS, Eviction, Failure
+from tunegate_api.v1alpha2.reasons import Reason
 from tunegate_operator.children.child_jobs import ChildJobs
 from tunegate_operator.children.failures import was_evicted
 from tunegate_operator.children.observed import Child, Pod

@@ -4,7 +4,8 @@ from dataclasses import replace
 
 from tunegate_api.contract.process import PERMANENT_EXIT_CODES, ExitCode
 from tunegate_api.meta import MAX_MESSAGE
-from tunegate_api.v1alpha2.finetunejob_status import Failure, Reason
+from tunegate_api.v1alpha2.finetunejob_status import Failure
+from tunegate_api.v1alpha2.reasons import Reason
 from tunegate_operator.children.observed import Child, ChildState, Pod
 
 DEADLINE, POLICY = "DeadlineExceeded", "PodFailurePolicy"

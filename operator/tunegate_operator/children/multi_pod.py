@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from tunegate_api.backoff import backoff
-from tunegate_api.v1alpha2.finetunejob_status import Attempt, Failure, Reason
+from tunegate_api.v1alpha2.finetunejob_status import Attempt, Failure
+from tunegate_api.v1alpha2.reasons import Reason
 from tunegate_operator.children.child_jobs import SUCCEEDED, SUSPENDED, ChildJobs, Ledger
 from tunegate_operator.children.evictions import evicted_too_often, pod_prefix
 from tunegate_operator.children.failures import classify, without_progress

@@ -4,7 +4,8 @@ import re
 from datetime import datetime, timedelta
 
 from tunegate_api.contract.process import Role
-from tunegate_api.v1alpha2.finetunejob_status import Failure, Reason
+from tunegate_api.v1alpha2.finetunejob_status import Failure
+from tunegate_api.v1alpha2.reasons import Reason
 from tunegate_operator.children.failures import is_explained
 from tunegate_operator.children.observed import Child, ChildState, Pod
 from tunegate_operator.engine.controller import Agenda, LookUpEvents, Refusal

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from tunegate_api.contract.process import Role
 from tunegate_api.judging.approval import approving_gates, may_override
 from tunegate_api.v1alpha2.evaluation_status import FinalStatus, VerdictDecision
-from tunegate_api.v1alpha2.finetunejob_status import Failure, Phase, Reason
+from tunegate_api.v1alpha2.finetunejob_status import Failure
+from tunegate_api.v1alpha2.reasons import Phase, Reason
 from tunegate_api.verdict.outcomes import VerdictState
 from tunegate_operator.decisions import (
     VerdictAnnotation,

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 
 from tunegate_api.v1alpha2 import FineTuneJobStatus
 from tunegate_api.v1alpha2.evaluation_status import GateResult
-from tunegate_api.v1alpha2.finetunejob_status import Display, Phase, Reason
-from tunegate_api.v1alpha2.reasons import TO_FIX
+from tunegate_api.v1alpha2.finetunejob_status import Display
+from tunegate_api.v1alpha2.reasons import TO_FIX, Phase, Reason
 from tunegate_api.verdict.outcomes import VerdictState
 
 _JUDGED: Mapping[str, str] = {

@@ -6,7 +6,7 @@ from functools import partial
 from tunegate_api.judging.stages import StageAssessment
 from tunegate_api.meta import Condition, ConditionStatus, next_condition
 from tunegate_api.v1alpha2 import FineTuneJob, FineTuneJobStatus
-from tunegate_api.v1alpha2.finetunejob_status import ConditionType, Phase, Reason
+from tunegate_api.v1alpha2.reasons import ConditionType, Phase, Reason
 from tunegate_api.verdict.outcomes import VerdictState
 from tunegate_operator.finetunejob.columns import (
     columns,

@@ -6,7 +6,8 @@ from datetime import datetime
 from tunegate_api import GROUP
 from tunegate_api.meta import cut, find_condition, summarize
 from tunegate_api.v1alpha2 import FineTuneJobStatus
-from tunegate_api.v1alpha2.finetunejob_status import ConditionType, Failure, Phase, Reason
+from tunegate_api.v1alpha2.finetunejob_status import Failure
+from tunegate_api.v1alpha2.reasons import ConditionType, Phase, Reason
 from tunegate_api.validation.problems import Problem
 from tunegate_operator.children.job import PodSettings
 from tunegate_operator.children.observed import IgnoredJob

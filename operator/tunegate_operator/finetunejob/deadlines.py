@@ -3,7 +3,8 @@
 from datetime import timedelta
 
 from tunegate_api.contract.process import Role
-from tunegate_api.v1alpha2.finetunejob_status import Failure, Reason
+from tunegate_api.v1alpha2.finetunejob_status import Failure
+from tunegate_api.v1alpha2.reasons import Reason
 from tunegate_operator.children.observed import ChildState
 from tunegate_operator.finetunejob.draft import Run
 

@@ -17,7 +17,8 @@ from tunegate_api.judging.selection import selection_text
 from tunegate_api.judging.stages import accepted_step, assess_stage
 from tunegate_api.meta import cut
 from tunegate_api.v1alpha2.evaluation_status import GateResult
-from tunegate_api.v1alpha2.finetunejob_status import Failure, Phase, Reason
+from tunegate_api.v1alpha2.finetunejob_status import Failure
+from tunegate_api.v1alpha2.reasons import Phase, Reason
 from tunegate_api.verdict.outcomes import VerdictState
 from tunegate_api.verdict.stop_rule import StopAction
 from tunegate_operator.children.attempts import count_ended_pods, record_finished, stop_all

@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from pydantic import ValidationError
 
 from tunegate_api.v1alpha2 import FineTuneJob
-from tunegate_api.v1alpha2.finetunejob_status import Phase
+from tunegate_api.v1alpha2.reasons import Phase
 from tunegate_operator.children.failures import classify
 from tunegate_operator.children.job import PodSettings
 from tunegate_operator.children.observed import Child, ChildState, observe_children

@@ -26,15 +26,14 @@ from tunegate_api.v1alpha2.finetunejob_status import (
     Cleanup,
     Eviction,
     Failure,
-    Phase,
     PlanStatus,
     Progress,
     Published,
-    Reason,
     Stop,
     StopDecision,
     TrackingStatus,
 )
+from tunegate_api.v1alpha2.reasons import Phase, Reason
 from tunegate_operator.children.child_jobs import ChildJobs, Ledger
 from tunegate_operator.children.failures import with_hint
 from tunegate_operator.children.job import PodSettings

@@ -9,7 +9,7 @@ them.
 import re
 from datetime import timedelta
 
-from tunegate_api.v1alpha2.finetunejob_status import Reason
+from tunegate_api.v1alpha2.reasons import Reason
 from tunegate_operator.children.attempts import StepState, Waiting, end_attempt
 from tunegate_operator.finetunejob.draft import Run
 from tunegate_operator.finetunejob.inputs import DRY_RUN_WAIT

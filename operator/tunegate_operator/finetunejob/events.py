@@ -3,7 +3,8 @@
 from tunegate_api.meta import Condition, summarize
 from tunegate_api.v1alpha2 import FineTuneJobStatus
 from tunegate_api.v1alpha2.evaluation_status import MAX_NAMED_CASES
-from tunegate_api.v1alpha2.finetunejob_status import ConditionType, Phase, Reason, Stop, TrackingStatus
+from tunegate_api.v1alpha2.finetunejob_status import Stop, TrackingStatus
+from tunegate_api.v1alpha2.reasons import ConditionType, Phase, Reason
 from tunegate_operator.decisions import PAST, decided_text
 from tunegate_operator.engine.controller import Event
 from tunegate_operator.finetunejob.checkpoint_events import checkpoint_events

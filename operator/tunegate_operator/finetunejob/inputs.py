@@ -11,7 +11,8 @@ from tunegate_api.judging.gate_error_rate import measured_bases
 from tunegate_api.meta import Sha256, find_condition
 from tunegate_api.v1alpha2 import EvalGate, FineTuneJobSpec
 from tunegate_api.v1alpha2.compared import VERSION_FIELD
-from tunegate_api.v1alpha2.finetunejob_status import Failure, Phase, Reason
+from tunegate_api.v1alpha2.finetunejob_status import Failure
+from tunegate_api.v1alpha2.reasons import Phase, Reason
 from tunegate_api.verdict.outcomes import counted_outcomes
 from tunegate_operator.engine.controller import Create
 from tunegate_operator.finetunejob.build import request_config_map

@@ -4,7 +4,8 @@ from tunegate_api.contract.plan import SamplePlan
 from tunegate_api.contract.request import Request
 from tunegate_api.judging.judge_model import JudgeAssessment, assess_judge
 from tunegate_api.v1alpha2.data_status import JudgeStatus
-from tunegate_api.v1alpha2.finetunejob_status import Failure, Reason
+from tunegate_api.v1alpha2.finetunejob_status import Failure
+from tunegate_api.v1alpha2.reasons import Reason
 from tunegate_api.verdict.outcomes import rate_text
 
 

@@ -9,7 +9,8 @@ role ``report`` sends it.
 from datetime import datetime, timedelta
 
 from tunegate_api.contract.process import Role
-from tunegate_api.v1alpha2.finetunejob_status import Failure, Reason
+from tunegate_api.v1alpha2.finetunejob_status import Failure
+from tunegate_api.v1alpha2.reasons import Reason
 from tunegate_operator.children.failures import classify
 from tunegate_operator.children.observed import Child, ChildState
 from tunegate_operator.children.waiting import must_await_pods

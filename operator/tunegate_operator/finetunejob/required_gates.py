@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 from tunegate_api.meta import NAME_PATTERN
 from tunegate_api.v1alpha2 import FineTuneJobSpec
-from tunegate_api.v1alpha2.finetunejob_status import Failure, Reason
+from tunegate_api.v1alpha2.finetunejob_status import Failure
+from tunegate_api.v1alpha2.reasons import Reason
 from tunegate_operator.engine.cluster import ForbiddenError, Key
 from tunegate_operator.engine.controller import View
 from tunegate_operator.names import REQUIRED_GATES_ANNOTATION

@@ -26,7 +26,8 @@ from tunegate_api.judging.review import (
 from tunegate_api.meta import cut, first_problem, summarize
 from tunegate_api.v1alpha2.data import Quality
 from tunegate_api.v1alpha2.data_status import MAX_REVIEWERS, DataStatus, ReviewStatus
-from tunegate_api.v1alpha2.finetunejob_status import Failure, Phase, Reason
+from tunegate_api.v1alpha2.finetunejob_status import Failure
+from tunegate_api.v1alpha2.reasons import Phase, Reason
 from tunegate_api.v1alpha2.shares import share
 from tunegate_operator.engine.cluster import Object
 from tunegate_operator.engine.controller import Create

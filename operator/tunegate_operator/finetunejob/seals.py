@@ -6,7 +6,8 @@ from fractions import Fraction
 from tunegate_api.contract.bar import checkpoint_bar
 from tunegate_api.v1alpha2 import EvalGate
 from tunegate_api.v1alpha2.finetunejob import FineTuneJobSpec
-from tunegate_api.v1alpha2.finetunejob_status import Failure, Reason
+from tunegate_api.v1alpha2.finetunejob_status import Failure
+from tunegate_api.v1alpha2.reasons import Reason
 
 
 def check_seals(

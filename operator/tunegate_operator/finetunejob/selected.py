@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 
 from tunegate_api.v1alpha2.evaluation_status import GateResult
-from tunegate_api.v1alpha2.finetunejob_status import Failure, Reason
+from tunegate_api.v1alpha2.finetunejob_status import Failure
+from tunegate_api.v1alpha2.reasons import Reason
 from tunegate_api.verdict.outcomes import VerdictState
 from tunegate_operator.finetunejob.checkpoints import best_step
 from tunegate_operator.finetunejob.draft import Run

@@ -5,7 +5,8 @@ from datetime import datetime
 
 from tunegate_api.contract.process import Role
 from tunegate_api.v1alpha2.evaluation_status import BaselineDigest
-from tunegate_api.v1alpha2.finetunejob_status import Failure, Phase, Reason
+from tunegate_api.v1alpha2.finetunejob_status import Failure
+from tunegate_api.v1alpha2.reasons import Phase, Reason
 from tunegate_operator.children import attempts
 from tunegate_operator.children.attempts import (
     Build,

@@ -5,7 +5,8 @@ from tunegate_api.contract.process import Role
 from tunegate_api.judging.stages import StageAssessment
 from tunegate_api.v1alpha2 import FineTuneJob
 from tunegate_api.v1alpha2.evaluation_status import MAX_NAMED_CASES, CheckpointReference
-from tunegate_api.v1alpha2.finetunejob_status import MAX_DECISIONS, Failure, Phase, Reason, Stop, StopDecision
+from tunegate_api.v1alpha2.finetunejob_status import MAX_DECISIONS, Failure, Stop, StopDecision
+from tunegate_api.v1alpha2.reasons import Phase, Reason
 from tunegate_operator.children.child_jobs import newest
 from tunegate_operator.decisions import decision_about, parse_decision, size_problem
 from tunegate_operator.finetunejob.build import gpus

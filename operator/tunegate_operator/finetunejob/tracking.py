@@ -17,7 +17,8 @@ from tunegate_api.backoff import backoff
 from tunegate_api.contract.process import Outcome, Role
 from tunegate_api.contract.workspace import Workspace
 from tunegate_api.meta import cut
-from tunegate_api.v1alpha2.finetunejob_status import Attempt, Failure, Reason, TrackingStatus
+from tunegate_api.v1alpha2.finetunejob_status import Attempt, Failure, TrackingStatus
+from tunegate_api.v1alpha2.reasons import Reason
 from tunegate_operator.children.after_end import has_run, is_final_refusal
 from tunegate_operator.children.child_jobs import SUCCEEDED
 from tunegate_operator.children.failures import DEADLINE, classify

@@ -9,7 +9,8 @@ from datetime import timedelta
 
 from tunegate_api.contract.process import Role
 from tunegate_api.contract.workspace import Workspace
-from tunegate_api.v1alpha2.finetunejob_status import Cleanup, Phase, Reason
+from tunegate_api.v1alpha2.finetunejob_status import Cleanup
+from tunegate_api.v1alpha2.reasons import Phase, Reason
 from tunegate_operator.children.after_end import has_run, is_final_refusal
 from tunegate_operator.children.child_jobs import SUCCEEDED
 from tunegate_operator.children.failures import classify

@@ -14,7 +14,8 @@ from support.trainer_root import TrainerRoot
 from support.waiting import eventually
 from tunegate_api.contract.process import ExitCode, Role
 from tunegate_api.contract.workspace import Workspace
-from tunegate_api.v1alpha2.finetunejob_status import Failure, Reason
+from tunegate_api.v1alpha2.finetunejob_status import Failure
+from tunegate_api.v1alpha2.reasons import Reason
 from tunegate_trainer.fetch import MODEL_SCHEMES
 from tunegate_trainer.fetch.download import PART
 from tunegate_trainer.main import main

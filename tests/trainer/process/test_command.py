@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from tunegate_api.contract.process import FAILURE_FILE, ROOT_VARIABLE, ExitCode
-from tunegate_api.v1alpha2.finetunejob_status import Failure, Reason
+from tunegate_api.v1alpha2.finetunejob_status import Failure
+from tunegate_api.v1alpha2.reasons import Reason
 
 WORK = """
 import os, sys

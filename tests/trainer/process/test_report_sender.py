@@ -20,7 +20,8 @@ from support.report_address import TOKEN, Engine, serving
 from support.waiting import eventually
 from tunegate_api.contract.process import ROOT_VARIABLE, ExitCode, Outcome, Role, Termination
 from tunegate_api.contract.report import REPORT_CA_VARIABLE, REPORT_URL_VARIABLE, Report, Usage, report_path
-from tunegate_api.v1alpha2.finetunejob_status import Progress, Reason
+from tunegate_api.v1alpha2.finetunejob_status import Progress
+from tunegate_api.v1alpha2.reasons import Reason
 from tunegate_operator.engine.reports import JobTooLargeError
 from tunegate_operator.reporting.connections import Limits
 from tunegate_trainer.main import main

@@ -21,7 +21,7 @@ from tunegate_api.contract.process import ExitCode, Role
 from tunegate_api.contract.shapes import GenerationBatch, Pass
 from tunegate_api.contract.workspace import TRAIN_EXAMPLES, Workspace
 from tunegate_api.memory.fitting import needed
-from tunegate_api.v1alpha2.finetunejob_status import Reason
+from tunegate_api.v1alpha2.reasons import Reason
 from tunegate_trainer.artifacts.evidence import evaluated_digest
 from tunegate_trainer.checks import checked_rows
 from tunegate_trainer.data.split import Split

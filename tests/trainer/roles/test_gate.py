@@ -16,7 +16,7 @@ from tunegate_api.contract.baselines import BASELINES_VARIABLE, write_baselines
 from tunegate_api.contract.process import ROOT_VARIABLE, ExitCode, Outcome, Role, Termination
 from tunegate_api.contract.results import Subject
 from tunegate_api.v1alpha2.evaluation_status import BaselineDigest
-from tunegate_api.v1alpha2.finetunejob_status import Reason
+from tunegate_api.v1alpha2.reasons import Reason
 from tunegate_api.verdict.outcomes import FAIL, PASS, VerdictState
 from tunegate_trainer.artifacts import build as artifact_module
 from tunegate_trainer.artifacts.gate_result import GateRoleResult

@@ -25,7 +25,8 @@ from support.rank_pods import Pods
 from support.trainer_root import ALL_WEIGHTS, STAGE, TrainerRoot, dpo_plan, gate_spec
 from support.waiting import eventually
 from tunegate_api.contract.process import NODE_VARIABLE, ROOT_VARIABLE, ExitCode, Outcome, Termination
-from tunegate_api.v1alpha2.finetunejob_status import Failure, Reason
+from tunegate_api.v1alpha2.finetunejob_status import Failure
+from tunegate_api.v1alpha2.reasons import Reason
 from tunegate_trainer.distributed import ranks
 from tunegate_trainer.distributed.ranks import Ranks
 from tunegate_trainer.graders.guardrail.probes import PROBES

@@ -10,7 +10,7 @@ from transformers.models.llama.modeling_llama import LlamaMLP
 
 from support.trainer_root import ALL_WEIGHTS, TrainerRoot, dpo_plan, stage_plan
 from tunegate_api.contract.process import ROOT_VARIABLE, ExitCode, Outcome
-from tunegate_api.v1alpha2.finetunejob_status import Reason
+from tunegate_api.v1alpha2.reasons import Reason
 from tunegate_api.verdict.outcomes import CaseSet
 from tunegate_trainer.evaluate import evaluate
 from tunegate_trainer.evaluate.sets import PairSet, TokenPair

@@ -9,7 +9,7 @@ import pytest
 from support.rank_pods import Pods
 from support.trainer_root import TrainerRoot, dpo_plan
 from tunegate_api.contract.process import NODE_VARIABLE, ExitCode
-from tunegate_api.v1alpha2.finetunejob_status import Reason
+from tunegate_api.v1alpha2.reasons import Reason
 from tunegate_trainer.distributed.topology import LOCAL_RANK_VARIABLE
 
 pytestmark = [pytest.mark.timeout(600), pytest.mark.usefixtures("warm_roles")]

@@ -9,7 +9,8 @@ from contextlib import contextmanager
 
 from tunegate_api.contract.process import ExitCode
 from tunegate_api.meta import printable
-from tunegate_api.v1alpha2.finetunejob_status import Failure, Reason
+from tunegate_api.v1alpha2.finetunejob_status import Failure
+from tunegate_api.v1alpha2.reasons import Reason
 
 
 class TrainerError(Exception):

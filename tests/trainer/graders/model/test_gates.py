@@ -17,7 +17,7 @@ from support.trainer_root import TrainerRoot, gate_spec, orders_spec
 from tunegate_api.contract.plan import Plan
 from tunegate_api.contract.process import ExitCode, Role
 from tunegate_api.v1alpha2.evalgate import EvalGateSpec
-from tunegate_api.v1alpha2.finetunejob_status import Reason
+from tunegate_api.v1alpha2.reasons import Reason
 from tunegate_trainer.main import main
 from tunegate_trainer.process.files import sha256_file, write_model
 

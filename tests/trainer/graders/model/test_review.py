@@ -14,7 +14,7 @@ from support.trainer_root import TrainerRoot, gate_spec, orders_spec
 from tunegate_api.contract.plan import JudgePlan, Plan
 from tunegate_api.contract.process import ExitCode, Role
 from tunegate_api.contract.workspace import Workspace
-from tunegate_api.v1alpha2.finetunejob_status import Reason
+from tunegate_api.v1alpha2.reasons import Reason
 from tunegate_trainer.graders.model.instructions import DEFAULT_RUBRIC
 from tunegate_trainer.main import main
 
