@@ -151,7 +151,9 @@ def _missing(error: ErrorDetails, model: type[BaseModel]) -> str:
     owner = model_of(field.annotation) if field else None
     text = text or " ".join((owner.__doc__ or "").split() if owner else [])
     sentence = re.match(r".*?[.](?= |$)", text)
-    return f"missing. {sentence[0] if sentence else text}".rstrip()
+    choices = ", ".join(_literals(field.annotation if field else None))
+    must_be = f" Must be one of {choices}" if choices else ""
+    return f"missing. {sentence[0] if sentence else text}{must_be}".rstrip()
 
 
 def _unknown(error: ErrorDetails, model: type[BaseModel]) -> str:

@@ -41,6 +41,12 @@ INVALID_FIELDS: list[tuple[str, Changes, str]] = [
         "spec.taskMetrics[0].min: missing. Minimum value that the final model must reach on the test split.",
     ),
     (
+        "a missing choice lists the choices",
+        {"spec.taskMetrics.0.type": LEAVE_OUT},
+        "spec.taskMetrics[0].type: missing. What is measured. Must be one of ExactMatch, JSONSchema, "
+        "PreferenceAccuracy, F1, RougeL, Numeric, ToolCalls, Custom",
+    ),
+    (
         "a number where quotes are needed",
         {f"{STAGE}.training.learningRate": 2e-4},
         "spec.stages[0].training.learningRate: must be a quoted string, so that no digit is lost: write "
