@@ -30,14 +30,8 @@ def memory_of(plan: Plan, spec: FineTuneJobSpec) -> list[StageMemory]:
 
 
 def show_cost(run: Run) -> None:
-    """Show the cost of each stage: from its report, or from the previous status if the report is gone."""
-    before = run.draft.status.cost
-    known = {one.stage: one for one in before.stages} if before else {}
-    known |= {
-        report.stage: _stage_cost(report.stage, report.usage)
-        for report in run.observed.reports
-        if report.stage and report.usage
-    }
+    """Show the cost of each stage and of the whole job."""
+    known = _stage_costs(run)
     gate = sum(
         (_seconds(e.seconds) for e in run.results.evaluations if e.subject not in TRAINING_SUBJECTS),
         Fraction(),
@@ -64,14 +58,24 @@ def seconds_saved(run: Run, stage: StagePlan, step: int) -> int | None:
     The estimate uses the time of the optimizer steps and evaluations so far, and does not include later
     stages. Returns None if no time was measured.
     """
-    cost = run.draft.status.cost
-    measured = next((one for one in cost.stages if one.stage == stage.name), None) if cost else None
+    measured = _stage_costs(run).get(stage.name)
     if measured is None or not measured.steps:
         return None
     evaluations = [e.seconds for e in run.results.find(Subject.CHECKPOINT, stage.name)]
     each = _seconds(sum(evaluations) / len(evaluations)) if evaluations else Fraction()
     left = sum(planned > step for planned in stage.checkpoint_steps)
     return round((stage.total_steps - step) * exact(measured.training_seconds) / measured.steps + left * each)
+
+
+def _stage_costs(run: Run) -> dict[str, StageCost]:
+    """Return the cost of each stage: from its report, or from the previous status if the report is gone."""
+    before = run.observed.job.status.cost
+    known = {one.stage: one for one in before.stages} if before else {}
+    return known | {
+        report.stage: _stage_cost(report.stage, report.usage)
+        for report in run.observed.reports
+        if report.stage and report.usage
+    }
 
 
 def _stage_cost(stage: str, usage: Usage) -> StageCost:

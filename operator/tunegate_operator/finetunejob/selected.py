@@ -6,7 +6,7 @@ from tunegate_api.v1alpha2.evaluation_status import GateResult
 from tunegate_api.v1alpha2.finetunejob_status import Failure
 from tunegate_api.v1alpha2.reasons import Reason
 from tunegate_api.verdict.outcomes import VerdictState
-from tunegate_operator.finetunejob.checkpoints import best_step
+from tunegate_operator.finetunejob.checkpoints import best_step, judged_checkpoints
 from tunegate_operator.finetunejob.draft import Run
 
 ANOTHER_GATE = "Change what the message names in a new EvalGate, and create the job again."
@@ -21,7 +21,8 @@ def select_checkpoint(run: Run, stage: str) -> int | None:
     best = best_step(run.request, run.results, stage)
     if best is not None:
         return best
-    tried = [c for c in run.draft.status.checkpoints if c.stage == stage]  # at least one
+    judged = judged_checkpoints(run.request, run.results).checkpoints
+    tried = [c for c in judged if c.stage == stage]  # at least one
     nearest = max(tried, key=lambda c: _nearness(_enforced(c.gates)))
     lacking = [g for g in _enforced(nearest.gates) if g.verdict is not VerdictState.PASSED]
     verdicts = {g.verdict for g in lacking}
