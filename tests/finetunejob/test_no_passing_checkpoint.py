@@ -60,3 +60,12 @@ def test_final_gate_names_truncated_outputs_too(letter):
         letter == "t"
     )
     assert failure.hint.startswith("Nothing was published.")
+
+
+@pytest.mark.parametrize("gate", [make_gate(), make_gate().with_limits(minPassRate=None)])
+def test_gate_error_if_no_case_of_any_checkpoint_was_measured(gate):
+    world = World(Script(checkpoints={10: "e" * GOLDEN_CASES, 50: "e" * GOLDEN_CASES}))
+    world.apply_all(gate=gate.obj())
+    failure = world.run().failure
+    assert failure is not None
+    assert failure.reason == Reason.GATE_ERROR
