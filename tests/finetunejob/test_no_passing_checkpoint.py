@@ -69,3 +69,14 @@ def test_gate_error_if_no_case_of_any_checkpoint_was_measured(gate):
     failure = world.run().failure
     assert failure is not None
     assert failure.reason == Reason.GATE_ERROR
+
+
+def test_gate_error_if_another_equally_near_checkpoint_is_inconclusive():
+    """The judge of the gate answered nothing, but was not asked about the truncated outputs."""
+    every = GOLDEN_CASES
+    world = World(Script(base="t" * every, checkpoints={10: "t" * every, 50: "e" * every}))
+    world.apply_all(gate=make_gate().with_limits(minPassRate=None).obj())
+    failure = world.run().failure
+    assert failure is not None
+    assert failure.reason == Reason.GATE_ERROR
+    assert "the nearest is step 50" in failure.message

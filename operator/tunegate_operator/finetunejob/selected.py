@@ -43,11 +43,12 @@ def _enforced(gates: Sequence[GateResult]) -> list[GateResult]:
     return [gate for gate in gates if not gate.dry_run]
 
 
-def _nearness(gates: Sequence[GateResult]) -> tuple[int, bool]:
-    """Return how near a checkpoint is to passing these gates: by passed cases, and then by whether no gate
-    failed, because a checkpoint that could not be measured may be good."""
+def _nearness(gates: Sequence[GateResult]) -> tuple[int, bool, bool]:
+    """Return how near a checkpoint is to passing these gates: by passed cases, then by whether no gate
+    failed, and then by whether it could not be measured, because such a checkpoint may be good."""
     passed = sum(gate.golden.passed for gate in gates if gate.golden)
-    return passed, all(gate.verdict is not VerdictState.FAILED for gate in gates)
+    verdicts = {gate.verdict for gate in gates}
+    return passed, VerdictState.FAILED not in verdicts, VerdictState.ERROR in verdicts
 
 
 def _hint(lacking: Sequence[GateResult]) -> str:
