@@ -25,6 +25,7 @@ from tunegate_api.contract.report import Report
 from tunegate_api.contract.workspace import Workspace
 from tunegate_api.v1alpha2.finetunejob_status import FineTuneJobStatus, TrackingStatus
 from tunegate_client.laptop.cluster import LocalCluster
+from tunegate_client.laptop.filtered_controller import FilteredController
 from tunegate_client.laptop.jobs import OWNER_ANNOTATION, owner_name
 from tunegate_client.laptop.manifests import (
     NAMESPACE,
@@ -60,7 +61,6 @@ from tunegate_operator.decisions import is_at_rest
 from tunegate_operator.engine.cache import Cache
 from tunegate_operator.engine.clock import SystemClock
 from tunegate_operator.engine.cluster import Key, Object
-from tunegate_operator.engine.controller import Controller, Decision, View
 from tunegate_operator.engine.objects import is_being_deleted, is_finished, uid_of
 from tunegate_operator.engine.owners import owner_uids
 from tunegate_operator.engine.queue import WorkQueue
@@ -118,7 +118,7 @@ class Laptop:
             self._cluster,
             Cache(self._cluster.get),
             WorkQueue(clock),
-            [_FilteredController(FineTuneJobController(PODS), self._is_ours), EvalGateController()],
+            [FilteredController(FineTuneJobController(PODS), self._is_ours), EvalGateController()],
             clock,
             progress_interval=PROGRESS_SECONDS,
         )
@@ -382,20 +382,3 @@ class Laptop:
 def _has_started(job: Object | None) -> bool:
     """Return whether a FineTuneJob has started. If so, all its inputs existed at that time."""
     return job is not None and read_status(job).request is not None
-
-
-class _FilteredController:
-    """A controller that decides only about the objects on which this process works. Other objects stay
-    unchanged."""
-
-    def __init__(self, controller: Controller, is_ours: Callable[[Object, str], bool]) -> None:
-        self.kind = controller.kind
-        self._controller = controller
-        self._is_ours = is_ours
-        self.references, self.index = controller.references, controller.index
-        self.concerns = controller.concerns
-
-    def decide(self, obj: Object, view: View, now: datetime) -> Decision | None:
-        if not self._is_ours(obj, obj["metadata"]["name"]):
-            return None
-        return self._controller.decide(obj, view, now)
