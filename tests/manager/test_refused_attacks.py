@@ -19,11 +19,12 @@ from support.child_attacks import (
     TOKEN_REFUSED,
     User,
     attack,
+    unexpected,
 )
 from support.fake_kubelet import Address, FakeKubelet, FakePod
 from support.helm import NAMESPACE
 from support.impersonation import acting_as
-from support.masking import masked_status
+from support.masking import differences, masked_status
 from support.operator_command import SERVICE, operator
 from support.team import GROUP, Team
 from support.waiting import eventually
@@ -112,13 +113,13 @@ def test_attacks_are_refused_and_the_job_succeeds(server, team, kubelet, editor,
     user = User(team.api, team.namespace) if is_admin else editor
     with training(server, team, kubelet, tmp_path / "operator.log") as pod:
         undisturbed.apply_all()
-        for name, (answer, advice) in attack(user, team.job(), pod).items():
-            assert advice in answer, f"{name}: {answer or 'not refused'}"
+        assert unexpected(attack(user, team.job(), pod)) == {}
         kubelet.may_train.set()
         for each in (team, undisturbed):
             each.wait_for("Succeeded", "Failed")
     assert team.phase() == "Succeeded", team.job()["status"]["message"]
-    assert masked_status(team.job()) == masked_status(undisturbed.job())
+    attacked, expected = masked_status(team.job()), masked_status(undisturbed.job())
+    assert attacked == expected, differences(attacked, expected)
     assert kubelet.failures == []
 
 

@@ -101,6 +101,15 @@ def attack(user: User, job: Object, pod_name: str) -> Answers:
     }
 
 
+def unexpected(answers: Answers) -> dict[str, str]:
+    """Return what is wrong with the answer to each attack that was not refused with its advice."""
+    return {
+        attack: f"expected a refusal with {advice!r}, got {answer!r}" if answer else "not refused"
+        for attack, (answer, advice) in answers.items()
+        if advice not in answer
+    }
+
+
 def _forge_jobs(user: User, child: Any, owner: Object) -> Answers:
     labels, plain = _labels(child), {"spec": EVIL}
     labelled = {"metadata": {"labels": labels}, "spec": EVIL}

@@ -28,6 +28,17 @@ def masked_status(job: dict[str, Any]) -> Any:
     return _masked(job["status"], job["metadata"]["uid"])
 
 
+def differences(found: Any, expected: Any, path: str = "status") -> list[str]:
+    """Return a line for each field that differs, with the value that was found and the expected one."""
+    if isinstance(found, dict) and isinstance(expected, dict):
+        pairs = {f"{path}.{key}": (found.get(key), expected.get(key)) for key in found | expected}
+    elif isinstance(found, list) and isinstance(expected, list) and len(found) == len(expected):
+        pairs = {f"{path}[{i}]": pair for i, pair in enumerate(zip(found, expected, strict=True))}
+    else:
+        return [] if found == expected else [f"{path}: {found!r}, expected {expected!r}"]
+    return [line for at, (one, other) in pairs.items() for line in differences(one, other, at)]
+
+
 def _masked(value: Any, uid: str) -> Any:
     if isinstance(value, dict):
         kept = {key: item for key, item in value.items() if key not in _DIFFERS}
