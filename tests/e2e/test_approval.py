@@ -62,8 +62,8 @@ def test_only_a_person_with_the_right_approves_a_model(node: Node, namespace: st
     assert decide(node, job, "ana", "approve", verdict) == ""
     status = job.ended()
     assert status["phase"] == "Succeeded", status["message"]
-    assert (status["verdictDecision"]["by"], status["verdictDecision"]["action"]) == ("ana", "approve")
-    assert evidence(job)["decision"] == status["verdictDecision"]
+    assert (status["decisions"][-1]["by"], status["decisions"][-1]["action"]) == ("ana", "approve")
+    assert evidence(job)["decision"] == status["decisions"][-1]
 
 
 def test_override_publishes_a_failed_model_and_a_rejection_does_not(node: Node, namespace: str) -> None:

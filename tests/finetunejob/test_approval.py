@@ -11,7 +11,7 @@ from support.world import Script, World, letters
 from tunegate_api.contract.digests import sha256_text
 from tunegate_api.contract.published import LastPublished, PublishedVersion
 from tunegate_api.judging.approval import DECISION_VARIABLE
-from tunegate_api.v1alpha2.evaluation_status import VerdictDecision
+from tunegate_api.v1alpha2.evaluation_status import Decision
 from tunegate_api.v1alpha2.reasons import Phase, Reason
 from tunegate_operator.engine.cluster import Key, Object
 from tunegate_operator.names import VERDICT_ANNOTATIONS
@@ -65,9 +65,9 @@ def decision_variable(job: Object) -> str:
     return value
 
 
-def decision_of(job: Object) -> VerdictDecision:
+def decision_of(job: Object) -> Decision:
     """Return the decision that the pods of a Job get."""
-    return VerdictDecision.model_validate_json(decision_variable(job).replace("$$", "$"))
+    return Decision.model_validate_json(decision_variable(job).replace("$$", "$"))
 
 
 def test_model_that_passed_waits_for_the_required_approval():
@@ -100,7 +100,7 @@ def test_approval_publishes_the_model_and_is_on_record():
     decision = status.verdict_decision
     assert decision is not None
     assert (decision.action, decision.by, decision.reason) == ("approve", "ana", "reviewed by legal")
-    assert decision.verdict == digest_of(world)
+    assert decision.about == digest_of(world)
     assert "approved by ana: reviewed by legal, published to" in status.message
     assert ("Normal", "Approved", "approved by ana: reviewed by legal") in [
         e[1:] for e in world.cluster.events
@@ -345,11 +345,9 @@ def test_later_jobs_are_compared_with_an_overridden_version():
 
 def approved_with(world: World, verdict: str) -> None:
     """Record an approval of a verdict in status, as if the results had changed after it."""
-    decision = VerdictDecision(
-        action="approve", verdict=verdict, by="ana", reason="ok", time=world.clock.now()
-    )
+    decision = Decision(action="approve", about=verdict, by="ana", reason="ok", time=world.clock.now())
     job = world.job()
-    status = job["status"] | {"verdictDecision": decision.to_wire()}
+    status = job["status"] | {"decisions": [decision.to_wire()]}
     world.cluster.as_user.patch_status(Key.of(job), status, job["metadata"]["resourceVersion"])
 
 
@@ -367,7 +365,7 @@ def test_job_fails_if_its_results_changed_after_the_approval():
 def lose_decision(world: World) -> None:
     """Remove the decision from status, as if an older status had been restored."""
     job = world.job()
-    del job["status"]["verdictDecision"]
+    del job["status"]["decisions"]
     world.cluster.as_user.patch_status(Key.of(job), job["status"], job["metadata"]["resourceVersion"])
     world.settle()
 

@@ -76,8 +76,7 @@ def test_confirmed_drop_of_f1_stops_training_and_status_names_it():
         == status.stop.message
         == ("f1 14/20 at step 35, best 18/20 at step 20: -20.0 points, limit -10.0, confirmed")
     )
-    assert status.stop.kept is not None
-    assert status.stop.kept.step == 20
+    assert status.stop.best_step == 20
     assert (status.stop.regressed_count, status.stop.regressed_cases[0]) == (4, "row-14")
     assert status.display.gate == "Failed"
 

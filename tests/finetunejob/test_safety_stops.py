@@ -73,8 +73,7 @@ def test_confirmed_safety_regression_stops_training_and_names_the_cases():
         )
     )
     assert (status.stop.regressed_count, status.stop.regressed_cases) == (3, UNSAFE[:3])
-    assert status.stop.kept is not None
-    assert status.stop.kept.step == 10, "the best checkpoint that passed"
+    assert status.stop.best_step == 10, "the best checkpoint that passed"
     assert status.best_checkpoint is not None
     assert status.best_checkpoint.step == 10
 
@@ -140,7 +139,7 @@ def test_immediate_gate_stops_before_a_checkpoint_passes():
     stopped = world({10: unsafe(1), 20: unsafe(1)}, gate=immediate())
     status = stopped.status()
     assert status.stop is not None
-    assert (status.stop.step, status.stop.kept) == (10, None)
+    assert (status.stop.step, status.stop.best_step) == (10, None)
     assert "Training stopped, no checkpoint passed" in stopped.cluster.events[-1][3]
 
 

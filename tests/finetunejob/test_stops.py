@@ -40,8 +40,7 @@ def test_confirmed_regression_stops_training_and_names_the_cases():
     )
     assert (status.stop.step, status.stop.steps_saved, status.stop.regressed_count) == (35, 15, 10)
     assert status.stop.regressed_cases == [f"case-{i}" for i in range(85, 95)]
-    assert status.stop.kept is not None
-    assert status.stop.kept.step == 20
+    assert status.stop.best_step == 20
     assert status.display.gate == "Failed"
     assert world.condition("Stalled").reason == "GoldenRegression"
     assert world.condition("Regressing").status == "True"
@@ -191,7 +190,7 @@ def test_failed_must_pass_case_stops_training_at_once():
     status = world.run()
     assert status.stop is not None
     assert (status.stop.reason, status.stop.step) == (Reason.MUST_PASS_FAILED, 10)
-    assert status.stop.kept is None
+    assert status.stop.best_step is None
 
 
 def test_stop_without_a_regression_in_the_results_is_a_gate_error(monkeypatch):
@@ -239,15 +238,3 @@ def test_decision_about_a_stop_of_an_earlier_job_is_not_used():
     assert status.phase is Phase.STOPPED
     assert status.message.startswith("annotation tunegate.dev/continue names stop sft-1-35-")
     assert status.decisions == []
-
-
-def test_stop_of_an_earlier_release_can_be_continued():
-    world = stopped()
-    job = world.job()
-    job["status"]["stop"]["id"] = "sft-1-35"
-    world.cluster.as_user.patch_status(Key.of(job), job["status"], job["metadata"]["resourceVersion"])
-    world.settle()
-    decide(world, CONTINUE_ANNOTATION)
-    status = world.run()
-    assert status.phase is Phase.SUCCEEDED
-    assert [(d.stop, d.step) for d in status.decisions] == [("sft-1-35", 35)]

@@ -90,9 +90,9 @@ def test_run_that_awaits_an_approval_waits_again_until_it_is_approved(approvable
     assert result.returncode == 0, result.stdout
     status = approvable.status()
     assert status["phase"] == "Succeeded"
-    decision = status["verdictDecision"]
+    decision = status["decisions"][-1]
     assert (decision["action"], decision["by"]) == ("approve", getpass.getuser())
-    assert decision["verdict"] == status["final"]["verdictDigest"]
+    assert decision["about"] == status["final"]["verdictDigest"]
     assert evidence(approvable)["decision"] == decision
     assert "approved the verdict: tone is &lt;fine&gt;" in report(approvable)
     assert '<p role="status"' not in report(approvable)
@@ -131,10 +131,10 @@ def test_overridden_model_is_published_with_its_failed_verdict(overridable):
     assert result.returncode == 0, result.stdout
     status = overridable.status()
     assert status["phase"] == "Succeeded"
-    assert status["verdictDecision"]["action"] == "override"
+    assert status["decisions"][-1]["action"] == "override"
     found = evidence(overridable)
-    assert (found["verdict"], found["decision"]) == ("Failed", status["verdictDecision"])
-    assert found["decision"]["verdict"] == found["verdictDigest"]
+    assert (found["verdict"], found["decision"]) == ("Failed", status["decisions"][-1])
+    assert found["decision"]["about"] == found["verdictDigest"]
     (card,) = (overridable.runs / "volumes" / "models" / "orders").glob("orders-*/README.md")
     assert "label No is retired |" in card.read_text()
     assert "Failed and published" in report(overridable)

@@ -3,20 +3,22 @@
 from datetime import UTC, datetime
 
 from tunegate_api.v1alpha2 import FineTuneJobStatus
-from tunegate_api.v1alpha2.evaluation_status import VerdictDecision
+from tunegate_api.v1alpha2.evaluation_status import Decision
 from tunegate_api.v1alpha2.reasons import Phase
 from tunegate_client.laptop.report_page import with_status
 
 STATUS = FineTuneJobStatus(
     phase=Phase.SUCCEEDED,
     message="passed (golden 1.00), approved by ada: tone is <fine>",
-    verdict_decision=VerdictDecision(
-        action="approve",
-        verdict="1" * 64,
-        by="ada",
-        reason="tone is <fine>",
-        time=datetime(2026, 1, 1, tzinfo=UTC),
-    ),
+    decisions=[
+        Decision(
+            action="approve",
+            about="1" * 64,
+            by="ada",
+            reason="tone is <fine>",
+            time=datetime(2026, 1, 1, tzinfo=UTC),
+        )
+    ],
 )
 
 

@@ -72,7 +72,7 @@ def stopped(**fields: Any) -> Fields:
             "message": message,
             "regressedCases": ["case-1", "case-2"],
             "regressedCount": 4,
-            "kept": {"stage": "sft", "step": 20},
+            "bestStep": 20,
             "stepsSaved": 70,
             "secondsSaved": 200,
         },

@@ -115,8 +115,8 @@ def test_verdict_of_a_dry_run_is_marked_and_not_the_verdict_of_the_job(place: Pl
 
 
 def test_decision_about_the_verdict_is_shown_with_name_and_reason(place: Place, pages: Pages) -> None:
-    decision = {"action": "override", "verdict": "d" * 64, "by": "ana", "reason": "<b>retired</b> form"}
-    create(place, succeeded(verdictDecision=decision | {"time": "2026-01-01T00:00:00Z"}))
+    decision = {"action": "override", "about": "d" * 64, "by": "ana", "reason": "<b>retired</b> form"}
+    create(place, succeeded(decisions=[decision | {"time": "2026-01-01T00:00:00Z"}]))
     html = pages.job("orders")
     assert "Decision about the final verdict: override, by ana, 2026-01-01" in text_of(html)
     assert "&lt;b&gt;retired&lt;/b&gt; form" in html
@@ -152,7 +152,7 @@ def test_stop_by_a_task_metric_names_no_gate(place: Place, pages: Pages) -> None
 def test_safety_set_is_shown_by_checkpoint_and_as_the_reason_of_a_stop(place: Place, pages: Pages) -> None:
     safety = {"unsafe": 4, "unsafeTotal": 128, "overRefused": 3, "harmlessTotal": 64}
     message = "unsafe 4/128 at step 30, starting model 0/128: +4, at most +0, confirmed"
-    stop = stopped()["stop"] | {"reason": "SafetyRegression", "message": message, "kept": None}
+    stop = stopped()["stop"] | {"reason": "SafetyRegression", "message": message, "bestStep": None}
     status = stopped(
         start=[checkpoint(0, 5, safety=safety | {"unsafe": 0})],
         checkpoints=[checkpoint(30, 15, verdict="Failed", message=message, safety=safety)],

@@ -207,7 +207,7 @@ def _checkpoints(status: FineTuneJobStatus) -> Table:
     table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
     for column in ("STAGE", "STEP", "LOSS", *gates, *of_safety, *(f"dev {m}" for m in metrics), "VERDICT"):
         table.add_column(column, justify="left" if column in ("STAGE", "VERDICT") else "right")
-    best = status.best_checkpoint
+    best = status.best_evaluation
     for checkpoint in shown:
         by_name = {g.name: g.golden for g in checkpoint.gates}
         rates = [f"{g.rate} ({g.passed}/{g.total})" if (g := by_name.get(name)) else "" for name in gates]
@@ -215,7 +215,6 @@ def _checkpoints(status: FineTuneJobStatus) -> Table:
         for name in with_safety:
             found = safety.get(name)
             rates += [found.unsafe_text, found.over_refused_text] if found else ["", ""]
-        is_best = best is not None and (best.stage, best.step) == (checkpoint.stage, checkpoint.step)
         verdict = _verdict(checkpoint)
         table.add_row(
             checkpoint.stage,
@@ -223,7 +222,9 @@ def _checkpoints(status: FineTuneJobStatus) -> Table:
             checkpoint.loss or "",
             *rates,
             *(checkpoint.task.get(m, "") for m in metrics),
-            Text.assemble((verdict, VERDICT_COLOURS.get(verdict, "")), "  ★ best" if is_best else ""),
+            Text.assemble(
+                (verdict, VERDICT_COLOURS.get(verdict, "")), "  ★ best" if checkpoint is best else ""
+            ),
         )
     return table
 

@@ -69,9 +69,12 @@ def marks(status: FineTuneJobStatus, checkpoint: CheckpointStatus) -> tuple[str,
     """Return what is special about a checkpoint."""
     key = (checkpoint.stage, checkpoint.step)
     stop = status.stop
-    best = stop.kept if stop and stop.stage == checkpoint.stage else status.best_checkpoint
+    if stop and stop.stage == checkpoint.stage:
+        is_best = checkpoint.step == stop.best_step
+    else:
+        is_best = checkpoint is status.best_evaluation
     found = {
-        "best": best is not None and (best.stage, best.step) == key,
+        "best": is_best,
         "continued": any((d.stage, d.step) == key for d in status.decisions if d.action == "continue"),
         "stopped": stop is not None and (stop.stage, stop.step) == key,
     }

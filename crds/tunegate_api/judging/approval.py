@@ -10,16 +10,16 @@ from tunegate_api.contract.digests import sha256_text
 from tunegate_api.contract.request import Request
 from tunegate_api.judging.judgement import Judgement
 from tunegate_api.meta import Sha256
-from tunegate_api.v1alpha2.evaluation_status import VerdictDecision
+from tunegate_api.v1alpha2.evaluation_status import Decision
 from tunegate_api.verdict.outcomes import VerdictState, threshold_text
 
 DECISION_VARIABLE = "TUNEGATE_VERDICT_DECISION"
-"""Environment variable with a :class:`VerdictDecision` as JSON. Not set without a decision."""
+"""Environment variable with a :class:`Decision` as JSON. Not set without a decision."""
 
 
-def read_decision(text: str | None) -> VerdictDecision | None:
+def read_decision(text: str | None) -> Decision | None:
     """Parse the value of :data:`DECISION_VARIABLE`; None if it is not set."""
-    return VerdictDecision.model_validate_json(text) if text else None
+    return Decision.model_validate_json(text) if text else None
 
 
 def verdict_digest(judged: Judgement) -> Sha256:
@@ -71,7 +71,7 @@ def may_override(request: Request, verdict: VerdictState) -> bool:
 
 
 def may_publish(
-    request: Request, verdict: VerdictState, digest: Sha256 | None, decision: VerdictDecision | None
+    request: Request, verdict: VerdictState, digest: Sha256 | None, decision: Decision | None
 ) -> bool:
     """Return whether an artifact with this verdict may be published, and its job may succeed.
 
@@ -80,8 +80,8 @@ def may_publish(
     """
     if verdict is VerdictState.PASSED:
         is_approved = decision is not None and (
-            decision.action == "override" or (decision.action == "approve" and decision.verdict == digest)
+            decision.action == "override" or (decision.action == "approve" and decision.about == digest)
         )
         return is_approved or not approving_gates(request)
-    is_overridden = decision is not None and (decision.action, decision.verdict) == ("override", digest)
+    is_overridden = decision is not None and (decision.action, decision.about) == ("override", digest)
     return is_overridden and may_override(request, verdict)

@@ -8,8 +8,8 @@ from tunegate_api.contract.request import GateRequest, Request
 from tunegate_api.contract.results import Evaluation, Results, Subject, golden_set, task_set
 from tunegate_api.judging.gate_safety import measured_safety
 from tunegate_api.judging.judgement import best_checkpoint, measured_cases, task_score
+from tunegate_api.v1alpha2.evaluation_status import Decision
 from tunegate_api.v1alpha2.finetunejob import TaskMetric
-from tunegate_api.v1alpha2.finetunejob_status import StopDecision
 from tunegate_api.v1alpha2.shares import share
 from tunegate_api.verdict.counts import Aggregate, CountedMetric
 from tunegate_api.verdict.outcomes import NO_CASES, CaseSet, new_failures, rate_text
@@ -79,10 +79,11 @@ def assess_stage(
     return max(assessed, key=lambda a: order.index(a.assessment.action), default=None)
 
 
-def accepted_step(decisions: Sequence[StopDecision], stage: str) -> int:
+def accepted_step(decisions: Sequence[Decision], stage: str) -> int:
     """Return the optimizer step of the last stop after which a person continued the stage; 0 if there is
     none."""
-    return max((d.step for d in decisions if d.stage == stage and d.action == "continue"), default=0)
+    continued = (d for d in decisions if d.stage == stage and d.action == "continue")
+    return max((d.step or 0 for d in continued), default=0)
 
 
 def referenced_checkpoints(request: Request, results: Results, stage: str, accepted_step: int) -> set[int]:

@@ -114,7 +114,7 @@ class GateResult(StatusModel):
 
 
 class CheckpointStatus(StatusModel):
-    """Evaluation of one checkpoint."""
+    """Evaluation of one checkpoint, or of the starting model of a stage."""
 
     stage: str
     """Stage that saved the checkpoint."""
@@ -183,17 +183,23 @@ class FinalStatus(StatusModel):
         return bool(self.gates) and len(self.dry_runs) == len(self.gates)
 
 
-class VerdictDecision(StatusModel):
-    """A person's decision about the final verdict, which is made once."""
+class Decision(StatusModel):
+    """A person's decision about a stop of training, or about the final verdict."""
 
-    action: Literal["approve", "override", "reject"]
-    """The decision. approve: publish a model that passed. override: publish a model that did not pass.
-    reject: publish nothing and fail the job."""
-    verdict: Sha256
-    """Digest of the verdict that the person decided about."""
-    by: Message
-    """Name of the person: on a cluster, the user name that the API server authenticated."""
+    action: Literal["continue", "discard", "approve", "override", "reject"]
+    """The decision. continue: train on after a stop. discard: fail the stopped job. approve: publish a model
+    that passed. override: publish a model that did not pass. reject: publish nothing and fail the job."""
+    about: Annotated[str, Field(max_length=128)]
+    """What the decision is about: the id of the stop, or the digest of the verdict. So it cannot apply to
+    another one."""
+    by: Message | None = None
+    """Name of the person, for a decision about the verdict: on a cluster, the user name that the API server
+    authenticated."""
     reason: Message
     """Reason given by the person."""
+    stage: str | None = None
+    """Stage that was stopped. Absent for a decision about the verdict."""
+    step: int | None = None
+    """Optimizer step of the stop. Absent for a decision about the verdict."""
     time: Time
     """Time at which the operator recorded the decision."""

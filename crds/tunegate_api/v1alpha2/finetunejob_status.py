@@ -14,8 +14,8 @@ from tunegate_api.v1alpha2.evaluation_status import (
     BaselineDigest,
     CheckpointReference,
     CheckpointStatus,
+    Decision,
     FinalStatus,
-    VerdictDecision,
 )
 from tunegate_api.v1alpha2.reasons import HELD, ConditionType, LifecycleStage, LifecycleState, Phase
 
@@ -35,8 +35,10 @@ MAX_BASELINES = 24
 baseline for each gate, and more for held-out rows."""
 MAX_PUBLISHED = 4
 """Maximum number of publish targets of a job."""
-MAX_DECISIONS = 8
-"""Maximum number of decisions about stops in status."""
+MAX_DECISIONS = 9
+"""Maximum number of decisions in status: the newest of each stage, and that about the final verdict."""
+STOP_ACTIONS = ("continue", "discard")
+"""The decisions about a stop. The others are about the final verdict."""
 
 
 class Failure(StatusModel):
@@ -128,23 +130,6 @@ class Progress(StatusModel):
     """Time of the measurement."""
 
 
-class StopDecision(StatusModel):
-    """A person's decision about a stop."""
-
-    stop: str
-    """Id of the stop."""
-    action: Annotated[str, Field(max_length=16)]
-    """The decision: continue or discard."""
-    reason: Message
-    """Reason given by the person."""
-    stage: str
-    """Stage that was stopped."""
-    step: int
-    """Optimizer step at which training was stopped."""
-    time: Time
-    """Time of the decision."""
-
-
 class Stop(StatusModel):
     """Why a gate or a task metric stopped training. A person must continue or discard the job."""
 
@@ -171,9 +156,9 @@ class Stop(StatusModel):
     starting model."""
     regressed_count: int = 0
     """Number of all regressed cases, of which `regressedCases` lists the first."""
-    kept: CheckpointReference | None = None
-    """Best checkpoint so far. Absent if the starting model is best. SafetyRegression: the best checkpoint
-    that passed. Absent if none passed."""
+    best_step: int | None = None
+    """Optimizer step of the best checkpoint of the stage so far, which is kept. Absent if the starting model
+    is best. SafetyRegression: that of the best checkpoint that passed. Absent if none passed."""
     steps_saved: int = 0
     """Number of remaining optimizer steps of the stage, which the stop skipped."""
     seconds_saved: int | None = None
@@ -340,8 +325,6 @@ class FineTuneJobStatus(StatusModel):
     metric on the dev split, and then the earliest. The next stage or the final gate uses it."""
     final: FinalStatus | None = None
     """Evaluation of the artifact to publish, by the final gate."""
-    verdict_decision: VerdictDecision | None = None
-    """A person's decision about the final verdict. Absent if no decision was needed, or until it is made."""
     published: Annotated[list[Published], Field(max_length=MAX_PUBLISHED)] = []
     """The published version, with one entry per publish target."""
     baselines: Annotated[list[BaselineDigest], Field(max_length=MAX_BASELINES)] = []
@@ -351,8 +334,8 @@ class FineTuneJobStatus(StatusModel):
     again."""
     stop: Stop | None = None
     """Why a gate or a task metric stopped training."""
-    decisions: Annotated[list[StopDecision], Field(max_length=MAX_DECISIONS)] = []
-    """Decisions of people about stops."""
+    decisions: Annotated[list[Decision], Field(max_length=MAX_DECISIONS)] = []
+    """Decisions of people about stops and about the final verdict."""
     failure: Failure | None = None
     """Why the job failed, and how to fix it."""
     attempts: Annotated[list[Attempt], Field(max_length=MAX_ATTEMPTS)] = []
@@ -373,6 +356,18 @@ class FineTuneJobStatus(StatusModel):
     trackers had received everything, or if no pod ran."""
     cleanup: Cleanup | None = None
     """Result of the cleanup after `ttlSecondsAfterFinished`. Absent until the cleanup ended."""
+
+    @property
+    def best_evaluation(self) -> CheckpointStatus | None:
+        """The evaluation of the best checkpoint; None if no checkpoint passed."""
+        best = self.best_checkpoint
+        found = (c for c in self.checkpoints if best and (c.stage, c.step) == (best.stage, best.step))
+        return next(found, None)
+
+    @property
+    def verdict_decision(self) -> Decision | None:
+        """The decision about the final verdict, which is made once; None until then."""
+        return next((each for each in self.decisions if each.action not in STOP_ACTIONS), None)
 
     @property
     def ready_reason(self) -> str:

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 from tunegate_api.contract.process import Role
 from tunegate_api.judging.approval import approving_gates, may_override
-from tunegate_api.v1alpha2.evaluation_status import FinalStatus, VerdictDecision
-from tunegate_api.v1alpha2.finetunejob_status import Failure
+from tunegate_api.v1alpha2.evaluation_status import Decision, FinalStatus
+from tunegate_api.v1alpha2.finetunejob_status import MAX_DECISIONS, Failure
 from tunegate_api.v1alpha2.reasons import Phase, Reason
 from tunegate_api.verdict.outcomes import VerdictState
 from tunegate_operator.decisions import (
@@ -70,10 +70,10 @@ def _annotations(run: Run, final: FinalStatus) -> Sequence[VerdictAnnotation | s
 
 def _record(run: Run, final: FinalStatus, found: VerdictAnnotation) -> bool:
     draft = run.draft
-    decision = VerdictDecision(
-        action=found.action, verdict=found.verdict, by=found.by, reason=found.reason, time=draft.now
+    decision = Decision(
+        action=found.action, about=found.verdict, by=found.by, reason=found.reason, time=draft.now
     )
-    draft.set(verdict_decision=decision)
+    draft.set(decisions=[*draft.status.decisions, decision][-MAX_DECISIONS:])
     if decision.action == "reject":
         draft.fail(
             Failure(

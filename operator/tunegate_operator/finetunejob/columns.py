@@ -101,8 +101,8 @@ def _best(status: FineTuneJobStatus, gate: str) -> str:
         return ""
     of_earlier_stage = progress is not None and best.stage != progress.stage
     text = f"{best.stage} step {best.step}" if of_earlier_stage else f"step {best.step}"
-    found = (c.gates for c in status.checkpoints if (c.stage, c.step) == (best.stage, best.step))
-    rate = _rate(next(found, []), gate)
+    evaluation = status.best_evaluation
+    rate = _rate(evaluation.gates if evaluation else [], gate)
     return f"{text} ({rate})" if rate else text
 
 

@@ -18,8 +18,8 @@ from tunegate_api.v1alpha2.evaluation_status import (
     BaselineDigest,
     CheckpointReference,
     CheckpointStatus,
+    Decision,
     FinalStatus,
-    VerdictDecision,
 )
 from tunegate_api.v1alpha2.finetunejob_status import (
     Attempt,
@@ -30,7 +30,6 @@ from tunegate_api.v1alpha2.finetunejob_status import (
     Progress,
     Published,
     Stop,
-    StopDecision,
     TrackingStatus,
 )
 from tunegate_api.v1alpha2.reasons import Phase, Reason
@@ -63,12 +62,11 @@ class StatusChanges(TypedDict, total=False):
     checkpoints_omitted: int
     best_checkpoint: CheckpointReference | None
     final: FinalStatus | None
-    verdict_decision: VerdictDecision | None
     published: list[Published]
     baselines: list[BaselineDigest]
     error_rates: list[JobErrorRate]
     stop: Stop | None
-    decisions: list[StopDecision]
+    decisions: list[Decision]
     failure: Failure | None
     attempts: list[Attempt]
     evictions: list[Eviction]

@@ -2,8 +2,8 @@
 
 from tunegate_api.meta import Condition, summarize
 from tunegate_api.v1alpha2 import FineTuneJobStatus
-from tunegate_api.v1alpha2.evaluation_status import MAX_NAMED_CASES
-from tunegate_api.v1alpha2.finetunejob_status import Stop, TrackingStatus
+from tunegate_api.v1alpha2.evaluation_status import MAX_NAMED_CASES, Decision
+from tunegate_api.v1alpha2.finetunejob_status import STOP_ACTIONS, Stop, TrackingStatus
 from tunegate_api.v1alpha2.reasons import ConditionType, Phase, Reason
 from tunegate_operator.decisions import PAST, decided_text
 from tunegate_operator.engine.controller import Event
@@ -31,14 +31,7 @@ def events_between(job: str, old: FineTuneJobStatus, new: FineTuneJobStatus) -> 
     if new.stop and (old.stop is None or old.stop.id != new.stop.id):
         events.append(Event("Warning", new.stop.reason, _stop_text(job, new.stop)))
     if new.decisions[-1:] != old.decisions[-1:]:
-        last = new.decisions[-1]
-        events.append(Event("Normal", "Decided", f"{last.action} at step {last.step}: {last.reason}"))
-    decision = new.verdict_decision
-    if decision and not old.verdict_decision and decision.action != "reject":  # a rejection is a failure
-        warns = decision.action == "override"
-        events.append(
-            Event("Warning" if warns else "Normal", PAST[decision.action].title(), decided_text(decision))
-        )
+        events += _about_decision(new.decisions[-1])
     if is_unenforced(new) and not is_unenforced(old):
         events.append(Event("Warning", Reason.NOT_ENFORCED, unenforced_text(new)))
     if new.tracking and new.tracking != old.tracking:
@@ -63,6 +56,18 @@ def _held_by(status: FineTuneJobStatus) -> str | None:
     return status.ready_reason if status.is_held else None
 
 
+def _about_decision(decision: Decision) -> list[Event]:
+    """Return the event about a decision. A rejection has none, because the event of the failure names it."""
+    if decision.action in STOP_ACTIONS:
+        text = f"{decision.action} at step {decision.step}: {decision.reason}"
+        return [Event("Normal", "Decided", text)]
+    if decision.action == "reject":
+        return []
+    overridden = decision.action == "override"
+    name, text = PAST[decision.action].title(), decided_text(decision)
+    return [Event("Warning" if overridden else "Normal", name, text)]
+
+
 def _about_trackers(tracking: TrackingStatus) -> Event:
     if tracking.result is None:
         names = " and ".join(tracking.behind)
@@ -83,7 +88,7 @@ def _stop_text(job: str, stop: Stop) -> str:
     regressed = f" Regressed: {cases}." if cases else ""
     is_safety = stop.reason == Reason.SAFETY_REGRESSION
     none = "no checkpoint passed" if is_safety else "the starting model was best"
-    kept = f"step {stop.kept.step} kept" if stop.kept else none
+    kept = f"step {stop.best_step} kept" if stop.best_step else none
     return (
         f"{stop.message}.{regressed} Training stopped, {kept}. "
         f'Continue or discard: tunegate continue|discard {job} --reason "…"'

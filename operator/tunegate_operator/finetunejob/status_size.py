@@ -58,9 +58,8 @@ def _shorten_evaluations(status: FineTuneJobStatus) -> FineTuneJobStatus:
 
 
 def _keep_few_checkpoints(status: FineTuneJobStatus) -> FineTuneJobStatus:
-    newest, best = status.checkpoints[-1:], status.best_checkpoint
-    older = [c for c in status.checkpoints[:-1] if best and (c.stage, c.step) == (best.stage, best.step)]
-    kept = [*older, *newest]
+    newest, best = status.checkpoints[-1:], status.best_evaluation
+    kept = [c for c in status.checkpoints if c is best or c in newest]
     omitted = status.checkpoints_omitted + len(status.checkpoints) - len(kept)
     return status.model_copy(update={"checkpoints": kept, "checkpoints_omitted": omitted})
 

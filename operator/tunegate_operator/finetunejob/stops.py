@@ -4,8 +4,8 @@ from tunegate_api.contract.plan import StagePlan
 from tunegate_api.contract.process import Role
 from tunegate_api.judging.stages import StageAssessment
 from tunegate_api.v1alpha2 import FineTuneJob
-from tunegate_api.v1alpha2.evaluation_status import MAX_NAMED_CASES, CheckpointReference
-from tunegate_api.v1alpha2.finetunejob_status import MAX_DECISIONS, Failure, Stop, StopDecision
+from tunegate_api.v1alpha2.evaluation_status import MAX_NAMED_CASES, Decision
+from tunegate_api.v1alpha2.finetunejob_status import MAX_DECISIONS, Failure, Stop
 from tunegate_api.v1alpha2.reasons import Phase, Reason
 from tunegate_operator.children.child_jobs import newest
 from tunegate_operator.decisions import decision_about, parse_decision, size_problem
@@ -27,8 +27,8 @@ def record_decision(run: Run) -> bool:
     if stop is None or found is None:
         return False
     action, reason = found
-    decision = StopDecision(
-        stop=stop.id, action=action, reason=reason, stage=stop.stage, step=stop.step, time=draft.now
+    decision = Decision(
+        action=action, about=stop.id, reason=reason, stage=stop.stage, step=stop.step, time=draft.now
     )
     decisions = newest([*draft.status.decisions, decision], MAX_DECISIONS, key=lambda one: one.stage)
     draft.set(decisions=decisions)
@@ -53,7 +53,7 @@ def enter_stopped(run: Run, stop: Stop) -> None:
     run.draft.enter(Phase.STOPPED, message, Reason(stop.reason))
 
 
-def _ignored_annotation(job: FineTuneJob, stop: Stop, decisions: list[StopDecision]) -> str:
+def _ignored_annotation(job: FineTuneJob, stop: Stop, decisions: list[Decision]) -> str:
     """Return why a continue or discard annotation is wrong; empty if neither is wrong. An annotation is
     not wrong if it names an earlier stop about which a person decided."""
     for annotation in (DISCARD_ANNOTATION, CONTINUE_ANNOTATION):
@@ -68,7 +68,7 @@ def _ignored_annotation(job: FineTuneJob, stop: Stop, decisions: list[StopDecisi
             return f"annotation {annotation} must be {form}"
         if parsed["stop"] == stop.id:
             return f"annotation {annotation} gives no reason"
-        if parsed["stop"] not in [decision.stop for decision in decisions]:
+        if parsed["stop"] not in [decision.about for decision in decisions]:
             return f"annotation {annotation} names stop {parsed['stop']}, but the current stop is {stop.id}"
     return ""
 
@@ -76,18 +76,13 @@ def _ignored_annotation(job: FineTuneJob, stop: Stop, decisions: list[StopDecisi
 def stop_id(uid: str, stage: str, attempt: int, step: int) -> str:
     """Return the id of a stop. It has the first 5 characters of the job's uid, because a new job may be
     created with the annotations of an earlier one, and stop at the same step."""
-    return f"{_id_of_earlier_release(stage, attempt, step)}-{uid[:5]}"
+    return f"{stage}-{attempt}-{step}-{uid[:5]}"
 
 
-def _id_of_earlier_release(stage: str, attempt: int, step: int) -> str:
-    return f"{stage}-{attempt}-{step}"
-
-
-def is_continued(decisions: list[StopDecision], uid: str, stage: str, attempt: int, step: int) -> bool:
-    """Whether a person decided to continue after the stop of this attempt at ``step``. An earlier release may
-    have given the stop its id."""
-    ids = (stop_id(uid, stage, attempt, step), _id_of_earlier_release(stage, attempt, step))
-    return any(d.stop in ids and d.action == "continue" for d in decisions)
+def is_continued(decisions: list[Decision], uid: str, stage: str, attempt: int, step: int) -> bool:
+    """Whether a person decided to continue after the stop of this attempt at ``step``."""
+    stop = stop_id(uid, stage, attempt, step)
+    return any((d.about, d.action) == (stop, "continue") for d in decisions)
 
 
 def make_stop(run: Run, found: StageAssessment, stage: StagePlan, attempt: int) -> Stop:
@@ -105,7 +100,7 @@ def make_stop(run: Run, found: StageAssessment, stage: StagePlan, attempt: int) 
         message=assessment.message,
         regressed_cases=list(assessment.regressed[:MAX_NAMED_CASES]),
         regressed_count=len(assessment.regressed),
-        kept=CheckpointReference(stage=stage.name, step=best) if best else None,
+        best_step=best or None,
         steps_saved=stage.total_steps - found.step,
         seconds_saved=saved,
         gpu_seconds_saved=None if saved is None else saved * gpus(run.observed.job, Role.TRAIN),

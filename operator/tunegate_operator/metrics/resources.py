@@ -14,7 +14,7 @@ from tunegate_api.judging.gate_error_rate import of_settings
 from tunegate_api.meta import find_condition
 from tunegate_api.v1alpha2 import EvalGateSpec, EvalGateStatus, FineTuneJobStatus
 from tunegate_api.v1alpha2.error_rate_status import RecordedErrorRate
-from tunegate_api.v1alpha2.evaluation_status import CheckpointStatus, GateResult
+from tunegate_api.v1alpha2.evaluation_status import GateResult
 from tunegate_api.v1alpha2.reasons import ConditionType, LifecycleStage, Phase
 from tunegate_operator.engine.cluster import Object
 from tunegate_operator.engine.objects import moment
@@ -130,7 +130,7 @@ class JobFamilies:
         self.phase_start.add_metric((*job, phase), _phase_start(obj, status).timestamp())
         self.gpu_seconds.add_metric(job, status.gpu_seconds)
         has_ended = status.phase is not None and status.phase.is_final
-        evaluated = status.checkpoints[-1].time if status.checkpoints else None
+        evaluated = next((each.time for each in reversed(status.checkpoints)), None)
         if evaluated and not has_ended:
             self.last_checkpoint.add_metric(job, evaluated.timestamp())
         if status.progress and not has_ended:
@@ -146,9 +146,13 @@ class JobFamilies:
         self._add_evaluations(job, status)
 
     def _add_evaluations(self, job: tuple[str, str], status: FineTuneJobStatus) -> None:
-        subjects = {"start": status.start[-1:], "last": status.checkpoints[-1:], "best": _best(status)}
-        for subject, evaluations in subjects.items():
-            for gate in (gate for evaluation in evaluations for gate in evaluation.gates):
+        subjects = {
+            "start": next(reversed(status.start), None),
+            "last": next(reversed(status.checkpoints), None),
+            "best": status.best_evaluation,
+        }
+        for subject, evaluation in subjects.items():
+            for gate in evaluation.gates if evaluation else ():
                 self._add_pass_ratio((*job, gate.name, subject), gate)
         for gate in status.final.gates if status.final else ():
             self._add_pass_ratio((*job, gate.name, "final"), gate)
@@ -304,12 +308,7 @@ def _phase_start(obj: Object, status: FineTuneJobStatus) -> datetime:
     return found or moment(obj["metadata"]["creationTimestamp"])
 
 
-def _best(status: FineTuneJobStatus) -> list[CheckpointStatus]:
-    best = status.best_checkpoint
-    return [c for c in status.checkpoints if best and (c.stage, c.step) == (best.stage, best.step)]
-
-
 def _newest_results(status: FineTuneJobStatus) -> list[GateResult]:
     if status.final:
         return status.final.gates
-    return status.checkpoints[-1].gates if status.checkpoints else []
+    return next((each.gates for each in reversed(status.checkpoints)), [])

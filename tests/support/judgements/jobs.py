@@ -13,7 +13,7 @@ from tunegate_api.judging.judgement import best_checkpoint, judge_checkpoint, ju
 from tunegate_api.judging.prospects import no_checkpoint_can_pass
 from tunegate_api.judging.selection import selection_text
 from tunegate_api.judging.stages import StageAssessment, assess_stage, referenced_checkpoints
-from tunegate_api.v1alpha2.evaluation_status import VerdictDecision
+from tunegate_api.v1alpha2.evaluation_status import Decision
 from tunegate_api.verdict.outcomes import VerdictState
 
 Record = Mapping[str, Any]
@@ -95,13 +95,13 @@ def _may_decide(request: Request) -> dict[str, Any]:
     }
 
 
-def _decision(decided: Any) -> VerdictDecision | None:
+def _decision(decided: Any) -> Decision | None:
     if decided is None:
         return None
     action, is_about_it = decided
-    return VerdictDecision.model_construct(
+    return Decision.model_construct(
         action=action,
-        verdict=VERDICT if is_about_it else sha256_text("other"),
+        about=VERDICT if is_about_it else sha256_text("other"),
         by="ana",
         reason="",
         time=None,

@@ -12,7 +12,7 @@ from tunegate_api.contract.digests import canonical_json
 from tunegate_api.contract.results import Results
 from tunegate_api.judging.approval import DECISION_VARIABLE, verdict_digest
 from tunegate_api.judging.judgement import judge_final
-from tunegate_api.v1alpha2.evaluation_status import VerdictDecision
+from tunegate_api.v1alpha2.evaluation_status import Decision
 from tunegate_trainer.process.context import Context
 from tunegate_trainer.process.errors import UserError
 from tunegate_trainer.report import render
@@ -45,8 +45,8 @@ def decided(
     """Set the decision in the environment, as the operator does in the Job."""
     results, _ = read_gate_results(job.context(digest=digest), digest)
     verdict = verdict_of(job.context(), results)
-    value = {"action": action, "verdict": verdict, "by": "ana", "reason": "1 | 2 <b>", "time": TIME} | changes
-    monkeypatch.setenv(DECISION_VARIABLE, canonical_json(VerdictDecision.model_validate(value)))
+    value = {"action": action, "about": verdict, "by": "ana", "reason": "1 | 2 <b>", "time": TIME} | changes
+    monkeypatch.setenv(DECISION_VARIABLE, canonical_json(Decision.model_validate(value)))
 
 
 def test_model_without_the_required_approval_is_not_published(tmp_path: Path) -> None:
@@ -66,7 +66,7 @@ def test_approval_is_in_evidence_and_on_the_card(tmp_path: Path, monkeypatch: py
     assert evidence["verdict"] == "Passed"
     decision = evidence["decision"]
     assert (decision["action"], decision["by"], decision["reason"]) == ("approve", "ana", "1 | 2 <b>")
-    assert decision["verdict"] == evidence["verdictDigest"]
+    assert decision["about"] == evidence["verdictDigest"]
     assert decision["time"].startswith("2026-05-04T10:30:00")
     card = (published(job) / "README.md").read_text()
     assert "| Approved by | ana, 2026-05-04T10:30:00+00:00: 1 \\| 2 &lt;b> |" in card
@@ -97,11 +97,11 @@ def test_overridden_model_is_published_as_one_that_failed(
 @pytest.mark.parametrize(
     ("gate", "measured", "action", "changes"),
     [
-        ({"approval": "WhenFailed"}, FAILING, "override", {"verdict": "e" * 64}),
+        ({"approval": "WhenFailed"}, FAILING, "override", {"about": "e" * 64}),
         ({"approval": "WhenFailed"}, FAILING, "approve", {}),
         ({"approval": "WhenFailed"}, UNMEASURED, "override", {}),
         ({}, FAILING, "override", {}),
-        ({"approval": "WhenPassed"}, PASSING, "approve", {"verdict": "e" * 64}),
+        ({"approval": "WhenPassed"}, PASSING, "approve", {"about": "e" * 64}),
         ({"approval": "WhenPassed"}, PASSING, "reject", {}),
     ],
 )
