@@ -47,6 +47,7 @@ def stage(**changes: Any) -> TrainingParameters:
         "pass_tokens": 2048,
         "max_length": 2048,
         "seed": 1,
+        "optim": "adamw_torch",
     }
     return TrainingParameters.model_validate(settings | changes)
 
@@ -76,7 +77,7 @@ def test_smaller_batch_is_advised_if_evaluation_needs_the_most_memory() -> None:
         checkpoint_steps=[1],
         tokens=1,
         gates=[],
-        largest_pass=LARGEST,
+        least_pass=LARGEST,
         largest_generation=EVALUATION,
     )
     first = next(remedies(LLAMA_7B, planned))

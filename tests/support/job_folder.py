@@ -81,7 +81,7 @@ class JobFolder:
     has_adapter: bool = True
     quantization: Literal["NF4"] | None = None
     model_uri: str = "hf://org/small-instruct"
-    auto_class: str | None = None
+    auto_class: str = "AutoModelForCausalLM"
     license: ModelLicense | None = None
     mix: Sequence[MixedPlan] = ()
     review: SamplePlan | None = None
@@ -167,6 +167,7 @@ class JobFolder:
             seed=7,
             dtype="bfloat16",
             quantization=self.quantization,
+            optim="adamw_torch",
         )
         return Plan(
             job_uid=self.uid,
@@ -265,6 +266,7 @@ class JobFolder:
         (self.artifact / f"{weights}.safetensors").write_bytes(self.weights)
         (self.artifact / f"{config}.json").write_text("{}\n")
         (self.artifact / "tokenizer_config.json").write_text('{"chat_template": "x"}\n')
+        (self.artifact / "generation_config.json").write_text('{"eos_token_id": []}\n')
         return seal(self.artifact).digest
 
     def write_gate(

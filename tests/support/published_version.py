@@ -5,26 +5,31 @@ import os
 import time
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
+from tunegate_api.contract.request import GenerationSettings
 from tunegate_trainer.artifacts.history import append, last_number
 from tunegate_trainer.process.files import seal
 
 
 def publish_version(
-    target: Path, name: str, gate: str, golden_sha256: str, outcomes: str, *, dry_run: bool = False
+    target: Path,
+    name: str,
+    gate: str,
+    golden_sha256: str,
+    outcomes: str,
+    *,
+    dry_run: bool = False,
+    generation: GenerationSettings | None = None,
 ) -> Path:
-    """Write the published version ``name``, and record it as the last version. Returns its folder."""
+    """Write the published version ``name``, and record it as the last version. Returns its folder.
+
+    ``generation`` are the settings of its outputs, by default those of a gate without settings.
+    """
     folder = target / name
     (folder / "evidence").mkdir(parents=True)
     (folder / "model.safetensors").write_bytes(b"weights")
-    judged = {
-        "name": gate,
-        "goldenSha256": golden_sha256,
-        "passed": outcomes.count("p"),
-        "total": len(outcomes),
-        "outcomes": outcomes,
-        "dryRun": dry_run,
-    }
+    judged = gate_evidence(gate, golden_sha256, outcomes, dry_run=dry_run, generation=generation)
     verdict = {
         "job": name,
         "time": datetime.now(UTC).isoformat(),
@@ -35,6 +40,24 @@ def publish_version(
     seal(folder, "a" * 64)
     append(target, last_number(target) + 1, name, "a" * 64)
     return folder
+
+
+def gate_evidence(
+    gate: str,
+    golden_sha256: str,
+    outcomes: str,
+    *,
+    dry_run: bool = False,
+    generation: GenerationSettings | None = None,
+) -> dict[str, Any]:
+    """Return the fields of a gate in evidence/verdict.json that a comparison needs."""
+    return {
+        "name": gate,
+        "goldenSha256": golden_sha256,
+        "outcomes": outcomes,
+        "dryRun": dry_run,
+        "generation": (generation or GenerationSettings()).to_wire(),
+    }
 
 
 def age(version: Path) -> None:

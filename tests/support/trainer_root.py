@@ -333,6 +333,7 @@ def stage_plan(
         "max_length": 128,
         "seed": 42,
         "dtype": "float32",
+        "optim": "adamw_torch",
         **parameters,
     }
     return StagePlan(

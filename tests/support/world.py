@@ -101,6 +101,7 @@ def plan_for(
         max_length=512,
         seed=42,
         dtype="float32",
+        optim="adamw_torch",
     )
     steps = [total_steps * k // 5 for k in range(1, 6)]
     return Plan(

@@ -31,7 +31,7 @@ class TrainingParameters(StatusModel):
     max_grad_norm: float
     batch_size: Count
     """Number of examples per optimizer step; for DPO, number of pairs."""
-    pass_tokens: Count = 1024
+    pass_tokens: Count
     """Maximum number of tokens in a forward pass of one rank. A longer example, for DPO a longer pair, is
     computed in a pass of its own."""
     max_length: Count
@@ -47,13 +47,13 @@ class TrainingParameters(StatusModel):
     starting model of the stage."""
     loss: str | None = None
     """Loss function of DPO: ``sigmoid`` or ``ipo``."""
-    optim: str | None = None
-    """Name of the optimizer in transformers. None in plans of earlier releases, which always used AdamW."""
+    optim: str
+    """Name of the optimizer in transformers."""
     adam_beta1: float | None = None
     adam_beta2: float | None = None
     adam_epsilon: float | None = None
-    """``adam_beta1``, ``adam_beta2`` and ``adam_epsilon`` are parameters of AdamW. They are None in plans of
-    earlier releases, which used 0.9, 0.999 and 1e-8."""
+    """``adam_beta1``, ``adam_beta2`` and ``adam_epsilon`` are parameters of AdamW. They are None for
+    Adafactor."""
 
     @property
     def unit(self) -> str:
@@ -87,12 +87,13 @@ class StagePlan(StatusModel):
     trains in one process."""
     gathered_dtype: Literal["bfloat16", "float32"] | None = None
     """Data type in which FSDP gathers weights and computes: bfloat16, unless a gate evaluates in float32.
-    None without FSDP. None in plans of earlier releases, for which memory is estimated with bfloat16."""
+    None without FSDP."""
     largest_pass: Pass | None = None
-    """A forward pass with as many tokens as the passes of the stage may have. No pass needs more memory."""
+    """A forward pass with as many tokens as the passes of the stage may have. No pass needs more memory. None
+    if the shape of the model is not known."""
     least_pass: Pass | None = None
-    """A forward pass with one example of the maximum length; for DPO, with one pair. None in plans of earlier
-    releases."""
+    """A forward pass with one example of the maximum length; for DPO, with one pair. None if the shape of the
+    model is not known."""
     activation_checkpointing: bool | None = None
     """Whether the backward pass recomputes the activations of each block, because they do not fit the memory
     of the GPU. None if the memory or the shape of the model is not known: the trainer then decides."""
@@ -218,7 +219,7 @@ class DataPlan(StatusModel):
     review: SamplePlan | None = None
     """The sample that is reviewed. None without `data.quality`."""
     production: ProductionPlan | None = None
-    """The production inputs. None without a source of use Production, and in plans of earlier releases."""
+    """The production inputs. None without a source of use Production."""
     warnings: Listed[str] = []
 
 
@@ -260,9 +261,8 @@ class ModelPlan(StatusModel):
     """Arguments that are passed to the chat template whenever a chat is rendered."""
     shape: ModelShape | None = None
     """Sizes of the model. None if they cannot be read from the configuration of its architecture."""
-    auto_class: str | None = None
-    """The transformers class that loads the model. None in plans of earlier releases, which used
-    AutoModelForCausalLM."""
+    auto_class: str = "AutoModelForCausalLM"
+    """The transformers class that loads the model."""
     license: ModelLicense | None = None
     """License of the model. None if the source has no model card with a license."""
 

@@ -14,7 +14,7 @@ class PublishedVersion(StatusModel):
     """One letter per golden case. If only the numbers of passed and failed cases are known, the letters
     match these numbers, but do not show which case passed."""
     by_case: bool = False
-    """Whether ``outcomes`` shows which case passed. False in records of releases that did not state it."""
+    """Whether ``outcomes`` shows which case passed."""
     version: str | None = None
     """Address of the version. None if the version comes from the EvalGate's record."""
     digest: Sha256 | None = None

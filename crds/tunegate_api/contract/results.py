@@ -66,7 +66,8 @@ class Evaluation(StatusModel):
     seconds: Seconds = 0.0
     """Duration of the evaluation."""
     time: Time | None = None
-    """Time at which the evaluation ended, by the clock of the pod. None in results of earlier releases."""
+    """Time at which the evaluation ended, by the clock of the pod. None for
+    pinned versions."""
 
     @property
     def key(self) -> tuple[str, str, int]:

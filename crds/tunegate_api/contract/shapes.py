@@ -18,8 +18,7 @@ class LinearShape(StatusModel):
     shape."""
 
     name: str
-    """Path of the layers in a block of the model, for example ``self_attn.q_proj``. In plans of earlier
-    releases, only the last part."""
+    """Path of the layers in a block of the model, for example ``self_attn.q_proj``."""
     reads: str
     """Name of the tensor that the layers read. Layers of a block with the same ``reads`` have the same
     input."""
@@ -54,7 +53,7 @@ class ExpertsShape(StatusModel):
     """Number of experts that compute each token. In some architectures, all experts do."""
     size: int
     """Intermediate size of an expert."""
-    kept_values: int = 3
+    kept_values: int
     """Number of values that the gate of an expert keeps for the backward pass, per token and per unit of
     ``size``."""
 
@@ -73,9 +72,8 @@ class ModelShape(StatusModel):
     intermediate_size: int
     linears: Annotated[Listed[LinearShape], Field(max_length=64)]
     """All linear layers except the output head, and the tensors of experts."""
-    quantized: int | None = None
-    """Number of weights that ``quantization: NF4`` stores in 4 bits. None in plans of earlier releases: all
-    weights of linear layers."""
+    quantized: int
+    """Number of weights that ``quantization: NF4`` stores in 4 bits."""
     experts: ExpertsShape | None = None
     """The routed experts. None if all weights of the model compute every token."""
     has_query_norms: bool = False
@@ -102,11 +100,6 @@ class ModelShape(StatusModel):
     def linear(self) -> int:
         """Number of weights of linear layers and experts."""
         return sum(one.weights for one in self.linears)
-
-    @property
-    def in_4_bits(self) -> int:
-        """Number of weights that quantization stores in 4 bits."""
-        return self.linear if self.quantized is None else self.quantized
 
     @property
     def is_tied(self) -> bool:
@@ -163,9 +156,9 @@ class Pass(StatusModel):
     """Length of the longest example in tokens."""
     squares: int
     """Number of token pairs that attention computes: the sum of the squared lengths."""
-    keys: int = 0
+    keys: int
     """Number of keys that attention reads. If examples have a shared prefix, its keys are computed once, but
-    each example reads them. 0 means that the number of keys is ``tokens``."""
+    each example reads them."""
     labelled: int
     """Number of tokens with loss, in all examples."""
 

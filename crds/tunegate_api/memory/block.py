@@ -23,7 +23,7 @@ _SHORT = 256
 def base_weights(model: ModelShape, *, stored: int, is_quantized: bool) -> int:
     """Return the bytes of a base model's weights, of which those that are not quantized have ``stored`` bytes
     each."""
-    in_4_bits = model.in_4_bits if is_quantized else 0
+    in_4_bits = model.quantized if is_quantized else 0
     return round(in_4_bits * _NF4_BYTES) + (model.parameters - in_4_bits) * stored
 
 
@@ -128,7 +128,7 @@ class Block:
         """Activations of attention: queries, keys, values and the output. On a CPU, keys and values are
         repeated for each query head, unless the pass has a single example that is longer than ``_SHORT``."""
         each = self._pass.tokens * self._query
-        read = 2 * (self._pass.keys or self._pass.tokens) * self._query
+        read = 2 * self._pass.keys * self._query
         if self._model.keeps_probabilities:
             return self._computed * (each + read) + self._probabilities
         if not self._on_gpu and self._pass.longest <= _SHORT:  # in float32, with all probabilities

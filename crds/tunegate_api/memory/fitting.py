@@ -168,29 +168,27 @@ def sharding(stage: StagePlan, processes: int) -> Sharding | None:
 def least_memory(model: ModelShape, stage: StagePlan, processes: int = 1) -> Memory | None:
     """Return the least memory with which a stage runs on a GPU: that with one row or pair per pass and
     recomputed activations. Returns None if the passes of the stage are not known."""
-    largest = stage.least_pass or stage.largest_pass
-    if largest is None:
+    least = stage.least_pass
+    if least is None:
         return None
     generation, among = stage.largest_generation, sharding(stage, processes)
-    return estimate(
-        model, stage.parameters, largest, accelerator="GPU", generation=generation, sharding=among
-    )
+    return estimate(model, stage.parameters, least, accelerator="GPU", generation=generation, sharding=among)
 
 
 def remedies(model: ModelShape, stage: StagePlan, processes: int = 1) -> Iterator[Remedy]:
     """Yield single changes of the stage that reduce its :func:`least_memory` on each GPU, beginning with the
     smallest change. Yields nothing if the passes of the stage are not known."""
-    largest, generation = stage.least_pass or stage.largest_pass, stage.largest_generation
-    if largest is None:
+    least, generation = stage.least_pass, stage.largest_generation
+    if least is None:
         return
     parameters, among = stage.parameters, sharding(stage, processes)
-    now = estimate(model, parameters, largest, accelerator="GPU", generation=generation, sharding=among)
+    now = estimate(model, parameters, least, accelerator="GPU", generation=generation, sharding=among)
     if generation and generation.prompts > 1:
         half = generation.model_copy(update={"prompts": generation.prompts // 2})
-        memory = estimate(model, parameters, largest, accelerator="GPU", generation=half, sharding=among)
+        memory = estimate(model, parameters, least, accelerator="GPU", generation=half, sharding=among)
         if memory.total < now.total:
             yield Remedy(f"evaluation.batchSize: {half.prompts}", memory)
-    for change, update, smaller in _changes(parameters, largest, continues=stage.starts_from == "Adapter"):
+    for change, update, smaller in _changes(parameters, least, continues=stage.starts_from == "Adapter"):
         changed = parameters.model_copy(update=update)
         each = among if changed.adapter == "None" else None  # each rank has the whole base of an adapter
         memory = estimate(model, changed, smaller, accelerator="GPU", generation=generation, sharding=each)

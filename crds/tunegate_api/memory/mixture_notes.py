@@ -26,7 +26,7 @@ def mixture_notes(model: ModelShape, stages: Iterable[StagePlan]) -> Iterator[st
             )
         if parameters.quantization:
             yield (
-                f"stage {stage.name}: {parameters.quantization} stores {_percent(model.in_4_bits, model)} of "
+                f"stage {stage.name}: {parameters.quantization} stores {_percent(model.quantized, model)} of "
                 "the weights in 4 bits; the others keep 16 bits, because bitsandbytes quantizes only linear "
                 "layers, and not the tensors of experts"
             )

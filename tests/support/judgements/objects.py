@@ -154,7 +154,7 @@ def _gate_spec(text: str) -> EvalGateSpec:
 
 
 def _golden(spec: Record) -> dict[str, Any]:
-    """Return the golden set of a gate, whose limits a record has in the form of earlier releases."""
+    """Return the golden set of a gate from its limits in a record, see ``_thresholds`` in ``taken.py``."""
     limits: Record = spec["thresholds"]
     overall = {
         "minPassRate": _percent(limits.get("minPassRate")),

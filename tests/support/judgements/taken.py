@@ -151,7 +151,7 @@ def _spec(gate: GateRequest) -> dict[str, Any]:
 
 
 def _thresholds(golden: GateSet) -> dict[str, Any]:
-    """Return the limits of a golden set as earlier releases wrote them."""
+    """Return the limits of a golden set in the form that records have."""
     overall, some = golden.overall, golden.about_some
     return _given(
         minPassRate=overall.min_pass_rate and _share(overall.min_pass_rate),

@@ -105,6 +105,7 @@ def prepare():
         max_length=512,
         seed=1,
         dtype="float32",
+        optim="adamw_torch",
     )
     split = SplitPlan(rows=ROWS, sha256=DIGEST)
     stage = StagePlan(

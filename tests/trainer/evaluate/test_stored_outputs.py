@@ -93,19 +93,6 @@ def test_truncated_output_keeps_its_outcome_when_errors_are_scored_again(tmp_pat
     assert score_errors_again(golden, stored).outcomes("golden") == outcome
 
 
-def test_output_of_an_earlier_release_stays_open(tmp_path):
-    """It is not stored which part of it is settled."""
-    path, judge = tmp_path / "cases.jsonl", Judge()
-    path.write_text(
-        '{"id": "case", "tags": [], "prompt": "?", "output": "no", "truncated": true, "passed": false, '
-        '"outcomes": {"golden": "t", "f1": "e"}}\n',
-        encoding="utf-8",
-    )
-    stored, judge.is_up = read_cases(path), True
-    assert stored is not None
-    assert score_errors_again(evaluated(judge, None), stored).outcomes("golden") == TRUNCATED
-
-
 def test_stored_lines_in_another_order_are_scored_by_case_id():
     judge = Judge()
     only = evaluated(judge, None)

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from support.job_folder import GATE, UID, JobFolder
+from support.published_version import gate_evidence
 from tunegate_api.contract.digests import FileManifest
 from tunegate_api.contract.published import PublishedVersion
 from tunegate_api.contract.request import GateRequest
@@ -53,7 +54,7 @@ def make_version(job: JobFolder) -> Callable[..., Version]:
         (artifact / "model.safetensors").write_bytes(weights)
 
         def describe(folder: Path) -> None:
-            gate = {"name": GATE, "goldenSha256": job.golden_sha256, "passed": 20, "total": 20}
+            gate = gate_evidence(GATE, job.golden_sha256, "p" * 20)
             verdict = {"job": name, "time": datetime.now(UTC).isoformat(), "gates": [gate]}
             (folder / "evidence").mkdir()
             text = json.dumps({**verdict, "artifactDigest": manifest.digest})

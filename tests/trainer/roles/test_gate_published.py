@@ -54,8 +54,16 @@ def judge(root: TrainerRoot) -> GateRoleResult:
 
 
 def publish_rival(root: TrainerRoot, target: Path, outcomes: str) -> Path:
-    golden = root.context().request.gate("orders").golden_sha256
-    return publish_version(target, "rival-1a2b3", "orders", golden, outcomes)
+    request = root.context().request
+    gate = request.gate("orders")
+    return publish_version(
+        target,
+        "rival-1a2b3",
+        "orders",
+        gate.golden_sha256,
+        outcomes,
+        generation=request.generation_of(gate),
+    )
 
 
 def test_version_published_during_training_is_the_baseline(root, target):
@@ -87,7 +95,8 @@ def test_second_gate_attempt_reads_the_publish_target_again(root, target):
     assert (last.reading, last.versions) == (2, {})
 
 
-def test_gate_skips_target_that_is_not_mounted(root, target):
-    """An earlier release of the operator does not mount the volumes of publish targets in the gate pod."""
+def test_gate_fails_if_a_publish_target_is_not_mounted(root, target):
+    """Without the versions at the target, the model could be worse than the last one."""
     shutil.rmtree(target.parent)
-    assert judge(root).verdict is VerdictState.PASSED
+    assert main(["gate", "--stage", STAGE, "--step", str(STEP)]) == ExitCode.NOT_FOUND
+    assert not (root.workspace / root.paths.gate / "result.json").exists()

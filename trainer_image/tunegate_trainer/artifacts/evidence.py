@@ -87,7 +87,7 @@ class GateEvidence(StatusModel):
     generation: GenerationSettings | None
     passed: int
     total: int
-    outcomes: str = ""
+    outcomes: str
     """The outcome of each case as one letter, in the order of the set. The next version is compared with
     these outcomes."""
     rate: str
@@ -218,9 +218,8 @@ class VerdictEvidence(StatusModel):
     review: ReviewEvidence | None = None
     """The review of the training data. Absent without ``data.quality``."""
     verdict: VerdictState
-    verdict_digest: Sha256 | None = None
-    """The digest of the verdict, see :func:`tunegate_api.judging.approval.verdict_digest`. Absent in the
-    evidence of earlier releases."""
+    verdict_digest: Sha256
+    """The digest of the verdict, see :func:`tunegate_api.judging.approval.verdict_digest`."""
     decision: Decision | None = None
     """The approval or override of the verdict by a person. Absent if none was needed."""
     gates: list[GateEvidence]

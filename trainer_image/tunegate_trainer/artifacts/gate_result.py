@@ -67,9 +67,8 @@ class GateRoleResult(StatusModel):
 
     stage: str
     step: int
-    checkpoints: int | None = None
-    """Number of evaluated checkpoints of the stage, from which the artifact's was selected. None in results
-    of releases that did not count them."""
+    checkpoints: int
+    """Number of evaluated checkpoints of the stage, from which the artifact's was selected."""
     artifact: Sha256
     """The digest in the artifact's manifest."""
     weights: Sha256

@@ -21,7 +21,7 @@ from tunegate_api.contract.request import GateRequest, GenerationSettings
 from tunegate_api.contract.results import Results
 from tunegate_api.judging.judgement import measured_cases
 from tunegate_api.meta import MAX_DNS_NAME, Sha256, StatusModel, Time
-from tunegate_api.verdict.outcomes import MAX_CASES, counted_outcomes, passed_count
+from tunegate_api.verdict.outcomes import MAX_CASES, passed_count
 from tunegate_api.verdict.tiers import CountedCases, counted_cases
 from tunegate_trainer.artifacts.evidence import EVIDENCE, VERDICT
 from tunegate_trainer.artifacts.gate_result import UsedServer
@@ -64,20 +64,20 @@ class EarlierGate(StatusModel):
 
     name: str
     golden_sha256: Sha256
-    passed: Annotated[int, Field(ge=0, le=MAX_CASES)]
-    total: Annotated[int, Field(ge=0, le=MAX_CASES)]
-    outcomes: Annotated[str, Field(max_length=MAX_CASES)] = ""
-    """The outcome of each case as one letter. Empty in the evidence that earlier releases wrote."""
-    dry_run: bool = False
-    generation: GenerationSettings | None = None
-    """The settings with which the outputs were generated. None in the evidence of earlier releases."""
+    outcomes: Annotated[str, Field(max_length=MAX_CASES)]
+    """The outcome of each case as one letter."""
+    dry_run: bool
+    generation: GenerationSettings | None
+    """The settings with which the outputs were generated. None if the model was not evaluated."""
     judge: UsedServer | None = None
     guardrail: UsedServer | None = None
 
     def is_comparable_with(self, gate: GateRequest) -> bool:
         """Whether the outcomes are those of the golden set of ``gate``, with outputs of the same kind, and
         from the same judge and guardrail."""
-        now, before = gate.spec.generation, self.generation or gate.spec.generation
+        if self.generation is None:
+            return False
+        now, before = gate.spec.generation, self.generation
         settings = [(one.samples, one.max_new_tokens, one.reasoning) for one in (now, before)]
         return (
             self.golden_sha256 == gate.golden_sha256
@@ -238,8 +238,7 @@ def _published(uri: str, name: str, judged: Judged, gate: GateRequest) -> Publis
     same = next((each for each in [*own, *judged.gates] if each.is_comparable_with(gate)), None)
     if same is None:
         return version.model_copy(update={"unjudged": True, "problem": UNJUDGED})
-    outcomes = same.outcomes or counted_outcomes(same.passed, same.total)
-    return version.model_copy(update={"outcomes": outcomes, "by_case": bool(same.outcomes)})
+    return version.model_copy(update={"outcomes": same.outcomes, "by_case": True})
 
 
 def _damaged(uri: str, name: str, golden_sha256: Sha256, error: DamagedError) -> PublishedVersion:
@@ -281,15 +280,10 @@ def _readable(folder: Path) -> Iterator[None]:
 def _versions(folder: Path) -> Iterator[str]:
     """Yield the names of existing versions and of damaged history entries in ``folder``, newest first.
 
-    Versions that earlier releases published have no entry. If such a version was published last, ``latest``
-    points to it, and it comes first. The other versions without an entry come last, ordered by the time of
-    their evidence.
+    Versions without an entry come last, ordered by the time of their evidence: the target may be a copy
+    without the hidden folder of the history.
     """
-    recorded, latest = _recorded(folder), _latest(folder)
-    # An unreadable entry may be that of ``latest``.
-    is_known = latest in recorded or any(map(_is_damaged_entry, recorded))
-    if latest is not None and recorded and not is_known and is_complete(folder / latest):
-        recorded.insert(0, latest)
+    recorded = _recorded(folder)
     for name in dict.fromkeys(recorded):
         if (folder / name).exists():
             yield name
@@ -349,14 +343,6 @@ def _recorded(folder: Path) -> list[str]:
         except (ValidationError, NotADirectoryError):
             names.append(entry)
     return names
-
-
-def _latest(folder: Path) -> str | None:
-    try:
-        target = os.readlink(folder / LATEST)
-    except OSError:  # there is no link, or the volume does not support links
-        return None
-    return target if target == Path(target).name else None
 
 
 def _by_time(folder: Path) -> list[str]:

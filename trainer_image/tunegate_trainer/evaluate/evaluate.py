@@ -39,9 +39,8 @@ class StoredOutput(StatusModel):
 
     text: str
     truncated: bool
-    settled: int = 0
-    """The length of the part of a truncated text that no further token can change. 0 if an earlier release
-    stored the output: then every part may change."""
+    settled: int
+    """The length of the part of the text that no further token can change: of a complete text, all of it."""
 
 
 class CaseResult(StatusModel):
@@ -79,8 +78,9 @@ class CaseResult(StatusModel):
     @property
     def outputs(self) -> list[Output]:
         """The outputs of a case that could not be scored."""
-        stored = self.voted or [StoredOutput(text=self.output, truncated=self.truncated)]
-        return [Output(each.text, each.truncated, each.settled) for each in stored]
+        if self.voted is None:
+            return [Output(self.output, self.truncated)]
+        return [Output(each.text, each.truncated, each.settled) for each in self.voted]
 
 
 class SetResult(StatusModel):

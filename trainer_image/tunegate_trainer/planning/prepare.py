@@ -56,7 +56,7 @@ class Prepared:
     judging: Memory | None
     """The memory that the final gate needs. None if the shape of the model is not known."""
     shape: ModelShape | None
-    auto_class: str | None
+    auto_class: str
     too_large: GpuTooSmallError | None
     """The error if the job does not fit one GPU."""
 

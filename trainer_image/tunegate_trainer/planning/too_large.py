@@ -153,7 +153,7 @@ def _stage_error(
     request: Request, stage: StagePlan, model: ModelShape, limit: GpuLimit
 ) -> GpuTooSmallError | None:
     processes = request.spec.resources.processes
-    memory, least = least_memory(model, stage, processes), stage.least_pass or stage.largest_pass
+    memory, least = least_memory(model, stage, processes), stage.least_pass
     if memory is None or least is None or fits(memory, limit.size):
         return None
     return GpuTooSmallError(

@@ -131,8 +131,7 @@ def model_card(
 ) -> str:
     """Return the model card: Markdown with the front matter that model hubs read.
 
-    ``stops`` are the ids of the stop tokens, ``eos_token_id`` in the artifact's generation_config.json. The
-    list is empty if the artifact does not have this file, because an earlier release built it.
+    ``stops`` are the ids of the stop tokens, ``eos_token_id`` in the artifact's generation_config.json.
     """
     uri = plan.model.uri
     is_adapter = "adapter_config.json" in verdict.artifact_files
@@ -143,7 +142,7 @@ def model_card(
         base=uri.removeprefix("hf://"),
         on_hub=uri.startswith("hf://"),
         front_matter=_front_matter(request.name, plan, verdict, is_adapter=is_adapter),
-        auto_class=plan.model.auto_class or "AutoModelForCausalLM",
+        auto_class=plan.model.auto_class,
         has_chat_template=has_chat_template,
         stops=stops,
         is_adapter=is_adapter,
@@ -276,9 +275,9 @@ def _has_chat_template(folder: Path) -> bool:
 
 
 def _stops(folder: Path) -> list[int]:
-    path = folder / "generation_config.json"
-    named = json.loads(path.read_text(encoding="utf-8")).get("eos_token_id") if path.exists() else []
-    return named if isinstance(named, list) else []
+    config = json.loads((folder / "generation_config.json").read_text(encoding="utf-8"))
+    stops: list[int] = config["eos_token_id"]
+    return stops
 
 
 def _cell(text: object) -> str:

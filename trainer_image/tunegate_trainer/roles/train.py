@@ -376,7 +376,7 @@ def trainer_arguments(stage: StagePlan, device: torch.device, scratch: Path, pro
         warmup_steps=parameters.warmup_steps,
         weight_decay=parameters.weight_decay,
         max_grad_norm=parameters.max_grad_norm,
-        optim=parameters.optim or "adamw_torch",
+        optim=parameters.optim,
         **adamw,
         seed=parameters.seed,
         train_sampling_strategy="sequential",  # the dataset is in training order

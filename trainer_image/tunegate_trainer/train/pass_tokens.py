@@ -42,7 +42,7 @@ def fitted(
     """
     if gpu_bytes is None or stage.activation_checkpointing is not None:
         return stage
-    largest, least = stage.largest_pass, stage.least_pass or stage.largest_pass
+    largest, least = stage.largest_pass, stage.least_pass
     if model.shape is None or largest is None or least is None:
         tokens = min(stage.parameters.pass_tokens, TOKENS_IF_UNKNOWN)
         return _computed(stage, tokens, recomputes=model.parameters >= CHECKPOINTING_FROM)
@@ -79,7 +79,7 @@ def _part(largest: Pass, most: int) -> Pass:
             "tokens": tokens,
             "longest": longest,
             "squares": min(tokens * longest, largest.squares),
-            "keys": 0,
+            "keys": tokens,
             "labelled": min(tokens, largest.labelled),
         }
     )

@@ -4,17 +4,13 @@ To add one, write a module with a :class:`~tunegate_trainer.publish.targets.targ
 with its scheme to the table.
 """
 
-import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from tunegate_trainer.fetch.address import Address
 from tunegate_trainer.process.context import Context
-from tunegate_trainer.process.errors import TrainerError
 from tunegate_trainer.publish.targets.folder import FolderTarget
 from tunegate_trainer.publish.targets.target import Target
-
-logger = logging.getLogger(__name__)
 
 TARGETS: Mapping[str, Callable[[Path, Address], Target]] = {
     "pvc": FolderTarget.open,
@@ -38,12 +34,7 @@ def open_target(root: Path, uri: str) -> Target:
 
 
 def open_compared(context: Context) -> list[Target]:
-    """Return the publish targets whose versions the job's model is compared with. A target that cannot be
-    opened is left out with a warning."""
-    opened = []
-    for entry in context.request.spec.publish if context.request.compares_with_published else ():
-        try:
-            opened.append(open_target(context.root, entry.uri))
-        except TrainerError as error:  # an earlier version of the operator does not mount its volume
-            logger.warning("not comparing with a publish target before publishing: %s", error)
-    return opened
+    """Return the publish targets whose versions the job's model is compared with. Raises the errors of
+    :func:`open_target`."""
+    entries = context.request.spec.publish if context.request.compares_with_published else ()
+    return [open_target(context.root, entry.uri) for entry in entries]
