@@ -68,8 +68,8 @@ def full_looks(now: datetime) -> Looks:
     )
 
 
-def world_with_old_status(gate: Object, uris: int = 4, uri_bytes: int = 1024) -> World:
-    """Return a world whose gate has the largest status that an earlier release could write."""
+def world_with_full_status(gate: Object, uris: int = 4, uri_bytes: int = 1024) -> World:
+    """Return a world whose gate has as many and as large records in status as possible."""
     world = World()
     world.apply(make_config_map("cases", golden__jsonl=golden_text()), gate)
     records = [full_record(n, uris, uri_bytes) for n in reversed(range(MAX_RECORDS))]
@@ -143,7 +143,7 @@ def test_gate_status_with_the_longest_values_is_below_32_kib(
     why: str, uris: int, uri_bytes: int, kept: int
 ) -> None:
     gate = make_gate("g" * 63).with_critical(*LONGEST_MESSAGES[why]).obj()
-    world = world_with_old_status(gate, uris, uri_bytes)
+    world = world_with_full_status(gate, uris, uri_bytes)
     assert len(json.dumps(world.gate("g" * 63)["status"])) > LIMIT
     world.settle()
     wire = world.gate("g" * 63)["status"]
@@ -157,8 +157,8 @@ def test_gate_status_with_the_longest_values_is_below_32_kib(
     assert len(wire["records"][0]["publishedUris"]) == uris
 
 
-def test_records_of_an_earlier_release_move_to_the_configmap() -> None:
-    world = world_with_old_status(make_gate().obj())
+def test_records_that_the_configmap_lacks_are_copied_from_status() -> None:
+    world = world_with_full_status(make_gate().obj())
     world.settle()
     assert len(recorded(world)) == MAX_RECORDS
     assert recorded(world)[0] == full_record(MAX_RECORDS - 1).to_wire()
@@ -193,9 +193,8 @@ def test_status_omits_a_record_until_its_outcomes_are_stored() -> None:
     assert len(recorded(world)) == 1
 
 
-def test_gate_status_keeps_baseline_outcomes_for_an_operator_rollback() -> None:
-    """After a rollback, the previous release reads the outcomes only from status. Without these outcomes, a
-    job fails with a gate error."""
+def test_gate_status_keeps_the_outcomes_of_a_baseline() -> None:
+    """Checkpoints of later jobs are compared with these outcomes."""
     world = World()
     world.apply_all(make_job("first").with_publish().obj())
     world.run("first")

@@ -171,8 +171,7 @@ OF_EVERY_POD = {"HTTPS_PROXY", "SSL_CERT_FILE", "WANDB_MODE"}
     ],
 )
 def test_pod_gets_only_the_variables_of_its_role(role: Role, names: set[str]):
-    """The CustomResourceDefinitions of an earlier version accepted the last variable, which is now
-    refused."""
+    """The last variable is refused in a spec, so no pod gets it."""
     env = [{"name": name, "value": value} for name, value in WANTED.items()]
     found = container(template_of(role, podTemplate={"env": env}))["env"]
     users = {v["name"]: v["value"] for v in found if not v["name"].startswith("TUNEGATE_")}

@@ -10,7 +10,7 @@ from support.recorded import delete, replace_record, request_of, restore
 from support.world import Script, World
 from tunegate_api.contract.digests import sha256_text
 from tunegate_api.v1alpha2.reasons import Phase, Reason
-from tunegate_operator.engine.cluster import Key, Object
+from tunegate_operator.engine.cluster import Object
 from tunegate_operator.engine.objects import uid_of
 from tunegate_operator.names import REQUEST_KEY
 
@@ -139,20 +139,12 @@ def test_held_job_ignores_deadlines_and_can_be_deleted() -> None:
     assert world.jobs() == []
 
 
-def remove_digest(world: World) -> None:
-    """Change the status to that of an earlier release, which has the name of the request, but no digest."""
-    job = world.job()
-    status = {field: value for field, value in job["status"].items() if field != "requestSha256"}
-    world.cluster.as_user.patch_status(Key.of(job), status, job["metadata"]["resourceVersion"])
-
-
-def test_suspended_job_of_an_earlier_release_is_held_without_its_request() -> None:
+def test_suspended_job_without_plan_is_held_without_its_request() -> None:
     """It has neither a plan nor a child Job, so only the name in status shows that it has started."""
     world = started("data")
     world.edit(suspend=True)
     world.run()
     assert (world.jobs(), world.status().plan) == ([], None)
-    remove_digest(world)
     delete(world, request_of(world))
     world.boot()
     loosen_gate(world)
@@ -160,15 +152,6 @@ def test_suspended_job_of_an_earlier_release_is_held_without_its_request() -> No
     world.run()
     assert_held(world, "was deleted")
     assert world.jobs() == []
-
-
-def test_job_of_an_earlier_release_continues_and_records_the_digest() -> None:
-    world = started()
-    remove_digest(world)
-    world.boot()
-    world.settle()
-    assert world.status().request_sha256 == sha256_text(request_of(world)["data"][REQUEST_KEY])
-    assert world.run().failure.reason == Reason.GATE_FAILED
 
 
 def test_request_of_another_version_of_the_operator_is_recognized() -> None:

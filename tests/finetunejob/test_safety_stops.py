@@ -160,7 +160,7 @@ def test_gate_that_continues_selects_only_safe_checkpoints():
 
 
 def test_checkpoints_that_a_pod_did_not_evaluate_do_not_pass():
-    made = World(Script(safety=(GOOD, GOOD)))  # as a trainer image of an earlier release
+    made = World(Script(safety=(GOOD, GOOD)))
     made.apply_all(gate=make_gate().with_safety(**immediate()).obj())
     failure = made.run().failure
     assert failure is not None

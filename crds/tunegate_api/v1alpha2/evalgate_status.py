@@ -81,22 +81,23 @@ class JudgedModel(StatusModel):
     scoring: Annotated[str, Field(max_length=64)] | None = None
     """Start of the digest of the settings of the generation, the judge and the guardrail with which the cases
     were scored. If a job's gate has others, its checkpoints are not compared with this version, and the final
-    gate evaluates it again. Absent in records of earlier releases, which are always used."""
+    gate evaluates it again. Absent if the request of the job could not be read; then the outcomes are
+    always compared."""
     passed: int
     """Number of golden cases that passed."""
     total: int
     """Number of cases in the golden set."""
     independent: int | None = None
     """Number of independent cases that the `total` cases are worth, if all cases of a group pass or fail
-    together. Absent if no cases have groups, and in records of earlier releases."""
+    together. Absent if no cases have groups."""
     base_passed: int | None = None
     """Number of golden cases that the base model passed, out of `total`. Absent if the final gate did not
     evaluate the base model."""
     outcomes: Annotated[str, Field(max_length=1000)] = ""
     """Outcome of each case, one letter per case in the order of the set: p passed, f failed, t truncated, e
     error. Status keeps at most 6 KiB of outcomes in total: the outcomes of the newest published versions,
-    which earlier releases of Tunegate read from status. The ConfigMap named by `recordsConfigMap` has all
-    outcomes."""
+    with which checkpoints of later jobs are compared case by case. The ConfigMap named by `recordsConfigMap`
+    has all outcomes."""
     verdict: VerdictState
     """Verdict of the gate."""
     overridden: bool | None = None

@@ -101,10 +101,8 @@ def in_status(records: Sequence[JudgedModel], recorded: Sequence[JudgedModel]) -
 
     A record that is not in the ConfigMap yet (not in ``recorded``) is not shortened. Other records keep their
     URIs up to MAX_URI_BYTES in total. If they are baselines, they also keep their case outcomes, up to
-    MAX_OUTCOME_BYTES in total. The newest records are the first to use this room.
-
-    Baselines keep their outcomes because the previous release, which may run after ``helm rollback``, reads
-    the outcomes only from status.
+    MAX_OUTCOME_BYTES in total. The newest records are the first to use this room. Checkpoints of later jobs
+    are compared with the outcomes in status, because more people may write a ConfigMap than status.
     """
     uids, baselines = {record.job_uid for record in recorded}, baseline_jobs(records)
     uri_room, outcome_room = MAX_URI_BYTES, MAX_OUTCOME_BYTES

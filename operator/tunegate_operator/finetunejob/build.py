@@ -134,7 +134,7 @@ def deletion_job(job: FineTuneJob, pods: PodSettings) -> Object:
     """Build the Job that removes all files of a job that is being deleted.
 
     Its pod mounts only the job's folder, and no request, because the garbage collector may have deleted the
-    request. It runs the operator's own trainer image: that of an earlier release does not know the argument.
+    request. Therefore it runs the operator's own trainer image, not the one in the request.
     """
     meta, wanted = job.metadata, job.spec.pod_template
     volumes = PodVolumes()

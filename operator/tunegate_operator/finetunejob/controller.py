@@ -76,9 +76,9 @@ class FineTuneJobController:
         if old.phase is not None and old.phase.is_final:
             return self._after_the_end(obj, old, view, now)
         problems, has_started = problems_of(obj), _has_started(obj, old, view)
-        if has_started and _holding(problems):
+        if problems and has_started:
             return self._hold(obj, old, Reason.SPEC_NOT_UNDERSTOOD, _not_understood(problems), now)
-        if problems and not has_started:
+        if problems:
             new = _refused(obj, old, problems, now)
             return Decision(new.to_wire(), events=events_between(name, old, new))
         try:
@@ -94,7 +94,6 @@ class FineTuneJobController:
             events=events_between(name, old, new),
             warnings=(
                 *_about_ignored_jobs(observed.ignored_jobs),
-                *_about_variables(problems),
                 *_about_baselines(observed),
             ),
             requeue_after=draft.agenda.requeue_after,
@@ -119,7 +118,7 @@ class FineTuneJobController:
         """Decide about a job that ended: send the remaining metrics to its trackers, clean up, or do
         nothing."""
         current = _with_generation(obj, old)
-        if not (_has_ttl(obj) or _has_metrics_to_send(current.to_wire())) or _holding(problems_of(obj)):
+        if not (_has_ttl(obj) or _has_metrics_to_send(current.to_wire())) or problems_of(obj):
             return Decision(current.to_wire())
         try:
             run = Run(observe(obj | {"status": current}, view), Draft(current, Agenda(now)), self._pods)
@@ -269,27 +268,6 @@ def _needed_actions(actions: list[Action], old: FineTuneJobStatus, new: FineTune
     is_new = new.request_sha256 != old.request_sha256
     is_request = actions and isinstance(actions[0], Create) and actions[0].obj["kind"] == "ConfigMap"
     return 1 if is_new and is_request else 0
-
-
-def _holding(problems: list[Problem]) -> list[Problem]:
-    """Return the problems because of which a job that has started is held.
-
-    A refused environment variable is no reason to hold a job: an earlier release accepted the variable, pods
-    no longer get it, and the spec cannot be changed.
-    """
-    return [problem for problem in problems if not _is_about_a_variable(problem)]
-
-
-def _is_about_a_variable(problem: Problem) -> bool:
-    return problem.path[:3] == ("spec", "podTemplate", "env") and problem.path[-1] == "name"
-
-
-def _about_variables(problems: list[Problem]) -> tuple[Event, ...]:
-    """Return an event about the environment variables that the next pods of a started job do not get."""
-    dropped = [problem for problem in problems if _is_about_a_variable(problem)]
-    if not dropped:
-        return ()
-    return (Event("Warning", "VariableDropped", f"pods do not get these variables: {_summarized(dropped)}"),)
 
 
 def _summarized(problems: list[Problem]) -> str:

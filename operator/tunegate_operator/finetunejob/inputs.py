@@ -101,14 +101,13 @@ def _has_required_gates(run: Run) -> bool:
 
 
 def _use_request(run: Run, request: Request, sha256: Sha256 | None) -> None:
-    """Use this request, and record its digest in status. If it is new, also record its name and end the wait
-    for inputs, so that the next wait has the full start timeout."""
+    """Use this request. If it is new, record its name and digest in status, and end the wait for inputs, so
+    that the next wait has the full start timeout."""
     meta = run.observed.job.metadata
     run.made_request = request
     if run.draft.status.request is None:
-        run.draft.set(request=request_name(meta.name, meta.uid), waiting_since=None)
-    if run.draft.status.request_sha256 is None:
-        run.draft.set(request_sha256=sha256)
+        name = request_name(meta.name, meta.uid)
+        run.draft.set(request=name, request_sha256=sha256, waiting_since=None)
 
 
 def _left_out(run: Run) -> dict[str, str]:

@@ -22,16 +22,15 @@ def read_request(job: FineTuneJob, view: View, *, has_children: bool) -> tuple[R
     """Return the request of a job, and the digest of its text. Return None if the job has not started, or if
     it has ended and its request was deleted.
 
-    The name of a request in status proves that the job has started; earlier releases wrote no digest.
-    ``has_children`` is whether the job has child Jobs. Like a plan, they prove it too, because the operator
-    may have ended before it wrote the first status. A request that the cache lacks is read from the cluster,
-    because the cache may lag.
+    The name of a request in status proves that the job has started. ``has_children`` is whether the job has
+    child Jobs. They prove it too, because the operator may have ended before it wrote the first status. A
+    request that the cache lacks is read from the cluster, because the cache may lag.
 
     Raises :class:`RequestChangedError`, UnreadableRecordError and ClusterError.
     """
     meta, status, owner = job.metadata, job.status, owner_of(job)
     name = request_name(meta.name, meta.uid)
-    has_started = status.request is not None or status.plan is not None or has_children
+    has_started = status.request is not None or has_children
     text = record_text(view, owner, name, REQUEST_KEY)
     if text is None and has_started:
         text = record_text(view, owner, name, REQUEST_KEY, is_cached=False)

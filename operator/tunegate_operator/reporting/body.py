@@ -10,8 +10,8 @@ from pydantic import ValidationError
 from tunegate_api.contract.report import Report
 
 MAX_BYTES = 2 * 1024 * 1024
-"""Limit for the bytes of a body. It is enough for results of 1 MiB, the limit for a ConfigMap, with the
-indentation that older senders add."""
+"""Limit for the bytes of a body. It is enough for results and a plan of 1 MiB each, the limit for a
+ConfigMap."""
 MAX_OBJECTS, MAX_VALUES = 8192, 100_000
 """Limits for the number of JSON objects in a report, and for its values, counted as commas plus arrays. They
 determine how long parsing holds the GIL. For example, 16 gates with 1,000 cases each and two tags per case
