@@ -274,7 +274,9 @@ def test_delete_with_another_uid_does_nothing(cluster: Cluster, named: Names) ->
 
 
 def test_delete_of_a_missing_object_succeeds(cluster: Cluster, named: Names) -> None:
-    cluster.delete(Key("ConfigMap", "default", named("absent")), str(uuid.uuid4()))
+    absent = Key("ConfigMap", "default", named("absent"))
+    cluster.delete(absent, str(uuid.uuid4()))
+    assert cluster.get(absent) is None
 
 
 def test_watch_sees_every_change_of_an_object_in_order(cluster: Cluster, named: Names) -> None:

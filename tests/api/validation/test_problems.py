@@ -25,7 +25,7 @@ def test_valid_manifest_has_no_problems(manifest: dict[str, Any]) -> None:
 def test_manifest_without_problems_can_be_parsed(
     manifest: dict[str, Any], model: type[FineTuneJob | EvalGate]
 ) -> None:
-    model.model_validate(manifest)
+    assert model.model_validate(manifest).metadata.name == manifest["metadata"]["name"]
 
 
 @pytest.mark.parametrize("field", ["labels", "annotations", "namespace", "ownerReferences"])
@@ -382,7 +382,8 @@ def test_validator_does_not_crash_on_any_value_in_any_field() -> None:
     for manifest in (finetunejob(), evalgate()):
         for path in paths(manifest["spec"], "spec"):
             for value in anything:
-                find_problems(changed(manifest, {path: value}))
+                problems = find_problems(changed(manifest, {path: value}))
+                assert all(problem.where and problem.message for problem in problems), (path, value)
 
 
 def test_problem_is_printed_as_path_and_message() -> None:

@@ -44,6 +44,14 @@ def refusal(folder: Path) -> BadDataError:
     return raised.value
 
 
+def is_accepted(folder: Path) -> bool:
+    try:
+        check_matching_weights(folder)
+    except BadDataError:
+        return False
+    return True
+
+
 def test_missing_tensor_is_named(folder):
     change_weights(folder, lambda tensors: tensors.pop(UP))
     error = refusal(folder)
@@ -53,7 +61,7 @@ def test_missing_tensor_is_named(folder):
 
 def test_tensor_that_no_layer_of_the_model_has_is_ignored(folder):
     change_weights(folder, lambda tensors: tensors.update({"model.extra.weight": torch.zeros(2, 3)}))
-    check_matching_weights(folder)
+    assert is_accepted(folder)
 
 
 def test_tensor_of_a_surplus_layer_is_named_with_its_file(folder):
@@ -91,7 +99,7 @@ def test_experts_stored_one_by_one_are_accepted_unless_one_is_missing(tmp_path):
     folder = save_random_model(tmp_path / "model", MixtralConfig, num_key_value_heads=2, intermediate_size=64)
     names = [name for name in load_file(folder / WEIGHTS) if ".experts." in name]
     assert len(names) == 2 * 8 * 3
-    check_matching_weights(folder)
+    assert is_accepted(folder)
     change_weights(folder, lambda tensors: tensors.pop(names[0]))
     assert "the weights do not match config.json" in str(refusal(folder))
 
@@ -101,7 +109,7 @@ def test_tied_output_head_may_be_stored_or_not(folder, stored):
     embedding = load_file(folder / WEIGHTS)["model.embed_tokens.weight"]
     if stored:
         change_weights(folder, lambda tensors: tensors.update({"lm_head.weight": embedding.clone()}))
-    check_matching_weights(folder)
+    assert is_accepted(folder)
 
 
 def test_untied_output_head_must_be_stored(folder):
@@ -119,9 +127,9 @@ def test_only_headers_of_weights_are_read(tmp_path):
     with (folder / WEIGHTS).open("wb") as file:
         file.write(struct.pack("<Q", len(text)) + text)
         file.truncate(8 + len(text) + end)
-    check_matching_weights(folder)
+    assert is_accepted(folder)
 
 
 def test_model_without_weights_is_not_checked(folder):
     (folder / WEIGHTS).unlink()
-    check_matching_weights(folder)
+    assert is_accepted(folder)

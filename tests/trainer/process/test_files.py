@@ -51,6 +51,7 @@ def test_removal_deletes_the_done_marker_first(folder, monkeypatch):
 
 def test_removing_a_missing_folder_is_no_error(tmp_path):
     remove(tmp_path / "nothing")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_folder_digest_covers_all_files_and_weights_digest_only_weights(folder):

@@ -113,4 +113,4 @@ def test_folder_with_a_similar_name_is_not_reserved(tmp_path: Path, claim: Path,
 
 def test_target_whose_volume_has_no_job_is_accepted(tmp_path: Path, claim: Path) -> None:
     shutil.rmtree(claim / RESERVED)
-    open_target(tmp_path, "pvc://tuning/orders")
+    assert open_target(tmp_path, "pvc://tuning/orders").name == "orders"
