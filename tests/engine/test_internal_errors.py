@@ -10,6 +10,7 @@ import pytest
 from support.builders import golden_text, make_config_map, make_gate, make_job
 from support.fake_cluster import Write
 from support.gate_status import ready
+from support.work_queue import next_due
 from support.world import REGRESSING, Script, World
 from tunegate_api.v1alpha2 import FineTuneJobStatus
 from tunegate_api.v1alpha2.reasons import Phase, Reason
@@ -76,7 +77,7 @@ class FaultyWorld(World):
         """Let the operator retry for this time."""
         end = self.clock.monotonic() + seconds
         self.reconciler.run_ready(60)
-        while (wait := self.queue.next_due()) is not None and self.clock.monotonic() + wait <= end:
+        while (wait := next_due(self.queue)) is not None and self.clock.monotonic() + wait <= end:
             self.clock.advance(wait + 1e-6)
             self.reconciler.run_ready(60)
 
@@ -115,7 +116,7 @@ def test_few_errors_do_not_stall_an_object():
     world = FaultyWorld()
     world.apply_all()
     while world.faulty.decisions < STALLED_AFTER - 1:
-        world.clock.advance(world.queue.next_due() or 0.0)
+        world.clock.advance(next_due(world.queue) or 0.0)
         world.reconciler.run_ready(1)
     assert world.conditions() == {}
     world.faulty.errors = []

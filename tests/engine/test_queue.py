@@ -10,6 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from support.clock import FakeClock
 from support.waiting import eventually
+from support.work_queue import next_due
 from tunegate_operator.engine.clock import SystemClock
 from tunegate_operator.engine.cluster import Key
 from tunegate_operator.engine.queue import (
@@ -100,7 +101,7 @@ def test_backoff_doubles_from_5_ms_to_1000_s(queue: WorkQueue, clock: FakeClock)
     waits = []
     for _ in range(40):
         queue.add_failed(A)
-        wait = queue.next_due()
+        wait = next_due(queue)
         assert wait is not None
         waits.append(wait)
         clock.advance(wait + 1e-6)
@@ -116,13 +117,13 @@ def test_forget_resets_the_backoff(queue: WorkQueue) -> None:
     queue.forget(A)
     assert queue.failures(A) == 0
     queue.add_failed(B)
-    assert queue.next_due() == pytest.approx(FIRST_BACKOFF)
+    assert next_due(queue) == pytest.approx(FIRST_BACKOFF)
 
 
 def test_backoff_during_an_outage_stays_below_its_limit(queue: WorkQueue, clock: FakeClock) -> None:
     for _ in range(1000):
         queue.add_failed(A, outage=True)
-        wait = queue.next_due()
+        wait = next_due(queue)
         assert wait is not None
         assert wait <= LONGEST_OUTAGE_BACKOFF
         clock.advance(wait + 1e-6)
@@ -157,7 +158,7 @@ def test_first_failure_after_an_outage_has_the_shortest_backoff(queue: WorkQueue
     assert queue.get(0) == A
     queue.done(A)
     queue.add_failed(A)
-    assert queue.next_due() == pytest.approx(FIRST_BACKOFF)
+    assert next_due(queue) == pytest.approx(FIRST_BACKOFF)
 
 
 def test_failing_key_does_not_delay_other_keys(queue: WorkQueue) -> None:
@@ -274,7 +275,7 @@ def test_namespace_leaves_a_worker_for_others(clock: FakeClock) -> None:
     for number in range(5):
         queue.add(key("slow", number))
     assert [queue.get(0), queue.get(0), queue.get(0)] == [key("slow", 0), key("slow", 1), None]
-    assert queue.next_due() is None
+    assert next_due(queue) is None
     queue.add(key("quiet", 0))
     assert queue.get(0) == key("quiet", 0)
     queue.add(key("slow", 1))
@@ -356,7 +357,7 @@ class Fairness(RuleBasedStateMachine):
     @invariant()
     def each_waiting_key_counts_once(self) -> None:
         assert self.queue.depth() == sum(map(len, self.waiting.values())) + len(self.again)
-        assert self.queue.next_due() == (0.0 if any(map(self.is_ready, "abc")) else None)
+        assert next_due(self.queue) == (0.0 if any(map(self.is_ready, "abc")) else None)
 
     def teardown(self) -> None:
         for each in self.processing:

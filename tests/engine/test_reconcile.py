@@ -9,6 +9,7 @@ import pytest
 from support.clock import FakeClock
 from support.fake_cluster import Crash, FakeCluster, Write
 from support.function_controller import Decide, FunctionController
+from support.work_queue import next_due
 from tunegate_operator.engine.cache import Cache
 from tunegate_operator.engine.cluster import Key, Object, WatchEvent
 from tunegate_operator.engine.controller import Create, Decision, Delete, Event, Put, View
@@ -71,7 +72,7 @@ class Operator:
         """Process all keys that become ready within ``seconds``."""
         end = self.clock.monotonic() + seconds
         self.settle()
-        while (wait := self.queue.next_due()) is not None and self.clock.monotonic() + wait <= end:
+        while (wait := next_due(self.queue)) is not None and self.clock.monotonic() + wait <= end:
             self.clock.advance(wait + 1e-6)
             self.settle()
 
@@ -168,7 +169,7 @@ def test_object_deleted_before_its_decision_causes_no_warning(
     with caplog.at_level(logging.WARNING):
         operator.settle_through_backoff()
     assert operator.cache.get(KEY) is None
-    assert operator.queue.next_due() is None
+    assert next_due(operator.queue) is None
     assert caplog.messages == []
 
 

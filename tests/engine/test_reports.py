@@ -152,7 +152,7 @@ def test_unacknowledged_results_are_never_dropped() -> None:
     assert all("results" in store.latest(uid)[0] for uid in "12")
     store.acknowledge("1", store.latest("1"))
     assert store.put(large("3"))
-    assert store.held_bytes < 2500
+    assert store._bytes < 2500
 
 
 def test_reports_of_small_jobs_fit_when_large_jobs_fill_the_store() -> None:
@@ -169,5 +169,5 @@ def test_forgetting_a_job_frees_the_memory_of_its_reports() -> None:
     store = ReportStore(max_bytes=2500)
     store.put(large("1", 2000))
     store.forget("1")
-    assert store.held_bytes == 0
+    assert store._bytes == 0
     assert store.put(large("2", 2000))

@@ -121,16 +121,6 @@ class WorkQueue:
         with self._changed:
             return len(self._waiting)
 
-    def next_due(self) -> float | None:
-        """Return the seconds until a worker can take the next key: 0 if a key is ready, None if no key is
-        queued."""
-        with self._changed:
-            now = self._clock.monotonic()
-            self._add_due(now)
-            if self._ready:
-                return 0.0
-            return self._delayed[0][0] - now if self._delayed else None
-
     def shut_down(self) -> None:
         """Make :meth:`get` return None from now on, and wake waiting workers."""
         with self._changed:

@@ -81,11 +81,6 @@ class ReportStore:
         self._recorded: OrderedDict[tuple[str, str], None] = OrderedDict()
         """Job uid and file name of each entry whose RECORDED_FIELDS may be dropped, the oldest first."""
 
-    @property
-    def held_bytes(self) -> int:
-        """Total bytes of the stored reports."""
-        return self._bytes
-
     def put(self, report: Object) -> bool:
         """Store ``report`` if it is newer than the stored report. Returns whether it was stored.
 
