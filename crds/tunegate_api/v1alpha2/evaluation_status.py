@@ -127,8 +127,7 @@ class CheckpointStatus(StatusModel):
     gates: Annotated[list[GateResult], Field(max_length=8)] = []
     """Result of each gate."""
     time: Time | None = None
-    """Time at which the evaluation ended, by the clock of its pod. Absent if an earlier release of the
-    trainer evaluated it."""
+    """Time at which the evaluation ended, by the clock of its pod."""
 
 
 class CheckpointReference(StatusModel):
@@ -169,8 +168,7 @@ class FinalStatus(StatusModel):
     """The worst verdict of the task metrics and of the gates that are not in a dry run."""
     verdict_digest: Sha256 | None = None
     """Digest of the verdict: of the artifact, the gates, the outcomes, and the rules that are not met. A
-    person's decision about the verdict names it, so the decision cannot apply to another verdict. Absent if
-    an earlier release judged the artifact."""
+    person's decision about the verdict names it, so the decision cannot apply to another verdict."""
 
     @property
     def dry_runs(self) -> list[str]:
