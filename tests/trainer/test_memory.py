@@ -154,7 +154,7 @@ def test_quantization_estimate_matches_measured_reduction() -> None:
 
 def test_hint_names_fields_that_reduce_memory() -> None:
     stage = stage_plan("sft", **(FULL | {"batch_size": 16}))
-    stage = stage.model_copy(update={"largest_pass": LONGEST})
+    stage = stage.model_copy(update={"largest_pass": LONGEST, "least_pass": LONGEST})
     found = list(remedies(QWEN_7B, stage))
     assert [remedy.change for remedy in found][:2] == [
         "adapter: {type: LoRA}",
@@ -268,7 +268,9 @@ def test_least_memory_is_that_of_one_recomputed_example() -> None:
 )
 def test_hint_names_the_stage_that_sets_inherited_values(starts_from, where) -> None:
     stage = stage_plan("dpo", **LORA | {"lora_r": 32})
-    stage = stage.model_copy(update={"largest_pass": LONGEST, "starts_from": starts_from})
+    stage = stage.model_copy(
+        update={"largest_pass": LONGEST, "least_pass": LONGEST, "starts_from": starts_from}
+    )
     changes = [remedy.change for remedy in remedies(QWEN_7B, stage)]
     assert changes[:2] == [f"quantization: NF4{where}", f"adapter.r: 8{where}"]
     assert changes[2].startswith("training.maxLength: ")

@@ -431,6 +431,7 @@ def test_evidence_has_counts_and_digests_but_no_prompts(job: JobFolder) -> None:
     assert set(verdict["artifactFiles"]) == {
         "adapter_config.json",
         "adapter_model.safetensors",
+        "generation_config.json",
         "tokenizer_config.json",
     }
     assert verdict["weightsDigest"] == "6" * 64, "the checkpoint's, by which evaluations name it"
