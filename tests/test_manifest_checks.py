@@ -314,7 +314,7 @@ def test_null_labels_and_annotations_are_accepted(tmp_path: Path) -> None:
     [([], LEAVE_OUT), ([{"type": "LastPublished"}], "2%")],
     ids=["nothing", "published"],
 )
-def test_small_golden_set_is_accepted_if_base_model_is_no_baseline(
+def test_small_golden_set_without_base_model_baseline_is_accepted(
     tmp_path: Path, compared: list[dict[str, str]], limit: object
 ) -> None:
     changes = {"gate.spec.sets.0.rules.0.failAtDrop": limit, "gate.spec.compareWith": compared}
@@ -339,7 +339,7 @@ def test_inline_cases_can_be_pinned_by_digest(tmp_path: Path) -> None:
     assert messages_of(tmp_path, family({"gate.spec.sets.0": pinned})) == []
 
 
-def test_invalid_case_in_a_config_map_is_reported_with_its_line(tmp_path: Path) -> None:
+def test_invalid_golden_case_in_config_map_is_reported_with_line(tmp_path: Path) -> None:
     text = "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: orders-golden-v1\ndata:\n  golden.jsonl: |\n"
     lines = [GOLDEN_TEXT.strip(), "", '{"id": "two"', '{"id": "one", "prompt": "a"}']
     files = family()
@@ -426,7 +426,7 @@ def test_valid_safety_set_has_no_diagnostics(tmp_path: Path) -> None:
     assert safety_messages(tmp_path, lines_of(SAFETY_CASES)) == []
 
 
-def test_invalid_case_of_a_safety_set_is_reported_with_its_line(tmp_path: Path) -> None:
+def test_invalid_safety_case_is_reported_with_its_line(tmp_path: Path) -> None:
     text = lines_of([*SAFETY_CASES, {**SAFETY_CASES[0], "id": "odd", "kind": "Odd"}])
     (message,) = safety_messages(tmp_path, text)
     assert message == "house: safety case in line 22: kind: Input should be 'Unsafe' or 'Harmless'"
@@ -452,7 +452,7 @@ def test_safety_set_at_an_address_needs_only_its_digest(tmp_path: Path) -> None:
     assert missing.startswith("gate: spec.sets[1]: give sha256, the digest of the set")
 
 
-def test_safety_set_that_is_too_small_missing_or_changed_is_reported(tmp_path: Path) -> None:
+def test_too_small_missing_or_changed_safety_set_is_reported(tmp_path: Path) -> None:
     few = "gate: safety set: 19 cases of the kind Harmless are too few to detect an increase of 5 points"
     assert safety_messages(tmp_path, lines_of(SAFETY_CASES[:20]))[0].startswith(few)
     (missing,) = safety_messages(tmp_path, lines_of(SAFETY_CASES), source={"configMap": "odd"})

@@ -76,7 +76,7 @@ def test_multiple_documents_keep_their_line_numbers(write: Write) -> None:
     assert (first.line_of(("kind",)), second.line_of(("kind",))) == (3, 7)
 
 
-def test_line_numbers_in_a_literal_block_are_those_of_the_file(write: Write) -> None:
+def test_line_numbers_in_a_literal_block_match_the_file(write: Write) -> None:
     manifest = load_one(
         write(
             """\
@@ -140,7 +140,7 @@ def test_yaml_anchors_and_merge_keys_are_supported(write: Write) -> None:
     assert manifest.line_of(("adapter", "r")) in (5, 6)
 
 
-def test_only_yaml_manifests_of_a_folder_are_read_ordered_by_file_name(write: Write, tmp_path: Path) -> None:
+def test_only_yaml_manifests_are_read_in_file_name_order(write: Write, tmp_path: Path) -> None:
     write("{apiVersion: v1, kind: B}", "b.yml")
     write("{apiVersion: v1, kind: A}", "a.yaml")
     write("{some: values}", "values.yaml")
