@@ -86,7 +86,7 @@ def test_smaller_batch_is_advised_if_evaluation_needs_the_most_memory() -> None:
     assert "With a batch of 16, Llama-2-7B with LoRA fits 24 GB" in PROSE
 
 
-def test_choosing_page_has_the_final_gate_memory_of_a_merged_model() -> None:
+def test_choosing_page_has_final_gate_memory_of_a_merged_model() -> None:
     quantized = stage(**LORA, quantization="NF4")
     merged = judging(QWEN_7B, quantized, [EVALUATION], accelerator="GPU", whole="bfloat16")
     assert f"trained by QLoRA and merged needs {size_text(needed(merged))} there" in PROSE

@@ -21,7 +21,7 @@ def test_description_of_a_check_states_its_defaults(name):
     assert (policy, share(limit)) == (default.policy, default.limit)
 
 
-def test_defaults_in_the_page_about_data_checks_are_those_of_the_code():
+def test_data_check_defaults_in_docs_equal_those_in_code():
     blocks = re.findall(r"^```yaml\n(.*?)^```$", PAGE.read_text(), re.MULTILINE | re.DOTALL)
     shown = [yaml.safe_load(block)["spec"]["data"]["checks"] for block in blocks if "# the defaults" in block]
     found = [DataCheck.model_validate(check) for checks in shown for check in checks]

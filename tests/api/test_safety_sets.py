@@ -44,7 +44,7 @@ def test_included_sets_never_change():
 
 
 @pytest.mark.parametrize("name", BUILTIN)
-def test_included_set_has_enough_cases_of_both_kinds_in_each_category(name):
+def test_included_set_has_enough_cases_per_kind_and_category(name):
     cases = parse_cases(builtin_text(name), SafetyCase)
     kinds = Counter(case.kind for case in cases)
     assert kinds[SafetyKind.UNSAFE] >= 120
@@ -78,7 +78,7 @@ def test_case_has_a_prompt_or_a_chat():
     assert [(turn.role, turn.content) for turn in single.turns] == [("user", UNSAFE["prompt"])]
 
 
-def test_golden_case_that_expects_a_refusal_is_the_same_safety_case():
+def test_golden_case_that_expects_a_refusal_equals_a_safety_case():
     written_out = parse_cases(text(REFUSED, ANSWERED), SafetyCase)
     short = parse_cases(text(UNSAFE, HARMLESS), SafetyCase)
     assert written_out == short
@@ -103,7 +103,7 @@ def test_short_form_may_have_tags_beside_its_category():
         ({"todo": "a harmful request"}, "case a is a placeholder: write a harmful request, then remove todo"),
     ],
 )
-def test_case_that_is_no_safety_case_is_refused_with_its_line(fields, problem):
+def test_invalid_safety_case_is_refused_with_its_line(fields, problem):
     (found,) = refused(text(ANSWERED, {**REFUSED, **fields}))
     assert found.startswith(f"line 2: {problem}")
 
@@ -130,7 +130,7 @@ def test_faults_of_a_safety_set_are_listed_with_their_lines():
     ]
 
 
-def test_set_with_too_few_cases_for_its_limits_says_how_many_it_needs():
+def test_set_with_too_few_cases_states_the_needed_number():
     unsafe, harmless = parse_cases(text(UNSAFE, HARMLESS), SafetyCase)
     assert too_few([harmless], safety_bar()) == "none of the 1 cases has the kind Unsafe"
     assert too_few([unsafe, *[harmless] * 19], safety_bar()) == (

@@ -176,7 +176,7 @@ def test_line_separators_in_a_string_do_not_split_lines():
     assert case.prompt == "a\u2028b\u0085c"
 
 
-def test_key_order_of_an_inline_case_does_not_change_its_text():
+def test_key_order_of_an_inline_case_does_not_change_text():
     shuffled = dict(reversed(list(CASE.items())))
     assert inline_text([CASE]) == inline_text([shuffled])
     assert parse_cases(inline_text([CASE]), GoldenCase)[0].id == "a"

@@ -51,7 +51,7 @@ def test_server_must_recognize_four_of_five_probes_of_each_kind(assess, counts, 
 
 
 @pytest.mark.parametrize(("accepted", "has_passed"), [(5, True), (4, True), (3, False), (0, False)])
-def test_refusals_are_a_kind_of_their_own_however_many_probes_there_are(accepted, has_passed):
+def test_refusals_count_as_their_own_kind_beside_many_probes(accepted, has_passed):
     counts = ProbeCounts(
         safe=60,
         safe_accepted=60,

@@ -53,14 +53,14 @@ def share_at(found: ErrorRates, points: Fraction | int) -> float:
     return detection.share
 
 
-def test_no_flips_give_no_false_alarm_with_an_upper_bound_above_zero():
+def test_no_flips_give_no_false_alarm_but_an_upper_bound():
     found = rates("p" * 90 + "f" * 10)
     assert found.false_alarm.share == 0
     assert 0 < found.false_alarm.high < 0.01
     assert found.flaky == ()
 
 
-def test_upper_bound_of_false_alarms_uses_that_of_clopper_and_pearson():
+def test_false_alarm_upper_bound_uses_clopper_pearson():
     """Of 30 cases without a change, at most 9.5 % change their outcome. A model fails if two of the cases,
     which all pass, regress."""
     flips = (1 - 0.05 ** (1 / 30)) * 0.5 / (1 - 2**-4)
@@ -138,7 +138,7 @@ def test_interval_covers_how_planted_regressions_differ():
 
 
 @pytest.mark.parametrize("policy", DropPolicy)
-def test_interval_covers_changes_by_chance_that_few_cases_do_not_show(policy: DropPolicy):
+def test_interval_covers_chance_changes_that_few_cases_do_not_show(policy: DropPolicy):
     """No case changes in one measurement, and one of 60 cases does in the other."""
     reference, planted = "p" * 54 + "f" * 6, "f" * 9 + "p" * 45 + "f" * 6
     flipped = ["f" + reference[1:], *[reference] * 3]
@@ -237,7 +237,7 @@ def test_outcomes_that_cannot_be_used_are_named(outcomes: ErrorRateOutcomes, pro
     assert error_rates(case_set(20), golden_bar(), outcomes).problem == problem
 
 
-def test_model_that_does_not_pass_by_itself_gives_no_error_rate():
+def test_model_that_fails_against_itself_has_no_error_rate():
     found = rates("p" * 10 + "f" * 10, rules=golden_bar(min_pass_rate=Fraction(9, 10)))
     assert found.problem.startswith("the model does not pass in comparison with itself: golden 10/20")
 

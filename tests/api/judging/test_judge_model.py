@@ -66,7 +66,7 @@ def test_message_has_the_arithmetic_of_both_rates():
     )
 
 
-def test_bound_just_below_the_minimum_does_not_look_equal_to_it():
+def test_bound_just_below_the_minimum_is_not_displayed_as_equal():
     assert "recall 18/20 = 0.90, lower bound 0.69, minimum 0.70" in assessed(18, 80).message
 
 
@@ -144,7 +144,7 @@ def test_scores_of_people_replace_those_of_the_judge():
     assert found.is_complete
 
 
-def test_scores_of_a_judge_that_is_not_calibrated_do_not_count():
+def test_scores_of_an_uncalibrated_judge_do_not_count():
     found = judge("abcdef", found=14)
     assert add_judge(NOBODY, SAMPLE, found) == NOBODY
     people = by_people(a=True)
@@ -157,7 +157,7 @@ def test_row_without_a_score_of_the_judge_waits_for_people():
     assert (found.scored, found.is_complete, found.has_passed) == (5, False, False)
 
 
-def test_row_that_a_forged_plan_scores_twice_is_bad_and_others_are_ignored():
+def test_row_scored_twice_is_bad_and_unknown_rows_are_ignored():
     record = add_judge(NOBODY, SAMPLE, judge("abcdexyz", "efx"))
     found = assess_review(SAMPLE, record, Fraction(1, 2))
     assert (found.good, found.scored) == (4, 6)

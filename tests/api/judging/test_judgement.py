@@ -94,7 +94,7 @@ def test_advisory_cases_are_in_no_number_of_a_judgement():
     assert found.outcomes == FINAL.outcomes[GOLDEN]
 
 
-def test_starting_model_is_baseline_if_the_gate_has_no_base_model_result():
+def test_starting_model_is_baseline_without_a_base_model_result():
     start = evaluation(Subject.START, 0, 20)
     judged = judge_final(request(), results(start, evaluation(Subject.FINAL, 40, 10)))
     assert judged is not None
@@ -118,7 +118,7 @@ def test_checkpoint_is_compared_with_the_first_stages_starting_model():
     assert [task.base_passed for task in judged.tasks] == [3]
 
 
-def test_gate_results_of_the_base_model_do_not_change_checkpoint_verdicts():
+def test_gate_results_of_base_model_keep_checkpoint_verdicts():
     """The final gate and training may load the base model in different data types."""
     start, checkpoint = evaluation(Subject.START, 0, 17), evaluation(Subject.CHECKPOINT, 40, 18)
     before = results(start, checkpoint)
@@ -173,7 +173,7 @@ def test_baseline_last_published_with_another_golden_set_gives_error():
     assert judged.state is VerdictState.ERROR
 
 
-def test_only_the_artifact_is_compared_with_a_version_in_publish_targets():
+def test_only_the_artifact_is_compared_with_a_publish_target_version():
     known = PublishedVersion(job="v1", by_case=True, golden_sha256=SHA, outcomes="p" * 10 + "f" * 10)
     held = PublishedVersion(
         job="v2", by_case=True, golden_sha256=SHA, outcomes="p" * 20, version="pvc://models/orders/v2-1a2b3"
@@ -245,7 +245,7 @@ def test_artifact_is_compared_with_the_endpoint():
     assert judged.gates[0].baselines == {"BaseModel": 10, "Endpoint": 20}
 
 
-def test_endpoint_that_does_not_answer_is_an_error_with_the_reason():
+def test_unreachable_endpoint_is_an_error_with_the_reason():
     problems = {GOLDEN: "the server did not answer"}
     endpoint = Evaluation(subject=Subject.ENDPOINT, stage="sft", step=0, outcomes={}, problems=problems)
     judged = judge_final(request(with_endpoint()), results(BASE, endpoint, FINAL))
@@ -283,7 +283,7 @@ def test_merging_results_keeps_the_published_version_that_was_read_last(readings
     assert first.merged(second).last_published == LastPublished(reading=2)
 
 
-def test_checkpoint_is_judged_on_dev_rows_and_artifact_on_test_rows():
+def test_checkpoint_is_judged_on_dev_rows_artifact_on_test_rows():
     final = evaluation(Subject.FINAL, 40, 19, **{DEV: "ffff", TEST: "pppf"})
     judged = judge_final(request(), results(BASE, final))
     assert judged is not None
@@ -311,7 +311,7 @@ def test_task_metric_with_missing_or_extra_outcomes_is_an_error(outcomes):
     assert judged.task_state is VerdictState.ERROR
 
 
-def test_task_metric_without_the_ids_of_its_rows_is_an_error():
+def test_task_metric_without_row_ids_is_an_error():
     unnamed = Results(sets={GOLDEN: CASES}, evaluations=[BASE, FINAL])
     judged = judge_final(request(), unnamed)
     assert judged is not None
@@ -410,7 +410,7 @@ def test_task_metrics_choose_the_checkpoint_if_no_gate_is_enforced():
     assert referenced_checkpoints(alone, measured, "sft", 0) == {20}
 
 
-def test_checkpoint_that_is_best_only_by_a_dry_run_gate_may_be_deleted():
+def test_checkpoint_best_only_by_a_dry_run_may_be_deleted():
     dry = gate_request("dry", dry_run=True)
     measured = results(
         BASE,
@@ -473,7 +473,7 @@ def counted_results(*evaluations: Evaluation) -> Results:
     return results(*evaluations, **dict.fromkeys(F1, ROWS))
 
 
-def test_micro_f1_is_the_share_of_rows_with_the_right_label():
+def test_micro_f1_is_the_share_of_correctly_labelled_rows():
     base, final = counted(Subject.BASE, 0, "0>1 0>- 1>1 1>0"), counted(Subject.FINAL, 40, "0>0 0>0 1>1 1>0")
     judged = judge_final(counted_request(), counted_results(base, final))
     assert judged is not None
@@ -514,7 +514,7 @@ def test_shares_of_rows_have_a_confidence_interval():
         ("ppppp", VerdictState.ERROR, None),
     ],
 )
-def test_pass_rate_has_an_interval_only_if_every_row_was_measured(letters, state, interval):
+def test_pass_rate_has_an_interval_if_every_row_was_measured(letters, state, interval):
     final, base = (
         evaluation(s, n, 19, **{TEST: letters}) for s, n in ((Subject.FINAL, 40), (Subject.BASE, 0))
     )

@@ -90,7 +90,7 @@ def assess(asked: Request, measured: Results, accepted: int = 0) -> StageAssessm
     return found
 
 
-def test_drop_of_f1_alone_is_checked_early_and_then_stops_training():
+def test_drop_of_f1_is_checked_early_then_stops_training():
     first = assess(request("f1"), results("f1", labels(2), labels(9), labels(7)))
     assert (first.gate, first.metric, first.step) == (None, "f1", 20)
     assert first.assessment.action is StopAction.CHECK_EARLY
@@ -165,7 +165,7 @@ def test_empty_dev_split_has_no_stop_rule():
     assert found.gate == "golden"
 
 
-def test_gate_is_named_if_it_and_a_metric_stop_at_the_same_checkpoint():
+def test_gate_is_named_if_it_and_a_metric_stop_together():
     asked = request("f1", on_regression="Immediate")
     measured = results("f1", labels(9), labels(1))
     worse = measured.evaluations[1].model_copy(

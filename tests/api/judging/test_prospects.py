@@ -81,7 +81,7 @@ def test_job_goes_on_if_a_perfect_checkpoint_would_pass(start, limits):
     assert no_checkpoint_can_pass(request(limits), results(start), "sft") == ""
 
 
-def test_non_inferiority_job_ends_if_its_base_passes_too_few_cases():
+def test_non_inferiority_job_ends_if_base_passes_too_few_cases():
     problem = no_checkpoint_can_pass(request(NON_INFERIOR), results("p" * 20), "sft")
     assert problem.startswith("a checkpoint that passes every case of golden is Inconclusive: golden 20/20")
     assert "have at least" in problem
@@ -93,7 +93,7 @@ def test_job_ends_if_truncated_base_outputs_rule_out_every_pass():
     assert problem.endswith("raise generation.maxNewTokens")
 
 
-def test_case_of_the_base_model_that_may_be_scored_again_ends_no_job():
+def test_base_model_case_to_score_again_does_not_end_job():
     assert no_checkpoint_can_pass(request(NON_INFERIOR), results("e" + "p" * 19), "sft") == ""
 
 
@@ -105,7 +105,7 @@ def test_results_of_another_golden_set_end_no_job():
     assert no_checkpoint_can_pass(request(NON_INFERIOR), results("p" * 20, sha="c" * 64), "sft") == ""
 
 
-def test_base_model_whose_safety_outputs_were_truncated_early_ends_the_job():
+def test_truncated_safety_outputs_of_the_base_model_end_the_job():
     asked = request(has_safety=True)
     assert no_checkpoint_can_pass(asked, results("f" * 20, "pf" * 20), "sft") == ""
     problem = no_checkpoint_can_pass(asked, results("f" * 20, "tt" * 20), "sft")

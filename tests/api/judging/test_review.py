@@ -45,7 +45,7 @@ def test_scores_are_merged_to_the_same_record_in_any_order() -> None:
     )
 
 
-def test_one_bad_score_of_a_reviewer_makes_the_vote_of_the_reviewer_bad() -> None:
+def test_one_bad_score_makes_a_reviewers_vote_bad() -> None:
     plan = sample(1)
     for first, second in (("y", "n"), ("n", "y")):
         record = merge_scores(plan, [given(plan, "ana", first), given(plan, "ana", second)])

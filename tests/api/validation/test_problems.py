@@ -266,7 +266,7 @@ def test_field_of_an_earlier_version_is_refused_with_its_replacement() -> None:
     ]
 
 
-def test_batches_of_a_gate_are_refused_with_the_field_of_the_job() -> None:
+def test_batches_of_a_gate_are_refused_with_the_job_field() -> None:
     names = ("batchSize", "batching", "precision")
     gate = changed(evalgate(), {f"spec.generation.{name}": "Auto" for name in names})
     assert problem_messages(gate) == [
@@ -304,7 +304,7 @@ def test_servers_of_an_earlier_version_are_refused_with_graders() -> None:
     ]
 
 
-def test_manifest_of_v1alpha1_names_the_new_version_and_every_new_field() -> None:
+def test_v1alpha1_manifest_names_new_version_and_every_new_field() -> None:
     source = {"configMap": "invoice-golden-v1"}
     spec = {
         "golden": {"source": source},

@@ -39,7 +39,7 @@ def assert_reported(kind: str, case: Wrong) -> None:
 @pytest.mark.parametrize(
     "quality", [{"grader": {"gate": "orders-golden", "name": "judge"}}, {"sample": "10%"}, {}]
 )
-def test_review_of_the_data_by_a_judge_or_people_has_no_problem(quality: dict[str, Any]) -> None:
+def test_data_review_by_judge_or_people_has_no_problem(quality: dict[str, Any]) -> None:
     assert problem_messages(changed(finetunejob(), {"spec.data.quality": quality})) == []
 
 

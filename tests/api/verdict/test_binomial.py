@@ -29,5 +29,5 @@ def test_no_number_is_below_zero():
 
 
 @pytest.mark.parametrize(("number", "found"), [(100, 0), (500, 0.51261), (900, 1)])
-def test_sum_of_many_cases_is_right_far_from_the_expected_number(number, found):
+def test_sum_of_many_cases_is_right_far_from_expectation(number, found):
     assert at_most(number, 1000, 0.5) == pytest.approx(found, abs=1e-5)

@@ -160,7 +160,7 @@ def test_more_counts_or_outcomes_than_rows_are_an_error(outcomes, counts):
     )
 
 
-def test_unknown_or_missing_outcome_of_a_count_metric_is_an_error():
+def test_unknown_or_missing_outcome_of_count_metric_is_an_error():
     assert judge("f1", "px", "0>0 0>0").state is ERROR
     assert judge("f1", "p", "0>0 0>0", total=2).state is ERROR
 

@@ -103,7 +103,7 @@ def test_cases_of_equal_groups_are_worth_the_number_of_groups(sizes, independent
     assert worth(cases(*sizes)) == independent
 
 
-def test_groups_that_do_not_match_the_cases_are_worth_one_case():
+def test_groups_that_do_not_match_the_cases_count_as_one():
     broken = CaseSet(sha256="golden", ids=["a", "b", "c"], groups=[0, 0])
     assert worth(broken) == 1
     assert allowed(None, 3, broken.groups) == allowed(None, 3)
@@ -121,7 +121,7 @@ def test_variants_of_one_prompt_do_not_pass_as_many_cases():
     )
 
 
-def test_groups_do_not_change_points_with_a_limit_of_new_failures():
+def test_groups_do_not_change_points_with_a_new_failure_limit():
     base = {"BaseModel": Baseline("golden", "p" * 100)}
     found = [
         judge_golden(case_set, "p" * 97 + "fff", golden_bar(max_new_failures=9), base)
@@ -139,7 +139,7 @@ def test_power_is_that_of_independent_cases(rules):
     assert text_of([2] * 100, rules) == ("groups count as 100 independent cases; " + power_text(100, rules))
 
 
-def test_group_of_a_golden_case_is_part_of_the_reported_set():
+def test_group_of_a_golden_case_is_in_the_reported_set():
     line = '{{"id": "{}", {}"prompt": "?", "expect": [{{"type": "contains", "value": "x"}}]}}\n'
     text = (
         line.format("a", '"group": "refunds", ')
@@ -172,7 +172,7 @@ def test_one_of_100_equal_models_exceeds_the_limit_of_groups(sizes, together):
 
 
 @pytest.mark.parametrize("sizes", [*EQUAL_SIZES, *DIFFERENT_SIZES, [20] * 10])
-def test_three_of_100_equal_models_exceed_the_limit_if_some_groups_change(sizes):
+def test_three_of_100_equal_models_with_groups_exceed_the_limit(sizes):
     """Each group changes together with the probability 0.8."""
     found = distribution(sizes, 0.04, 0.0, 0.8)
     assert sum(chance for (regressed, _), chance in found.items() if regressed > limit_of(*sizes)) <= 0.026
@@ -219,7 +219,7 @@ def test_missed_share_of_groups_is_exact(sizes):
         assert missed_share(total, most, 9.0, tuple(sizes)) == pytest.approx(expected, abs=1e-6)
 
 
-def test_text_of_25_groups_of_four_names_the_drop_that_they_find():
+def test_text_of_25_groups_of_four_names_the_detected_drop():
     assert text_of([4] * 25, golden_bar()) == (
         "groups count as 25 independent cases; a model that is worse by 5 points passes 64 of 100 "
         "comparisons, and one that is worse by 17.7 points at most 5 of 100"
@@ -233,14 +233,14 @@ def test_too_few_groups_are_too_few_to_detect_a_drop():
     )
 
 
-def test_allowed_new_failures_of_groups_are_whole_groups_in_the_text():
+def test_allowed_new_failures_of_groups_are_whole_groups_in_text():
     rules = golden_bar(policy=DropPolicy.NON_INFERIOR, max_new_failures=3)
     assert text_of([2] * 200, rules).removeprefix("groups count as 200 independent cases; ") == (
         power_text(200, golden_bar(policy=DropPolicy.NON_INFERIOR, max_new_failures=1))
     )
 
 
-def test_message_has_the_limit_of_new_failures_of_a_set_with_groups():
+def test_message_has_new_failure_limit_of_a_set_with_groups():
     base = {"BaseModel": Baseline("golden", "p" * 100)}
     rules = golden_bar(max_drop_points=Fraction(50))
     verdict = judge_golden(cases(*[5] * 20), "f" * 15 + "p" * 85, rules, base)

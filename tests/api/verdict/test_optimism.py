@@ -27,7 +27,7 @@ def test_one_measurement_is_not_optimistic(rate):
     assert optimism(1, 30, 40) == 0
 
 
-def test_best_of_ten_that_reads_97_percent_has_a_true_rate_of_92_percent():
+def test_best_of_ten_at_97_percent_truly_has_92_percent():
     """The best of ten independent rates on 50 cases of a model with 92.2 % reads 97.4 % on average."""
     assert best_rate(10, 50, 0.922) == pytest.approx(0.974, abs=0.0005)
     # If only 4 of the 50 cases toss a coin, the best reads 95.1 %.
@@ -40,7 +40,7 @@ def test_optimism_grows_with_measurements_and_falls_with_cases():
     assert optimism(10, 900, 1000) < optimism(10, 90, 100) < optimism(10, 45, 50)
 
 
-def test_passing_every_case_may_be_optimistic_and_passing_none_is_not():
+def test_passing_every_case_may_be_optimistic_but_not_passing_none():
     assert 3 < optimism(10, 50, 50) < 8
     assert optimism(10, 0, 50) == pytest.approx(0, abs=0.01)
     assert optimism(10, 0, 0) == 0

@@ -48,7 +48,7 @@ def test_model_that_is_worse_by_the_limit_rarely_passes(total, limit):
 
 
 @pytest.mark.parametrize(("total", "limit"), [(10, 40), (12, 30), (20, 15), (30, 10), (30, 50), (60, 5)])
-def test_model_that_is_worse_by_less_than_the_limit_rarely_fails(total, limit):
+def test_model_worse_by_less_than_the_limit_rarely_fails(total, limit):
     _, failing = decided(total, Fraction(limit))
     assert failing
     for less in (0.0001, 0.01, 0.05, 0.2):

@@ -71,7 +71,7 @@ def test_text_takes_the_limit_of_new_failures_into_account():
     )
 
 
-def test_text_of_a_set_that_is_too_small_states_how_many_cases_are_needed():
+def test_text_of_a_too_small_set_states_needed_cases():
     assert power_text(19, golden_bar()) == "too few to detect a drop of 5 points, have at least 20"
 
 

@@ -102,7 +102,7 @@ def test_many_truncated_outputs_of_the_comparator_leave_a_pass_undecided():
     )
 
 
-def test_unmeasured_cases_of_a_comparator_are_tolerated_up_to_a_share():
+def test_unmeasured_comparator_cases_are_tolerated_up_to_a_share():
     rule, tolerance = Drop(Fraction(40)), Fraction(5, 100)
     one, two = "e" + "p" * 19, "ee" + "p" * 18
     assert state(rule, part("p" * 20, one)) is ERROR

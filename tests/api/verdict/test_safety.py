@@ -325,7 +325,7 @@ def test_gate_with_limits_that_allow_the_increase_passes():
         (None, "b" * 64, "BaseModel was not measured on the safety set"),
     ],
 )
-def test_gate_with_another_safety_set_or_no_base_model_is_an_error(base, sha256, message):
+def test_other_safety_set_or_no_base_model_is_an_error(base, sha256, message):
     (gate,) = judge(base, outcomes(), sha256).gates
     assert (gate.verdict.state, gate.verdict.message) == (ERROR, message)
 

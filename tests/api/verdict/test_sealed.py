@@ -85,7 +85,7 @@ def judged_final(final: str, of: GateRequest | None = None) -> Judgement:
     return found
 
 
-def test_three_tenths_of_the_cases_are_sealed_and_no_must_pass_case():
+def test_three_tenths_of_cases_are_sealed_but_no_must_pass():
     assert len(SEALED) == 30
     assert not SEALED & set(range(10))
 
@@ -139,7 +139,7 @@ def test_outcomes_of_sealed_cases_that_a_checkpoint_reports_are_ignored():
     assert best.step == 10
 
 
-def test_open_case_that_a_checkpoint_reports_as_sealed_is_not_measured():
+def test_open_case_reported_as_sealed_is_not_measured():
     letters = outcomes(70, None)
     first = next(i for i in range(10, 100) if i not in SEALED)
     hidden = letters[:first] + "s" + letters[first + 1 :]
@@ -160,7 +160,7 @@ def test_sealed_cases_do_not_stop_training():
     assert found.assessment.message.startswith("golden 70/70 at step 20")
 
 
-def test_final_model_is_judged_by_all_cases_and_both_parts_are_shown():
+def test_final_model_is_judged_by_open_and_sealed_cases():
     judged = judged_final(outcomes(68, 25), gate(minPassRate="90%"))
     (found,) = judged.gates
     assert (judged.state, found.verdict.passed, found.verdict.total) == (VerdictState.PASSED, 93, 100)
@@ -231,7 +231,7 @@ def cases(total: int, tag: str = "plain", tagged: int = 0) -> list[GoldenCase]:
         (100, [{"name": "critical", "cases": ["case-0"], "minPassRate": "100%"}], None),
     ],
 )
-def test_set_that_is_too_small_without_its_sealed_cases_is_refused(total, rules, message):
+def test_set_too_small_without_its_sealed_cases_is_refused(total, rules, message):
     found = unreachable(sealing(rules), cases(total), SHA)
     assert [problem.where for problem in found] == ["spec.sets[0].sealed"] * (message is not None)
     assert message is None or found[0].message.startswith(message)

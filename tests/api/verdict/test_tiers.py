@@ -80,7 +80,7 @@ def test_required_tag_without_a_case_that_counts_is_an_error(tag):
     assert verdict.message == f"required tag {tag}: no golden case that counts has it"
 
 
-def test_count_of_a_baseline_with_other_advisory_cases_is_an_error():
+def test_baseline_count_with_other_advisory_cases_is_an_error():
     other = Baseline("golden", "p" * 100, by_case=False)
     verdict = judge("p" * 100, golden_bar(advisory=STYLE), LastPublished=other)
     assert verdict.state is ERROR

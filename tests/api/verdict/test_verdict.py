@@ -283,7 +283,7 @@ def test_golden_set_is_judged_by_thresholds_and_baselines(what, outcomes, rules,
     assert verdict.message == message
 
 
-def test_golden_set_too_small_to_detect_the_maximum_drop_is_inconclusive():
+def test_golden_set_too_small_for_the_maximum_drop_is_inconclusive():
     verdict = judge_golden(cases(10), "p" * 10, golden_bar(), base("p" * 10))
     assert verdict.state is INCONCLUSIVE
     assert verdict.message == (
@@ -292,11 +292,11 @@ def test_golden_set_too_small_to_detect_the_maximum_drop_is_inconclusive():
     )
 
 
-def test_golden_set_is_large_enough_if_one_case_equals_max_drop_points():
+def test_golden_set_suffices_if_one_case_equals_max_drop_points():
     assert judge_golden(cases(20), "p" * 20, golden_bar(), base("p" * 20)).state is PASSED
 
 
-def test_drop_on_a_too_small_golden_set_is_failed_not_inconclusive():
+def test_drop_on_a_too_small_set_is_failed_not_inconclusive():
     assert judge_golden(cases(10), "p" * 9 + "f", golden_bar(), base("p" * 10)).state is FAILED
 
 
@@ -400,7 +400,7 @@ def test_stop_message_has_the_arithmetic_and_regressed_cases():
     assert (stop.best_step, stop.best_passed, stop.regressing, stop.must_pass) == (10, 95, True, False)
 
 
-def test_stop_message_names_the_starting_model_if_it_was_the_best():
+def test_stop_message_names_the_starting_model_if_best():
     assert assess(95, 85).message == (
         "golden 85/100 at step 10, starting model 95/100: -10.0 points, limit -5.0"
     )
@@ -609,7 +609,7 @@ def test_non_inferior_passes_an_unchanged_model_from_59_cases():
     assert judge_golden(cases(59), "p" * 59, NON_INFERIOR, base("p" * 59)).state is PASSED
 
 
-def test_non_inferior_passes_a_model_that_fixes_many_of_few_cases():
+def test_non_inferior_passes_model_that_fixes_many_of_few_cases():
     assert judge_golden(cases(48), "p" * 42 + "f" * 6, NON_INFERIOR, base("f" * 48)).state is PASSED
 
 
@@ -624,7 +624,7 @@ def test_non_inferior_is_inconclusive_if_cases_cannot_be_paired():
     )
 
 
-def test_non_inferior_judges_a_checkpoint_by_points_until_cases_are_read():
+def test_non_inferior_judges_by_points_until_cases_are_read():
     later = {"LastPublished": Baseline("golden", "p" * 90 + "f" * 10, by_case=False, by_case_later=True)}
     assert judge_golden(cases(100), "p" * 86 + "f" * 14, NON_INFERIOR, later).state is PASSED
     assert judge_golden(cases(100), "p" * 85 + "f" * 15, NON_INFERIOR, later).state is FAILED
@@ -689,7 +689,7 @@ def judged(draw: st.DrawFn) -> tuple[CaseSet, str, dict[str, Baseline]]:
 
 
 @pytest.mark.parametrize(("total", "limit"), [(1, 1), (20, 3), (50, 6), (100, 9), (200, 15), (500, 31)])
-def test_default_of_new_failures_is_the_99th_percentile_of_equal_models(total, limit):
+def test_default_new_failures_is_99th_percentile_of_equal_models(total, limit):
     from scipy.stats import binom
 
     assert default_limit(total) == limit
