@@ -43,7 +43,7 @@ def test_panels_fit_the_grid_and_do_not_overlap(panels):
         assert len(values) == len(set(values))
 
 
-def test_each_panel_has_a_description_a_unit_and_the_chosen_source(panels):
+def test_each_panel_has_description_unit_and_chosen_source(panels):
     for panel in panels:
         assert panel["description"].endswith("."), panel["title"]
         assert panel["fieldConfig"]["defaults"]["unit"], panel["title"]

@@ -86,7 +86,7 @@ def test_pinned_version_is_changed_only_with_the_right_to_approve(
     assert refusal(server, "ana", "pinned", compareWith=FIRST) == ""
 
 
-def test_other_fields_and_a_first_version_need_no_right_to_approve(server: ApiServer) -> None:
+def test_other_fields_and_first_version_need_no_approval_right(server: ApiServer) -> None:
     assert refusal(server, "gwen", "pinned", rules=[{"name": "all", "minPassRate": "70%"}]) == ""
     assert refusal(server, "gwen", "pinned", compareWith=FIRST) == ""
     assert refusal(server, "gwen", "free", compareWith=FIRST) == ""

@@ -114,7 +114,7 @@ def test_user_roles_do_not_grant_write_access_to_status(helm: Helm) -> None:
     assert not [resource for resource, _ in edit | gate_edit if "/" in resource]
 
 
-def test_cluster_role_edit_may_read_gates_but_only_admin_may_write_them(helm: Helm) -> None:
+def test_edit_role_reads_gates_and_only_admin_writes_them(helm: Helm) -> None:
     given: dict[str, set[Grant]] = {"admin": set(), "edit": set()}
     for (kind, _), obj in helm.render().items():
         for role in given if kind == "ClusterRole" else ():
