@@ -28,7 +28,7 @@ def annotations(command: CommandAt) -> Object:
     ("action", "verdict"),
     [("approve", "Passed"), ("override", "Failed"), ("override", "Inconclusive"), ("reject", "Failed")],
 )
-def test_decision_names_the_verdict_and_the_user_of_the_api_server(
+def test_decision_names_the_verdict_and_the_api_server_user(
     on_cluster: CommandAt, action: str, verdict: str
 ) -> None:
     job = on_cluster.place.create(manifests.finetunejob())

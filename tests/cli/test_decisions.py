@@ -125,9 +125,7 @@ def test_long_reason_in_any_alphabet_is_recorded(on_cluster: CommandAt) -> None:
 
 
 @pytest.mark.parametrize("command", ["suspend", "resume"])
-def test_suspend_and_resume_of_a_job_on_this_machine_point_to_ctrl_c(
-    on_laptop: CommandAt, command: str
-) -> None:
+def test_suspend_and_resume_of_laptop_job_point_to_ctrl_c(on_laptop: CommandAt, command: str) -> None:
     on_laptop.place.create(manifests.finetunejob())
     result = on_laptop(command, "orders")
     assert result.exit_code == 2

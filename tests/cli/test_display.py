@@ -66,7 +66,7 @@ def test_commands_include_the_runs_folder_unless_it_is_the_default():
     assert "interrupted; resume with `tunegate run … --runs here`" in text
 
 
-def test_stop_by_a_task_metric_without_regressed_rows_shows_no_empty_list():
+def test_stop_without_regressed_rows_shows_no_empty_list():
     stop = Stop(
         id="sft-1-20",
         stage="sft",
@@ -130,7 +130,7 @@ def logged(status: FineTuneJobStatus) -> list[str]:
     return console.file.getvalue().splitlines()
 
 
-def test_dry_run_is_marked_and_changes_no_verdict_of_a_checkpoint():
+def test_dry_run_is_marked_and_changes_no_checkpoint_verdict():
     status = FineTuneJobStatus.model_validate(succeeded())
     assert status.final is not None
     dry = status.final.gates[0].model_copy(

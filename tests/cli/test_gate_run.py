@@ -192,7 +192,7 @@ def test_characters_that_xml_cannot_contain_are_escaped(character: str) -> None:
     assert f"output: <a> & {escaped} end\n]]>" in str(failure.text)
 
 
-def test_junit_of_a_model_that_cannot_be_measured_has_an_error_per_gate() -> None:
+def test_junit_of_an_unmeasurable_model_has_an_error_per_gate() -> None:
     suites = parsed(junit_of_error(["a", "b"], "no such model"))
     assert [(suite.attrib["name"], suite.attrib["errors"]) for suite in suites] == [("a", "1"), ("b", "1")]
     assert {error.attrib["message"] for error in suites.iter("error")} == {"no such model"}
@@ -295,7 +295,7 @@ def test_junit_file_that_cannot_be_written_is_refused_at_once(tmp_path: Path) ->
     assert "cannot be written" in output
 
 
-def test_runs_folder_that_cannot_be_created_ends_with_exit_code_5(tmp_path: Path) -> None:
+def test_runs_folder_that_cannot_be_created_exits_with_5(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     gates = [gate(compareWith=[{"type": "LastPublished"}])]
     options = ("--junit", str(tmp_path / "out.xml"), "--runs", str(tmp_path / "file" / "runs"))

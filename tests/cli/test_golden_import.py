@@ -70,14 +70,14 @@ def test_import_never_changes_an_existing_file() -> None:
     assert Path("golden.jsonl").read_text() == "old"
 
 
-def test_a_file_that_is_not_yaml_is_an_error_with_the_place() -> None:
+def test_file_that_is_not_yaml_is_an_error() -> None:
     Path("config.yaml").write_text("prompts: [a")
     result = run("config.yaml", "-o", "golden.jsonl")
     assert result.exit_code == 1
     assert "config.yaml is not valid" in result.output
 
 
-def test_unpaired_surrogate_in_a_reference_is_an_error_in_one_line() -> None:
+def test_unpaired_surrogate_in_a_reference_is_a_one_line_error() -> None:
     Path("config.json").write_text(r'{"prompts": ["p"], "tests": [], "defaultTest": "\ud800"}')
     result = run("config.json", "-o", "golden.jsonl")
     assert result.exit_code == 1
@@ -152,7 +152,7 @@ def test_graders_of_openai_need_the_rows_that_they_judge() -> None:
     assert case.turns[0].content == "2+2?"
 
 
-def test_samples_of_lm_eval_are_read_with_the_results_beside_them() -> None:
+def test_lm_eval_samples_are_read_with_the_adjacent_results() -> None:
     config = {"output_type": "generate_until", "doc_to_target": "{{answer}}"}
     Path("results_2026.json").write_text(json.dumps({"configs": {"capitals": config}}))
     arguments = {"gen_args_0": {"arg_0": "Capital of France?"}}

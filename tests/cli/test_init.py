@@ -65,6 +65,6 @@ def test_existing_manifest_is_never_replaced(data: Path, name: str) -> None:
     assert existing.read_text() == "mine"
 
 
-def test_revision_of_a_model_on_a_hub_is_part_of_the_checked_job(data: Path) -> None:
+def test_hub_model_revision_is_part_of_the_checked_job(data: Path) -> None:
     job = data_job(str(data), goal=None, model="hf://a/b", revision="1" * 40, columns=())
     assert job["spec"]["model"] == {"uri": "hf://a/b", "revision": "1" * 40}

@@ -200,7 +200,7 @@ def test_following_logs_of_an_ended_job_ends(tunegate: CommandAt) -> None:
     assert (result.exit_code, result.output) == (0, "orders  Succeeded: published\n")
 
 
-def test_report_on_this_machine_is_printed_as_a_path_or_copied(on_laptop: CommandAt) -> None:
+def test_laptop_report_is_printed_as_a_path_or_copied(on_laptop: CommandAt) -> None:
     job_in(on_laptop, "Succeeded")
     page = report_file(Path(on_laptop.place.options[1]), "orders")
     assert "FineTuneJob orders has no report yet" in on_laptop("report", "orders").output
@@ -214,7 +214,7 @@ def test_report_on_this_machine_is_printed_as_a_path_or_copied(on_laptop: Comman
 
 
 @pytest.mark.cluster
-def test_report_of_a_job_that_has_not_started_starts_no_pod(on_cluster: CommandAt) -> None:
+def test_report_of_a_pending_job_starts_no_pod(on_cluster: CommandAt) -> None:
     job = job_in(on_cluster, "Pending")
     result = on_cluster("report", "orders")
     assert result.exit_code == 1

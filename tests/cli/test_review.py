@@ -151,7 +151,7 @@ def test_incomplete_scores_are_kept_for_the_next_call(
 
 
 @pytest.mark.parametrize("earlier", ["----------", "yn--------"])
-def test_quitting_without_a_new_score_writes_nothing_and_returns_at_once(
+def test_quitting_without_new_scores_writes_nothing_and_returns_at_once(
     client: WorldClient, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, earlier: str
 ) -> None:
     submit(client, earlier)
@@ -164,7 +164,7 @@ def test_quitting_without_a_new_score_writes_nothing_and_returns_at_once(
     assert "saved" not in capsys.readouterr().out
 
 
-def test_sample_that_is_not_the_one_in_the_plan_is_refused(client: WorldClient) -> None:
+def test_sample_that_differs_from_the_plan_is_refused(client: WorldClient) -> None:
     client.text = client.text.replace("order 3", "order 4", 1)
     with pytest.raises(ClientError, match="was changed on its volume"):
         opened(client)
@@ -176,9 +176,7 @@ def test_job_that_does_not_await_a_review_is_refused(client: WorldClient) -> Non
         opened(client)
 
 
-def test_scores_of_others_in_a_file_stay_when_the_reviewer_scores_too(
-    client: WorldClient, tmp_path: Path
-) -> None:
+def test_scores_of_others_in_a_file_stay_after_later_scoring(client: WorldClient, tmp_path: Path) -> None:
     path = tmp_path / "scores.csv"
     path.write_text(f"id,good,reviewer\n{ROWS[0].id},yes,ben\n{ROWS[1].id},no,ben\n")
     review = opened(client, "lead")
@@ -199,7 +197,7 @@ def test_ways_to_score_exclude_each_other(tmp_path: Path, other: str) -> None:
     assert f"--web and {other} exclude each other" in result.output
 
 
-def test_scores_for_two_jobs_with_long_names_have_two_config_maps() -> None:
+def test_two_jobs_with_long_names_have_two_score_config_maps() -> None:
     metadata = [
         OpenReview(f"{'n' * 62}{end}", SAMPLE.sha256, (), "ana", {}).config_map()["metadata"] for end in "ab"
     ]
@@ -239,7 +237,7 @@ def test_rows_that_the_judge_could_not_score_are_shown_first(capsys: pytest.Capt
     assert queued.startswith("Queued: ")
 
 
-def test_scores_beside_those_of_a_judge_count_once_they_are_submitted() -> None:
+def test_scores_beside_a_judge_count_once_submitted() -> None:
     client = judged_client(bad_found=20)
     review = opened(client)
     session = start_session(review)
@@ -254,7 +252,7 @@ def test_scores_beside_those_of_a_judge_count_once_they_are_submitted() -> None:
     assert client.world.status().data.review_score == "0.90"
 
 
-def test_scores_beside_those_of_other_people_count_once_they_are_submitted(client: WorldClient) -> None:
+def test_scores_beside_other_people_count_once_submitted(client: WorldClient) -> None:
     submit(client, "-yyyyyyy--", "ben")
     review = opened(client)
     assert list(review.rows) == [ROWS[0], *ROWS[8:], *ROWS[1:8]]
@@ -267,7 +265,7 @@ def test_scores_beside_those_of_other_people_count_once_they_are_submitted(clien
     assert submit_review(client, review, replace(review, scores=scores_of(session))) == 0
 
 
-def test_scores_that_the_operator_ignores_do_not_count_as_those_of_others(client: WorldClient) -> None:
+def test_scores_ignored_by_the_operator_are_not_others_scores(client: WorldClient) -> None:
     scores = {row.id: True for row in ROWS}
     client.world.apply(make_scores("unknown", SAMPLE.sha256, reviewer="ben", **scores, nobody=True))
     client.world.apply(make_scores("sample", "0" * 64, reviewer="cleo", **scores))
@@ -303,7 +301,7 @@ def unreachable(*_: object) -> None:
 
 
 @pytest.mark.parametrize("method", ["get", "put_config_map"])
-def test_scores_are_kept_in_a_file_if_the_cluster_is_unreachable(
+def test_scores_stay_in_a_file_if_the_cluster_is_unreachable(
     client: WorldClient,
     capsys: pytest.CaptureFixture[str],
     tmp_path: Path,

@@ -122,7 +122,7 @@ def test_reviewers_comment_stays_with_its_row():
     }
 
 
-def test_bytes_of_a_comment_that_are_no_text_do_not_lose_the_scores():
+def test_invalid_bytes_in_a_comment_do_not_lose_the_scores():
     scores = play("cyq", comments=("wrong \udcff",))
     assert scores == {ROWS[0].id: RowScore(good=True, note="wrong ?")}
 
