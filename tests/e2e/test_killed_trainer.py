@@ -42,7 +42,7 @@ def test_killed_and_evicted_trainer_resumes_from_its_checkpoint(node: Node, name
     assert status["checkpoints"][-1]["step"] == LONG["maxSteps"]
 
 
-def test_run_evicted_twice_trains_the_same_model_as_an_uninterrupted_run(node: Node, namespace: str) -> None:
+def test_run_evicted_twice_trains_the_same_model_as_uninterrupted(node: Node, namespace: str) -> None:
     node.install()
     whole, evicted = TinyJob(node, namespace, "whole"), TinyJob(node, namespace, "evicted")
     whole.apply(LONG)

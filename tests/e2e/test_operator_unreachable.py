@@ -10,7 +10,7 @@ from support.waiting import eventually
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1800)]
 
 
-def test_report_missed_by_the_operator_is_sent_by_a_report_job(node: Node, namespace: str) -> None:
+def test_report_missed_by_the_operator_arrives_by_report_job(node: Node, namespace: str) -> None:
     node.install()
     job = TinyJob(node, namespace)
     job.apply()

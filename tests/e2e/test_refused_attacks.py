@@ -23,7 +23,7 @@ def undisturbed(node: Node, namespace: str) -> Iterator[TinyJob]:
     node.kubectl("delete", "namespace", other, "--timeout=300s")
 
 
-def test_attacks_on_a_training_job_are_refused_and_it_ends_as_usual(
+def test_attacks_on_a_training_job_are_refused_without_effect(
     node: Node, namespace: str, undisturbed: TinyJob
 ) -> None:
     node.install()

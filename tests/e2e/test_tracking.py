@@ -15,7 +15,7 @@ from tunegate_api.contract.workspace import Workspace
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1800)]
 
 
-def test_offline_wandb_run_is_stored_on_the_volume_with_the_verdict(node: Node, namespace: str) -> None:
+def test_offline_wandb_run_on_the_volume_has_the_verdict(node: Node, namespace: str) -> None:
     node.install()
     job = TinyJob(node, namespace)
     offline = {"env": [{"name": "WANDB_MODE", "value": "offline"}]}
