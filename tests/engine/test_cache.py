@@ -65,7 +65,7 @@ def test_own_write_seen_first_in_a_list_triggers_one_decision() -> None:
     assert resync(cache, [make("a", "1", 7)], cache.mark()) == []
 
 
-def test_late_answer_to_a_write_does_not_restore_a_deleted_object() -> None:
+def test_late_write_answer_does_not_restore_a_deleted_object() -> None:
     cache = Cache()
     cache.put(make("a", "1", 7))
     cache.apply(WatchEvent("DELETED", make("a", "1", 9)))
@@ -84,7 +84,7 @@ def test_object_with_a_restored_label_is_cached_again() -> None:
     assert cached(cache) == {}
 
 
-def test_object_read_at_the_version_of_its_deletion_event_is_cached_again() -> None:
+def test_object_read_at_its_deletion_event_version_is_cached_again() -> None:
     cache = Cache()
     cache.put(make("a", "1", 7))
     cache.apply(WatchEvent("DELETED", make("a", "1", 9)))
@@ -108,7 +108,7 @@ def test_object_missing_from_a_list_is_cached_again_when_read() -> None:
     assert cached(cache) == {"1": 7}
 
 
-def test_late_watch_event_does_not_restore_an_object_that_was_not_found() -> None:
+def test_late_watch_event_does_not_restore_an_object_not_found() -> None:
     cache = Cache()
     cache.put(make("a", "1", 7))
     cache.remove("1")
@@ -302,7 +302,7 @@ def test_references_must_be_indexed_from_the_beginning() -> None:
         cache.index_references(lambda _: [])
 
 
-def test_list_entry_with_other_fields_in_the_cached_version_is_a_change() -> None:
+def test_list_entry_with_other_fields_at_same_version_is_changed() -> None:
     """If the CRD changed, the API server serves the same version with other fields."""
     cache = Cache()
     cache.apply(WatchEvent("ADDED", make("a", "1", 5)))
@@ -318,7 +318,7 @@ def test_child_moves_to_its_new_owner() -> None:
     assert [uid_of(child) for child in cache.children(make_owner("y"), "Job")] == ["1"]
 
 
-def test_finetunejob_of_a_pod_is_known_after_the_child_job_is_deleted() -> None:
+def test_finetunejob_of_a_pod_is_known_without_its_job() -> None:
     cache = Cache()
     pod = make("p", "pod", 3, kind="Pod")
     pod["metadata"]["ownerReferences"] = [{"kind": "Job", "name": "a", "uid": "job", "controller": True}]
@@ -328,7 +328,7 @@ def test_finetunejob_of_a_pod_is_known_after_the_child_job_is_deleted() -> None:
     assert [owner.uid for owner in cache.owners(pod)] == ["job", "ftj"]
 
 
-def test_owner_of_a_deleted_child_job_is_not_found_from_another_namespace() -> None:
+def test_owner_of_deleted_child_job_stays_hidden_from_other_namespaces() -> None:
     cache = Cache()
     cache.put(make_owner("ftj"))
     cache.put(make("a", "job", 2, owner="ftj"))

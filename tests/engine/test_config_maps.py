@@ -59,7 +59,7 @@ def test_config_map_content_is_read_once_per_version() -> None:
     assert stored.reads == ["rows"] * 2
 
 
-def test_config_map_read_before_its_watch_event_is_not_read_again() -> None:
+def test_config_map_read_before_its_event_is_not_reread() -> None:
     changed = config_map(version=2, text="2")
     stored = Stored(changed)
     cache = Cache(stored.read)
@@ -114,7 +114,7 @@ def test_config_map_larger_than_the_cache_is_read_each_time() -> None:
     assert stored.reads == ["rows"] * 3
 
 
-def test_least_recently_read_config_map_is_dropped_from_the_cache_first() -> None:
+def test_least_recently_read_config_map_leaves_the_cache_first() -> None:
     small = {name: config_map(name, text="x" * 400) for name in "abc"}
     stored = Stored(*small.values())
     cache = Cache(stored.read, content_bytes=2 * len(write_json(small["a"])))

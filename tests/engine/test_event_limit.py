@@ -32,7 +32,7 @@ def test_write_includes_the_occurrences_that_waited() -> None:
     assert [limit.count("a", at) for at in (0, 10, 20, FIRST_PAUSE)] == [1, 0, 0, 3]
 
 
-def test_event_that_returns_after_a_long_time_is_written_at_once() -> None:
+def test_event_repeated_after_a_long_time_is_written_at_once() -> None:
     limit = EventLimit()
     for at in range(0, 7200, 5):
         limit.count("a", at)

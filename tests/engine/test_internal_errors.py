@@ -136,7 +136,7 @@ def test_changing_errors_do_not_cause_a_write_each():
 
 
 @pytest.mark.parametrize("restarts", [False, True])
-def test_job_continues_as_if_nothing_had_happened_once_a_decision_succeeds(restarts):
+def test_job_continues_unchanged_once_a_decision_succeeds(restarts):
     world = FaultyWorld()
     world.faulty.errors = []
     world.apply_all()
@@ -184,7 +184,7 @@ def without_generations(status: FineTuneJobStatus) -> FineTuneJobStatus:
     return status.model_copy(update={"conditions": conditions, "observed_generation": None})
 
 
-def test_job_that_failed_with_an_internal_error_of_its_pod_stays_stalled():
+def test_job_failed_by_internal_pod_error_stays_stalled():
     """Its condition has the same reason, but another message."""
     world = World(Script(exits={"train": [(1, "Traceback: a bug")] * 9}))
     world.apply_all()
@@ -197,7 +197,7 @@ def test_job_that_failed_with_an_internal_error_of_its_pod_stays_stalled():
     assert len(world.status_writes()) <= writes + 1
 
 
-def test_job_that_a_gate_stopped_keeps_the_reason_of_its_stop():
+def test_job_stopped_by_a_gate_keeps_its_stop_reason():
     world = FaultyWorld(script=Script(checkpoints=dict(REGRESSING)))
     world.faulty.errors = []
     world.apply_all()

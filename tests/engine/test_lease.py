@@ -69,7 +69,7 @@ def test_second_candidate_waits_while_the_first_renews(cluster, clock):
     assert holder(cluster) == "a"
 
 
-def test_lease_of_a_dead_holder_is_taken_only_after_it_expires(cluster, clock):
+def test_lease_of_a_dead_holder_is_taken_after_expiry(cluster, clock):
     candidate(cluster, clock, "a")._try_to_hold()
     began, started = clock.monotonic(), []
     stop = Stop(clock, 20)
@@ -142,7 +142,7 @@ def test_only_one_of_two_simultaneous_candidates_leads(cluster, clock):
 
 
 @pytest.mark.parametrize("slow_renewals", [0, 1, 3])
-def test_leader_with_a_slow_api_server_stops_before_its_lease_expires(cluster, clock, slow_renewals):
+def test_leader_with_slow_api_server_stops_before_lease_expiry(cluster, clock, slow_renewals):
     """The leader must measure its deadline from the moment when it sent the last renewal, because other
     candidates may see the renewal before the answer arrives. Each request may last until its timeout."""
     get, replace, left = cluster.get, cluster.replace, [slow_renewals]

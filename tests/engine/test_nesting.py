@@ -56,7 +56,7 @@ def test_incomplete_json_with_many_levels_is_invalid() -> None:
 
 
 @pytest.mark.parametrize("levels", [MAX_SPEC_LEVELS + 1, MAX_LEVELS, 1_100, MOST_STORED])
-def test_spec_with_too_many_levels_is_a_problem_and_not_kept(levels: int) -> None:
+def test_spec_with_too_many_levels_is_a_problem_and_dropped(levels: int) -> None:
     """Its fields podTemplate and affinity are two of the levels."""
     manifest = changed(finetunejob(), {"spec.podTemplate.affinity": "DEEP"})
     page = json.dumps({"items": [manifest, finetunejob()]}).replace('"DEEP"', nested(levels - 2))

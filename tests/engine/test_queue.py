@@ -66,7 +66,7 @@ def test_delayed_key_is_returned_when_due(queue: WorkQueue, clock: FakeClock) ->
 
 
 @pytest.mark.parametrize("delays", [(5, 10), (10, 5)])
-def test_key_with_two_delays_is_returned_once_after_the_shorter_delay(
+def test_key_with_two_delays_returns_once_after_the_shorter(
     queue: WorkQueue, clock: FakeClock, delays: tuple[float, float]
 ) -> None:
     for delay in delays:
@@ -286,7 +286,7 @@ def test_namespace_leaves_a_worker_for_others(clock: FakeClock) -> None:
     assert len(take_all(queue)) == 3
 
 
-def test_worker_that_waits_for_its_turn_wakes_when_another_is_done() -> None:
+def test_waiting_worker_wakes_when_another_key_is_done() -> None:
     queue = WorkQueue(SystemClock(), at_once=1)
     queue.add(key("slow", 0))
     queue.add(key("slow", 1))

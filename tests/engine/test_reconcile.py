@@ -409,7 +409,7 @@ def test_status_change_besides_progress_is_written_at_once(cluster: FakeCluster)
 
 
 @pytest.mark.parametrize("is_progress", [False, True])
-def test_changed_number_in_a_message_is_written_at_once_except_in_progress(
+def test_changed_number_is_written_at_once_except_in_progress(
     cluster: FakeCluster, is_progress: bool
 ) -> None:
     message = "0/5 nodes are available"

@@ -30,7 +30,7 @@ def test_repeated_report_changes_nothing() -> None:
     assert not store.put(report(1))
 
 
-def test_report_of_a_later_attempt_replaces_one_with_a_higher_sequence() -> None:
+def test_later_attempts_report_replaces_one_with_a_higher_sequence() -> None:
     store = ReportStore()
     store.put(report(50, attempt=1))
     assert store.put(report(1, attempt=2))
@@ -155,7 +155,7 @@ def test_unacknowledged_results_are_never_dropped() -> None:
     assert store._bytes < 2500
 
 
-def test_reports_of_small_jobs_fit_when_large_jobs_fill_the_store() -> None:
+def test_small_jobs_reports_fit_when_large_jobs_fill_store() -> None:
     store = ReportStore(max_bytes=4000)
     for uid in ("1", "2", "3"):
         store.put(large(uid))

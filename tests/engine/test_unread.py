@@ -75,7 +75,7 @@ class Operator:
         return message
 
 
-def test_new_object_is_read_once_and_its_own_status_is_not_read():
+def test_new_object_is_read_once_but_not_its_status():
     operator = Operator()
     operator.cluster.as_user.create(job())
     operator.reconciler.run_ready()

@@ -33,7 +33,7 @@ def kubeconfig(path: Path, url: str) -> str:
     return str(path)
 
 
-def test_requests_of_the_command_name_it_and_writes_have_a_field_manager(tmp_path: Path) -> None:
+def test_command_requests_have_user_agent_and_writes_field_manager(tmp_path: Path) -> None:
     made = manifests.config_map("scores", {})
     made["metadata"]["namespace"] = "default"
     with WebServer(lambda _: Response(body=json.dumps(made).encode())) as server:

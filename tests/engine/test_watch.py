@@ -62,9 +62,7 @@ def test_watch_resumes_after_an_api_server_outage(server: ApiServer, cluster: Ku
         )
 
 
-def test_list_at_the_start_of_a_watch_finds_deletions_without_a_watch(
-    server: ApiServer, cluster: KubernetesCluster
-) -> None:
+def test_first_list_of_a_watch_finds_earlier_deletions(server: ApiServer, cluster: KubernetesCluster) -> None:
     found: list[WatchEvent] = []
     cache = Cache()
     cluster.watch(cache.apply)
