@@ -240,7 +240,7 @@ def world() -> FakeWorld:
     return FakeWorld()
 
 
-def test_gate_owns_its_child_job_whose_reports_have_the_uid_of_the_gate(world: FakeWorld) -> None:
+def test_gate_owns_its_child_job_with_reports_by_uid(world: FakeWorld) -> None:
     (job,) = world.jobs()
     uid = uid_of(world.gate)
     assert job["metadata"]["name"] == f"golden-gate-{uid[:5]}-1"
@@ -292,7 +292,7 @@ def test_permanent_failure_is_recorded_with_its_reason_and_not_retried(world: Fa
     assert len(world.jobs()) == 1
 
 
-def test_oom_killed_pod_fails_the_gate_while_its_child_job_is_active(world: FakeWorld) -> None:
+def test_oom_killed_pod_fails_gate_while_child_job_is_active(world: FakeWorld) -> None:
     world.start()
     status = world.end(137, reason="OOMKilled")
     assert (status.state, status.reason) == ("Failed", Reason.OUT_OF_MEMORY)
@@ -317,7 +317,7 @@ def test_gate_survives_evictions_below_the_limit_and_fails_at_it(world: FakeWorl
     assert len(status.evictions) == MAX_EVICTIONS
 
 
-def test_suspended_gate_ends_its_child_job_and_resumes_as_next_attempt(world: FakeWorld) -> None:
+def test_suspended_gate_ends_child_job_and_resumes_as_next_attempt(world: FakeWorld) -> None:
     world.start()
     world.fake.as_user.replace(world.gate | {"spec": world.gate["spec"] | {"suspend": True}})
     status = world.settle()
@@ -328,7 +328,7 @@ def test_suspended_gate_ends_its_child_job_and_resumes_as_next_attempt(world: Fa
     assert [job["metadata"]["name"][-2:] for job in world.jobs()] == ["-2"]
 
 
-def test_gate_waits_with_reason_quota_exceeded_if_its_job_is_forbidden() -> None:
+def test_gate_waits_with_quota_exceeded_if_job_is_forbidden() -> None:
     world = FakeWorld()
     for job in world.jobs():
         world.fake.as_user.delete(Key.of(job), uid_of(job))

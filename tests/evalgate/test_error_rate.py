@@ -115,7 +115,7 @@ def test_error_rate_without_minimum_never_blocks():
     assert ready(world)[0] == "True"
 
 
-def test_later_job_with_the_same_base_model_does_not_measure_again():
+def test_later_job_with_same_base_does_not_measure_again():
     world, _ = run()
     assert request(world, "orders").gates[0].measured_bases is None
     assert run_another(world, "second").phase is Phase.SUCCEEDED
@@ -123,7 +123,7 @@ def test_later_job_with_the_same_base_model_does_not_measure_again():
     assert status(world).error_rate == TEXT
 
 
-def test_job_that_measured_no_error_rate_ends_with_a_gate_error():
+def test_job_without_measured_error_rate_ends_with_gate_error():
     wanted = gate(NON_INFERIOR, "80%")
     world = World()
     world.apply_all(gate=wanted)
@@ -168,7 +168,7 @@ def test_low_detection_is_inconclusive_and_the_gate_is_not_ready():
     assert run_another(world, "second").phase is Phase.PENDING
 
 
-def test_gate_with_low_detection_is_ready_after_a_change_of_its_rules():
+def test_gate_with_low_detection_is_ready_after_rules_change():
     world, _ = run(minimum="80%")
     set_limits(world, NON_INFERIOR | {"failAtDrop": "10%"})
     assert ready(world)[0] == "True"
@@ -199,7 +199,7 @@ def test_limit_with_many_digits_is_found_in_the_error_rate():
     assert job.phase is Phase.SUCCEEDED
 
 
-def test_too_small_planted_regressions_are_measured_again_by_the_next_job():
+def test_too_small_planted_regressions_are_measured_by_next_job():
     world, job = run(NON_INFERIOR | {"failAtDrop": "10%"}, "80%", worse=3)
     assert job.final is not None
     assert job.final.verdict is VerdictState.INCONCLUSIVE
@@ -271,7 +271,7 @@ def test_job_waits_for_the_report_with_the_error_rate(earlier: str | None):
     assert status(world).error_rate is not None
 
 
-def test_job_does_not_wait_for_the_error_rate_of_a_dry_run():
+def test_job_does_not_wait_for_dry_run_error_rate():
     world = gating(gate(NON_INFERIOR | {"failAtDrop": "10%"}, "90%", enforcement="DryRun"))
     job = world.status()
     assert job.phase is Phase.SUCCEEDED
@@ -279,7 +279,7 @@ def test_job_does_not_wait_for_the_error_rate_of_a_dry_run():
     assert job.final.gates[0].verdict is VerdictState.ERROR
 
 
-def test_base_model_with_low_detection_is_measured_again_by_the_next_job():
+def test_base_with_low_detection_is_measured_by_next_job():
     """The gate is ready, because the newest error rate is that of another base model."""
     limits = NON_INFERIOR | {"failAtDrop": "10%"}
     world, _ = run(limits, "90%", worse=30)

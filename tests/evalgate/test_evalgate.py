@@ -58,7 +58,7 @@ def volume_gate(uri: str = "pvc://sets/golden.jsonl") -> Object:
     return gate
 
 
-def test_gate_with_a_set_at_an_address_is_ready_and_counts_judged_cases():
+def test_gate_with_remote_set_is_ready_and_counts_judged_cases():
     world = World()
     gate = volume_gate()
     world.apply(gate)
@@ -74,7 +74,7 @@ def test_gate_with_a_set_at_an_address_is_ready_and_counts_judged_cases():
     assert (status(world).cases, status(world).records[0].total) == (100, 100)
 
 
-def test_results_of_another_set_than_that_at_the_address_fail_the_job():
+def test_results_of_another_set_than_the_remote_fail_the_job():
     world = World(Script(golden_sha256="e" * 64))
     world.apply(volume_gate(), make_config_map("rows", train__jsonl="{}"), make_job().obj())
     assert world.run().phase is Phase.FAILED
@@ -92,7 +92,7 @@ def test_gate_waits_for_a_missing_golden_set():
     assert ready(world)[0] == "True"
 
 
-def test_configmap_key_that_starts_with_a_dot_is_ignored_by_default():
+def test_configmap_key_with_leading_dot_is_ignored_by_default():
     world = World()
     keys = make_config_map("cases", golden__jsonl=golden_text())
     keys["data"] |= {".notes": "not a golden set"}
@@ -103,7 +103,7 @@ def test_configmap_key_that_starts_with_a_dot_is_ignored_by_default():
     assert ready(world) == ("True", GateReason.GOLDEN_READ, HUNDRED)
 
 
-def test_golden_set_key_that_starts_with_a_dot_must_be_named_in_the_gate():
+def test_golden_set_key_with_leading_dot_must_be_named():
     world = World()
     keys = make_config_map("cases")
     keys["data"] = {".golden.jsonl": golden_text()}
@@ -236,7 +236,7 @@ def test_ready_message_counts_advisory_cases():
         ),
     ],
 )
-def test_gate_that_no_model_can_pass_is_not_ready_and_its_job_waits(rules, message):
+def test_gate_no_model_can_pass_is_not_ready(rules, message):
     gate = make_gate().with_golden(rules=rules).obj()
     world = World()
     world.apply(make_config_map("cases", golden__jsonl=golden_text()), gate, make_job().obj())
@@ -251,7 +251,7 @@ def test_gate_that_no_model_can_pass_is_not_ready_and_its_job_waits(rules, messa
 @pytest.mark.parametrize(
     ("expectation", "needed"), [("judge", "type: Model and agreement"), ("guardrail", "type: Guardrail")]
 )
-def test_gate_without_the_server_that_its_cases_need_is_not_ready(expectation, needed):
+def test_gate_without_the_server_of_its_cases_is_not_ready(expectation, needed):
     gate = make_gate().obj()
     case = {"id": "a", "prompt": "hi", "expect": [{"type": "all", "of": [{"type": expectation}]}]}
     gate["spec"]["sets"][0] = {"name": "golden", "source": {"inline": [case]}}
@@ -294,7 +294,7 @@ def test_invalid_spec_stalls_the_gate():
     assert ready(world)[:2] == ("False", GateReason.INVALID_SPEC)
 
 
-def test_record_of_a_final_model_is_kept_after_its_job_is_deleted():
+def test_final_model_record_is_kept_after_job_deletion():
     world = World()
     world.apply_all(make_job().with_publish().obj())
     world.run()

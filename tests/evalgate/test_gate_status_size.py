@@ -203,7 +203,7 @@ def test_gate_status_keeps_the_outcomes_of_a_baseline() -> None:
     assert record.outcomes == letters(94)
 
 
-def test_status_drops_outcomes_of_a_model_that_is_no_longer_baseline() -> None:
+def test_status_drops_outcomes_of_a_former_baseline() -> None:
     world = World()
     world.apply_all(make_job("first").with_publish().obj())
     world.run("first")
@@ -243,7 +243,7 @@ def test_baseline_comes_from_status_and_not_from_the_config_map() -> None:
     assert "golden 89/100, LastPublished 94/100: -5.0 points, limit -5.0" in failure.message
 
 
-def test_published_model_that_failed_a_dry_run_gate_is_no_baseline() -> None:
+def test_published_model_that_failed_a_dry_run_is_no_baseline() -> None:
     world = World()
     world.apply_all(make_job("first").with_publish().obj())
     world.run("first")

@@ -74,7 +74,7 @@ def test_cases_of_one_group_make_the_best_rate_more_optimistic():
     )
 
 
-def test_deleted_job_stays_counted_and_a_restarted_operator_counts_it_once():
+def test_deleted_job_stays_counted_once_after_operator_restart():
     world = World()
     world.apply_all(make_job("first").obj())
     world.run("first")
@@ -246,6 +246,6 @@ def test_running_job_that_was_deleted_leaves_room_for_another():
     assert shown(found) == (2 * MAX_RUNNING_LOOKS, 2 * MAX_RUNNING_LOOKS, 0)
 
 
-def test_job_of_an_earlier_gate_with_the_same_name_does_not_count():
+def test_job_of_an_earlier_gate_does_not_count():
     jobs = [job(1, 4, ended=1)]
     assert with_looks(None, "golden", DIGEST, jobs, view(jobs, OTHER)) is None

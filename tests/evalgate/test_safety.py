@@ -92,7 +92,7 @@ def test_bad_safety_set_stalls_the_gate(text, message):
 
 @pytest.mark.parametrize("source", ["house", "missing"])
 @pytest.mark.parametrize("golden", [golden_text(), "{broken"])
-def test_transition_times_stay_while_a_set_of_the_gate_is_bad(source, golden):
+def test_transition_times_stay_while_a_set_is_bad(source, golden):
     world = World()
     house = make_config_map("house", safety__jsonl="{broken")
     world.apply(make_config_map("cases", golden__jsonl=golden), house)
@@ -145,14 +145,14 @@ def test_inline_safety_cases_can_be_pinned_by_digest():
     assert ready(world)[:2] == ("False", GateReason.DIGEST_MISMATCH)
 
 
-def test_problem_of_the_golden_set_is_reported_before_the_safety_set():
+def test_golden_set_problem_is_reported_before_the_safety_set():
     world = World()
     world.apply(gate_with({"configMap": "house"}))
     world.settle()
     assert ready(world)[2] == "ConfigMap cases does not exist in this namespace"
 
 
-def test_job_records_the_digest_of_the_safety_set_and_mounts_it():
+def test_job_records_safety_set_digest_and_mounts_the_set():
     house = make_config_map("house", safety__jsonl=HOUSE_RULES)
     rows = make_config_map("rows", train__jsonl="{}")
     world = world_with(gate_with({"configMap": "house"}), house, rows, make_job().obj())
@@ -170,7 +170,7 @@ def test_job_records_the_digest_of_the_safety_set_and_mounts_it():
     ("source", "text"),
     [({"uri": "pvc://sets/safety.jsonl"}, HOUSE_RULES), ({"inline": RULES}, inline_text(RULES))],
 )
-def test_job_records_the_digest_of_a_set_without_a_config_map(source, text):
+def test_job_records_digest_of_safety_set_without_config_map(source, text):
     gate = make_gate().with_safety(source=source, sha256=sha256_text(text)).obj()
     world = world_with(gate, make_config_map("rows", train__jsonl="{}"), make_job().obj())
     record = world.cluster.as_user.get(Key("ConfigMap", "default", str(world.status().request)))

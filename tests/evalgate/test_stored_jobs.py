@@ -87,7 +87,7 @@ def store(world: World, numbers: Iterable[int], ended: datetime | None = None) -
             user.create({**obj, "metadata": metadata})
 
 
-def test_jobs_in_the_status_of_a_gate_are_not_read_again(world):
+def test_jobs_in_a_gates_status_are_not_read_again(world):
     store(world, range(STORED))
     decide_all(world)
     looks = status(world).looks
@@ -122,7 +122,7 @@ def test_decision_about_a_recreated_gate_reads_at_most_100_jobs(world):
     assert status(world).records == before.records
 
 
-def test_recreated_gate_is_not_ready_before_it_has_read_all_ended_jobs(world):
+def test_recreated_gate_is_not_ready_before_reading_ended_jobs(world):
     """A job that started earlier would be compared with an old published version, or with none."""
     store(world, range(STORED))
     decide_all(world)
@@ -159,7 +159,7 @@ def test_jobs_that_end_in_the_same_second_are_recorded_once(world):
     assert len(status(world).records) == 4
 
 
-def test_jobs_of_an_earlier_gate_with_the_same_name_are_read_once(world):
+def test_jobs_of_an_earlier_gate_are_read_once(world):
     store(world, range(STORED))
     decide_all(world)
     for kind, name in (("EvalGate", "golden"), ("ConfigMap", "cases")):
@@ -176,7 +176,7 @@ def test_jobs_of_an_earlier_gate_with_the_same_name_are_read_once(world):
     assert status(world).records == []
 
 
-def test_jobs_that_name_another_gate_or_evaluated_nothing_are_not_read(world):
+def test_jobs_of_another_gate_or_without_evaluations_are_not_read(world):
     store(world, range(STORED))
     world.apply(make_gate("other").obj())
     for number in range(10):
