@@ -56,7 +56,7 @@ def test_second_attempt_without_a_new_checkpoint_fails_the_job():
     assert [a.number for a in status.attempts if a.role == "train"] == [1, 2]
 
 
-def test_job_fails_with_the_unknown_failure_reason_of_a_newer_trainer():
+def test_job_fails_with_unknown_failure_reason_of_newer_trainer():
     ended = Termination(
         exit_code=ExitCode.USER_ERROR,
         outcome=Outcome.FAILED,
@@ -125,7 +125,7 @@ def test_unknown_failure_has_the_end_of_the_log_as_message():
     assert "ValueError: odd" in status.failure.message
 
 
-def test_log_in_a_failure_message_is_cut_but_the_restart_note_is_kept():
+def test_failure_log_is_cut_but_the_restart_note_stays():
     world = World(Script(exits={"data": [(1, "first" + "x" * 3000 + "last")] * 4}))
     world.apply_all()
     failure = world.run().failure
@@ -160,7 +160,7 @@ OUT_OF_GPU_MEMORY = failed(ExitCode.CUDA_OUT_OF_MEMORY, "CudaOutOfMemory", "the 
     ("role", "end", "reason"),
     [("data", BAD_ROWS, Reason.BAD_DATA), ("train", OUT_OF_GPU_MEMORY, Reason.CUDA_OUT_OF_MEMORY)],
 )
-def test_job_fails_only_after_the_end_of_its_pod_is_observed(role, end, reason):
+def test_job_fails_only_after_its_pods_end_is_observed(role, end, reason):
     """The watch event of a Job's failure may arrive before the watch events of its pods."""
     world = World()
     world.apply_all()
@@ -178,7 +178,7 @@ def test_job_fails_only_after_the_end_of_its_pod_is_observed(role, end, reason):
     assert world.status().attempts[-1].result == reason
 
 
-def test_job_failure_waits_for_the_pod_with_the_permanent_exit_code():
+def test_job_failure_waits_for_pod_with_permanent_exit_code():
     """The newest pod in the cache was killed. A newer pod, not in the cache yet, had a permanent exit
     code."""
     world = World()
@@ -196,7 +196,7 @@ def test_job_failure_waits_for_the_pod_with_the_permanent_exit_code():
     assert failure.reason == Reason.BAD_DATA
 
 
-def test_step_without_an_ended_pod_fails_100_seconds_after_its_child_job():
+def test_step_without_ended_pod_fails_after_100_seconds():
     world = World()
     world.apply_all()
     name = start_pod_of(world)
@@ -479,7 +479,7 @@ def test_refused_results_configmap_fails_the_job_and_deletes_its_pods():
 
 
 @pytest.mark.parametrize("role", ["data", "train", "gate"])
-def test_completed_step_is_not_repeated_when_its_child_job_is_deleted(role):
+def test_completed_step_is_not_repeated_after_child_job_deletion(role):
     world = World()
     world.apply_all(make_job().with_publish().obj())
     following = {"data": "train", "train": "gate", "gate": "publish"}[role]

@@ -53,7 +53,7 @@ def test_event_names_step_and_each_gates_verdict_and_pass_rate() -> None:
 
 @pytest.mark.parametrize("has_passed", [False, True])
 @pytest.mark.parametrize("verdict", VerdictState)
-def test_event_is_a_warning_after_an_error_or_a_late_failure(verdict: VerdictState, has_passed: bool) -> None:
+def test_error_or_late_failure_makes_the_event_a_warning(verdict: VerdictState, has_passed: bool) -> None:
     best = CheckpointReference(stage="sft", step=60) if has_passed else None
     new = job_status(checkpoint(70, result(), result("b", verdict)))
     (event,) = checkpoint_events(job_status(), new.model_copy(update={"best_checkpoint": best}))

@@ -53,7 +53,7 @@ def test_succeeded_job_shows_how_much_better_it_became() -> None:
     }
 
 
-def test_training_job_shows_its_base_before_and_after_the_first_checkpoint() -> None:
+def test_training_job_shows_its_base_before_and_after_a_checkpoint() -> None:
     world = World()
     world.apply_all()
     while not world.status().start:
@@ -134,7 +134,7 @@ def test_waiting_job_names_what_is_missing() -> None:
     assert shown(world)["next"] == "fix: GateNotFound"
 
 
-def test_held_job_names_the_reason_until_it_is_no_longer_held() -> None:
+def test_held_job_names_the_reason_until_released() -> None:
     world = World()
     world.apply_all()
     world.until_checkpoint()

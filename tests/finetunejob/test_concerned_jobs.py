@@ -62,7 +62,7 @@ def job_with_rows(number: int) -> Object:
     return job
 
 
-def test_config_map_leads_only_to_decisions_about_the_jobs_that_name_it():
+def test_config_map_leads_only_to_decisions_about_its_jobs():
     world = BusyWorld()
     world.apply(CASES, make_gate().obj(), *map(job_with_rows, range(MANY)))
     assert world.decisions_about(make_config_map("other", x="1")) == (0, 0)
@@ -72,7 +72,7 @@ def test_config_map_leads_only_to_decisions_about_the_jobs_that_name_it():
     assert [n for n in range(MANY) if world.status(f"job-{n}").request] == [7]
 
 
-def test_golden_set_leads_only_to_decisions_about_its_gates_and_their_jobs():
+def test_golden_set_leads_only_to_decisions_about_its_users():
     world = BusyWorld()
     others = [make_gate(f"gate-{n}", f"cases-{n}").obj() for n in range(MANY)]
     named = make_job().with_gates("golden").obj()
@@ -85,7 +85,7 @@ def test_golden_set_leads_only_to_decisions_about_its_gates_and_their_jobs():
     assert world.condition("Ready").reason == Reason.CONFIG_MAP_NOT_FOUND
 
 
-def test_calibration_rows_of_a_gate_end_the_wait_of_its_jobs():
+def test_calibration_rows_of_a_gate_end_its_jobs_wait():
     """The gate is ready without them: only pods read them."""
     world = BusyWorld()
     gate = make_gate().obj()
@@ -177,7 +177,7 @@ def test_input_created_during_the_first_status_write_ends_the_wait(late):
 
 
 @pytest.mark.parametrize("kind", ["FineTuneJob", "ConfigMap"])
-def test_change_is_compared_with_no_job_that_does_not_name_the_object(kind):
+def test_change_is_compared_only_with_jobs_that_name_it(kind):
     """An operator that starts lists thousands of ended jobs and ConfigMaps while many jobs are pending."""
 
     def make(name, version, phase=None):

@@ -12,7 +12,7 @@ from tunegate_operator.finetunejob.cost import memory_of
 GPUS = make_job().with_spec(resources={"accelerator": "GPU", "gpu": {"count": 1}})
 
 
-def test_cost_shows_speed_and_memory_and_the_time_share_of_evaluation() -> None:
+def test_cost_shows_speed_memory_and_evaluation_time_share() -> None:
     world = World()
     world.apply_all()
     cost = world.run().cost
@@ -50,7 +50,7 @@ def test_cost_is_kept_if_the_restarted_operator_has_no_reports() -> None:
     assert world.status().cost == before
 
 
-def test_seconds_saved_by_a_stop_come_from_measured_steps_and_evaluations() -> None:
+def test_seconds_saved_by_a_stop_come_from_measured_times() -> None:
     world = World(Script(checkpoints=REGRESSING))
     world.apply_all(GPUS.obj())
     stop = world.run().stop
@@ -76,7 +76,7 @@ def test_saved_gpu_seconds_are_zero_on_a_cpu() -> None:
     assert (stop.seconds_saved, stop.gpu_seconds_saved) == (40, 0)
 
 
-def test_plan_shows_the_needed_memory_of_each_stage_and_its_parts() -> None:
+def test_plan_shows_needed_memory_of_each_stage_by_part() -> None:
     plan = plan_for("uid")
     (stage,) = plan.stages
     memory = estimate(QWEN_7B, stage.parameters, Pass.of([512] * 8, 2048), accelerator="GPU")

@@ -23,7 +23,7 @@ def run(checks: list[DataCheckResult], *, refused: bool = False) -> World:
     return world
 
 
-def test_status_of_a_trained_job_keeps_the_results_of_its_data_checks():
+def test_trained_jobs_status_keeps_its_data_check_results():
     world = run(CHECKS)
     assert world.status().phase is Phase.SUCCEEDED
     assert world.job()["status"]["dataChecks"] == [

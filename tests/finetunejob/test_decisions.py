@@ -76,7 +76,7 @@ def test_job_with_a_decision_that_the_operator_drops_still_waits(
 
 
 @pytest.mark.parametrize("letter", ["x", "理", '"', "\n"])
-def test_decision_is_written_only_if_the_operator_reads_all_of_it(letter: str) -> None:
+def test_decision_is_written_only_if_the_operator_reads_it_whole(letter: str) -> None:
     def written(length: int) -> tuple[str, str]:
         reason = "because" + letter * length
         return stop_decision("sft-1-20", reason), verdict_decision("d" * 64, "ana", reason)

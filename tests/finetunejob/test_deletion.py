@@ -81,7 +81,7 @@ def written(world: World, since: int = 0) -> list[str]:
 # Which jobs have the finalizer
 
 
-def test_finalizer_is_added_before_the_first_job_and_costs_one_write():
+def test_finalizer_precedes_the_first_job_and_costs_one_write():
     world, without = new_world(), new_world(on_delete="Keep")
     world.settle()
     without.settle()
@@ -98,7 +98,7 @@ def test_finalizer_is_added_before_the_first_job_and_costs_one_write():
 
 
 @pytest.mark.parametrize("on_delete", ["Keep", None])
-def test_job_that_keeps_its_files_has_no_finalizer_and_is_deleted_at_once(on_delete):
+def test_job_that_keeps_its_files_is_deleted_without_finalizer(on_delete):
     world = World()
     storage = {"persistentVolumeClaim": "tuning"} | ({"onDelete": on_delete} if on_delete else {})
     world.apply_all(make_job().with_spec(storage=storage).obj())
@@ -133,7 +133,7 @@ def test_finalizers_of_others_are_kept():
     assert finalizers(world) == ["example.com/archive"]
 
 
-def test_finalizer_that_a_user_removed_is_not_added_after_the_end():
+def test_finalizer_removed_by_a_user_is_not_added_again():
     world = ended()
     job = world.job()
     world.cluster.as_user.patch_finalizers(JOB, [], job["metadata"]["resourceVersion"])
@@ -145,7 +145,7 @@ def test_finalizer_that_a_user_removed_is_not_added_after_the_end():
     assert is_gone(world)
 
 
-def test_job_does_not_start_while_the_operator_may_not_add_the_finalizer():
+def test_job_does_not_start_while_the_finalizer_is_forbidden():
     world = World()
     world.cluster.forbid("finalizers", 'User "tunegate" cannot patch resource "finetunejobs": is forbidden')
     storage = {"persistentVolumeClaim": "tuning", "onDelete": "Delete"}
@@ -193,7 +193,7 @@ def test_deleted_job_disappears_after_its_files_are_removed():
     assert world.jobs() == []
 
 
-def test_job_does_not_start_from_a_job_that_is_being_deleted():
+def test_job_does_not_start_from_a_job_under_deletion():
     world = ended()
     delete(world)
     later = make_job("later").with_spec(model={"startFrom": "orders"})
@@ -221,7 +221,7 @@ def test_training_ends_before_files_are_removed():
     assert warnings(world) == []
 
 
-def test_pod_that_is_reported_after_the_deletion_of_its_job_is_awaited():
+def test_pod_reported_after_its_job_was_deleted_is_awaited():
     world = new_world()
     world.until_job("train")
     world.cluster.stop_pods_slowly()
@@ -240,7 +240,7 @@ def test_pod_that_is_reported_after_the_deletion_of_its_job_is_awaited():
     cleanup_job(world)
 
 
-def test_restarted_operator_finds_that_a_pod_of_a_deleted_job_ended():
+def test_restarted_operator_finds_that_a_deleted_jobs_pod_ended():
     world = new_world()
     world.until_checkpoint()
     world.cluster.stop_pods_slowly()
@@ -254,7 +254,7 @@ def test_restarted_operator_finds_that_a_pod_of_a_deleted_job_ended():
     cleanup_job(world)
 
 
-def test_pod_of_a_deleted_job_need_not_wait_for_its_report():
+def test_deleted_jobs_pod_does_not_wait_for_its_report():
     world = World(posts=True)
     storage = {"persistentVolumeClaim": "tuning", "onDelete": "Delete"}
     world.apply_all(make_job().with_spec(storage=storage).obj())
@@ -350,7 +350,7 @@ def test_missing_claim_holds_no_deletion(message):
     assert warnings(world) == remain(uid, f"cleanup: {message}")
 
 
-def test_pod_that_cannot_be_scheduled_holds_a_deletion_for_ten_minutes():
+def test_unschedulable_pod_holds_a_deletion_for_ten_minutes():
     world = ended()
     delete(world)
     job = cleanup_job(world)
@@ -392,7 +392,7 @@ def test_forbidden_cleanup_job_holds_a_deletion_for_ten_minutes():
     assert warning.endswith("refused a Job that removes them for ten minutes: exceeded quota: team")
 
 
-def test_cleanup_job_is_created_if_it_was_refused_only_for_some_time():
+def test_cleanup_job_is_created_after_a_temporary_refusal():
     world = ended()
     world.cluster.forbid("Job", "exceeded quota: team")
     delete(world)
@@ -417,7 +417,7 @@ def test_pod_that_never_ends_holds_a_deletion_for_an_hour():
     )
 
 
-def test_deletion_ends_after_an_hour_although_the_namespace_cannot_be_read():
+def test_deletion_with_unreadable_namespace_ends_after_an_hour():
     world = ended()
     world.cluster.fail_to_read("Namespace", ClusterError("no answer"))
     delete(world)
@@ -437,7 +437,7 @@ def test_job_with_a_spec_that_is_not_understood_is_deleted():
 # Faults
 
 
-def test_operator_crash_around_any_write_of_a_deletion_leaves_no_files():
+def test_operator_crash_around_any_deletion_write_leaves_no_files():
     world = new_world()
     deaths: list[World] = []
     world.cluster.write_listener = lambda: deaths.append(world.without_operator())

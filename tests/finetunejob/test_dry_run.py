@@ -118,7 +118,7 @@ def test_rehearsed_gate_blocks_the_next_job_once_it_is_enforced():
     assert not status.published
 
 
-def test_record_of_a_dry_run_stays_one_after_the_gate_is_enforced():
+def test_dry_run_record_stays_so_after_the_gate_is_enforced():
     world = run_alone()
     gate = world.gate()
     gate["spec"]["enforcement"] = "Enforce"
@@ -128,7 +128,7 @@ def test_record_of_a_dry_run_stays_one_after_the_gate_is_enforced():
     assert (record.verdict, record.dry_run, record.is_baseline) == ("Failed", True, False)
 
 
-def test_version_that_passed_a_dry_run_is_a_baseline_only_for_a_dry_run():
+def test_version_that_passed_a_dry_run_is_dry_run_baseline():
     skipped = {}
     for dry_run in (True, False):
         world = World()
@@ -159,7 +159,7 @@ def test_invalid_gate_in_a_dry_run_is_left_out():
     assert status.data.warnings[0].startswith(why)
 
 
-def test_job_waits_minutes_for_the_golden_set_of_a_dry_run():
+def test_job_waits_minutes_for_a_dry_runs_golden_set():
     world = World(BOTH)
     world.apply(make_gate("golden-v2", "late").with_spec(enforcement="DryRun").obj())
     world.apply_all(make_job().with_gates("golden", "golden-v2").obj())
@@ -192,7 +192,7 @@ def test_missing_calibration_rows_block_no_job_in_a_dry_run(dry_run):
     assert status.data.warnings[0] == f"EvalGate golden-v2 is in a dry run and was not ready: {missing}"
 
 
-def test_pods_do_not_wait_for_config_maps_that_only_dry_runs_name():
+def test_pods_do_not_wait_for_dry_run_config_maps():
     world = World(BOTH)
     world.apply(make_config_map("other-cases", golden__jsonl=golden_text()))
     world.apply(make_gate("golden-v2", "other-cases").with_spec(enforcement="DryRun").obj())
@@ -234,7 +234,7 @@ def world_without_claim(*, dry_run: bool, **spec: Any) -> World:
     return world
 
 
-def test_missing_claim_of_a_dry_run_blocks_a_job_only_for_minutes():
+def test_missing_claim_of_a_dry_run_blocks_only_for_minutes():
     world = world_without_claim(dry_run=True)
     world.advance(298)
     assert claims(world) == {"tuning", "cases"}
@@ -245,7 +245,7 @@ def test_missing_claim_of_a_dry_run_blocks_a_job_only_for_minutes():
     assert world.run().phase is Phase.SUCCEEDED
 
 
-def test_missing_claim_of_a_dry_run_uses_half_of_a_short_start_timeout():
+def test_missing_dry_run_claim_uses_half_of_short_start_timeout():
     world = world_without_claim(dry_run=True, startTimeoutSeconds=120)
     world.advance(61)
     assert claims(world) == {"tuning"}

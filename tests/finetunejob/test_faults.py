@@ -130,7 +130,7 @@ POSTS = pytest.mark.parametrize(
 
 @LIVES
 @POSTS
-def test_operator_crash_around_any_write_does_not_change_the_end_state(checkpoints, ttl, final, posts):
+def test_operator_crash_around_any_write_keeps_the_end_state(checkpoints, ttl, final, posts):
     world = new_world(checkpoints, ttl, final, posts=posts)
     deaths: list[tuple[int, World]] = []
     moments: list[object] = []

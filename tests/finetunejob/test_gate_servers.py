@@ -80,7 +80,7 @@ def test_secrets_of_a_gate_in_a_dry_run_are_optional():
     assert found == {"judge-key": None, "guard-key": True}
 
 
-def test_only_the_data_pod_mounts_the_claim_of_the_calibration_rows():
+def test_only_the_data_pod_mounts_the_calibration_claim():
     def claims(role: str) -> set[str]:
         claims = [
             v["persistentVolumeClaim"] for v in volumes_of(role, ON_A_VOLUME) if "persistentVolumeClaim" in v
@@ -91,7 +91,7 @@ def test_only_the_data_pod_mounts_the_claim_of_the_calibration_rows():
     assert "scored" not in claims("train") | claims("gate")
 
 
-def test_only_the_data_pod_mounts_the_config_map_with_the_calibration_rows():
+def test_only_the_data_pod_mounts_the_calibration_config_map():
     def config_maps(role: str) -> set[str]:
         return {v["configMap"]["name"] for v in volumes_of(role, {"configMap": "scored"}) if "configMap" in v}
 

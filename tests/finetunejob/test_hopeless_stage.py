@@ -26,7 +26,7 @@ def test_job_ends_before_training_if_no_checkpoint_can_pass():
     assert world.events().count("NoCheckpointCanPass") == 1
 
 
-def test_job_with_the_same_gate_trains_if_its_base_model_leaves_room():
+def test_job_trains_if_its_base_model_leaves_room():
     world = World(Script(groups=FEW_GROUPS))
     world.apply_all(gate=NON_INFERIOR.obj())
     status = world.run()
@@ -34,7 +34,7 @@ def test_job_with_the_same_gate_trains_if_its_base_model_leaves_room():
     assert status.failure is None or status.failure.reason != Reason.NO_CHECKPOINT_CAN_PASS
 
 
-def test_job_ends_if_new_scores_show_that_no_checkpoint_can_pass():
+def test_job_ends_if_new_scores_rule_out_every_checkpoint():
     """A judge did not answer, so a checkpoint was trained. The resumed pod has only the starting model, whose
     outputs were scored again."""
     script = Script(base="e" + "t" * (GOLDEN_CASES - 1), groups=FEW_GROUPS, checkpoints={10: 20, 50: 20})

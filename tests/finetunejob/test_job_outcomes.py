@@ -161,7 +161,7 @@ def test_outcomes_of_another_golden_set_never_pass():
     assert "100 outcomes were reported for the 0 cases of the golden set" in status.failure.message
 
 
-def test_later_edit_of_a_gate_does_not_change_a_running_job():
+def test_later_gate_edit_does_not_change_a_running_job():
     world = World()
     world.apply_all()
     world.settle()
@@ -220,7 +220,7 @@ def test_only_training_and_gate_request_gpus():
     assert (status.running_seconds, status.gpu_seconds) == (9, 8)
 
 
-def test_child_name_of_a_long_job_name_is_a_valid_label():
+def test_child_of_a_long_job_name_has_valid_label():
     world = World()
     world.apply_all(make_job("n" * 63).obj())
     world.settle()
@@ -359,7 +359,7 @@ def test_deadline_while_publishing_warns_that_the_version_may_be_published(role,
     assert ("may be at a publish target" in failure.hint) is may_be_published
 
 
-def test_permanent_exit_code_fails_the_job_with_the_pods_message_and_hint():
+def test_permanent_exit_code_fails_job_with_pod_message_and_hint():
     world = World(Script(exits={"data": [failed(ExitCode.BAD_DATA, "BadData", "line 17: not JSON")]}))
     world.apply_all()
     status = world.run()

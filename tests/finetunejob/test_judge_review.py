@@ -144,7 +144,7 @@ def test_rows_without_a_score_of_the_judge_wait_for_people():
     assert (review.scored, review.good, review.reviewers) == (10, 9, ["ana", "judge judge-7b"])
 
 
-def test_scores_of_people_that_exist_before_replace_those_of_the_judge():
+def test_earlier_scores_of_people_replace_those_of_the_judge():
     world = judged_world(sample(bad=3))
     world.apply(by_people({IDS[0]: True}))
     status = world.run()
@@ -152,7 +152,7 @@ def test_scores_of_people_that_exist_before_replace_those_of_the_judge():
     assert review_of(status).good == 8
 
 
-def test_too_many_score_config_maps_block_a_review_by_the_judge():
+def test_too_many_score_config_maps_block_a_judge_review():
     world = judged_world(sample())
     for n in range(11):
         world.apply(make_scores(f"scores-{n:02}", SAMPLE.sha256, reviewer=f"person {n}", **{IDS[0]: True}))
@@ -162,7 +162,7 @@ def test_too_many_score_config_maps_block_a_review_by_the_judge():
     assert "people must score the rest" not in status.message
 
 
-def test_review_by_a_judge_is_recorded_and_later_scores_have_no_effect():
+def test_judge_review_is_recorded_and_later_scores_are_ignored():
     world = judged_world(sample())
     world.until_job("train")
     (record,) = (
@@ -188,7 +188,7 @@ def test_job_fails_closed_if_the_data_pod_asked_no_judge():
     assert roles(world) == {"data"}
 
 
-def test_scores_of_a_judge_do_not_count_for_a_manual_review():
+def test_judge_scores_do_not_count_for_a_manual_review():
     world = World(Script(sample=sample()))
     quality = {"minScore": "80%"}
     world.apply_all(make_job().with_spec(data=JUDGED | {"quality": quality}).obj())
@@ -228,7 +228,7 @@ def test_judge_in_the_documentation_is_a_valid_spec():
     assert EvalGateSpec.model_validate(gate).judge.name == job["data"]["quality"]["grader"]["name"]
 
 
-def test_job_with_a_grader_that_its_gate_lacks_fails_at_once():
+def test_job_whose_gate_lacks_the_grader_fails_at_once():
     world = World(Script(sample=sample()))
     world.apply_all(make_job().with_spec(data=JUDGED).obj())
     world.settle()
@@ -239,7 +239,7 @@ def test_job_with_a_grader_that_its_gate_lacks_fails_at_once():
     assert world.jobs() == []
 
 
-def test_people_review_if_the_gate_of_the_grader_was_left_out():
+def test_people_review_if_the_graders_gate_was_left_out():
     world = World(Script(sample=SAMPLE))
     gate = make_gate("rehearsal").with_spec(enforcement="DryRun").obj()
     gate["spec"] = with_graders(gate["spec"], JUDGE)

@@ -28,7 +28,7 @@ def test_job_with_a_large_spec_fails_with_invalid_spec() -> None:
     assert world.cluster.as_user.list_objects("Job") == []
 
 
-def test_validate_prints_the_same_error_as_status_for_a_large_spec(tmp_path: Path) -> None:
+def test_validate_and_status_show_the_same_large_spec_error(tmp_path: Path) -> None:
     world, manifest = World(), make_job().with_spec(podTemplate=FREE_FORM).obj()
     world.apply_all(manifest)
     world.settle()

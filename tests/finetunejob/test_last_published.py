@@ -30,7 +30,7 @@ def reading(number: int, passed: int = 94, problem: str | None = None) -> LastPu
     return LastPublished(reading=number, versions={"golden": version})
 
 
-def test_job_fails_if_worse_than_a_version_published_during_the_run():
+def test_job_worse_than_a_version_published_meanwhile_fails():
     world = World(Script(final=80, publish_reads=reading(1)))
     world.apply_all(make_job().with_publish().obj())
     status = world.run()

@@ -45,7 +45,7 @@ def test_report_pod_sends_a_missing_last_report():
     assert [(a.role, a.result) for a in world.status().attempts][-1] == ("report", "Succeeded")
 
 
-def test_resumed_job_is_gating_again_while_it_waits_for_a_report():
+def test_resumed_job_is_gating_while_awaiting_a_report():
     world = unreachable_at_the_end_of("gate")
     world.edit(suspend=True)
     world.settle()
@@ -79,7 +79,7 @@ def test_wait_for_a_report_continues_when_child_jobs_are_deleted():
     assert world.run().phase is Phase.SUCCEEDED
 
 
-def test_second_step_with_a_missing_report_gets_its_own_report_pod():
+def test_second_step_with_missing_report_gets_own_report_pod():
     world = unreachable_at_the_end_of("data")
     world.advance(POST_SECONDS)
     world.is_reachable = True
@@ -153,7 +153,7 @@ def restarted_before_the_pod_ended(
     return world
 
 
-def test_gate_without_an_error_rate_ends_the_same_after_a_restart():
+def test_gate_without_error_rate_ends_equally_after_a_restart():
     status = restarted_before_the_pod_ended("gate", Outcome.COMPLETED).status()
     assert status.failure is not None
     assert status.failure.reason == Reason.GATE_ERROR
@@ -161,7 +161,7 @@ def test_gate_without_an_error_rate_ends_the_same_after_a_restart():
     assert status.final is not None
 
 
-def test_training_that_stops_for_no_reason_is_found_after_a_restart():
+def test_training_stop_without_reason_is_found_after_a_restart():
     failure = restarted_before_the_pod_ended("train", Outcome.STOPPED).status().failure
     assert failure is not None
     assert failure.reason == Reason.GATE_ERROR
@@ -169,7 +169,7 @@ def test_training_that_stops_for_no_reason_is_found_after_a_restart():
 
 
 @pytest.mark.parametrize("after_an_eviction", [False, True])
-def test_last_report_that_was_never_written_is_missing_after_a_restart(after_an_eviction):
+def test_last_report_never_written_is_missing_after_a_restart(after_an_eviction):
     world = restarted_before_the_pod_ended(
         "gate", Outcome.COMPLETED, wrote_report=False, after_an_eviction=after_an_eviction
     )

@@ -60,7 +60,7 @@ def attempts(world: World) -> list[tuple[int, str]]:
     return [(a.number, a.result) for a in world.status().attempts if a.role == "train"]
 
 
-def test_all_pods_run_in_parallel_and_get_the_address_of_pod_0(world):
+def test_all_pods_run_in_parallel_with_pod_0s_address(world):
     job = training(world)
     spec, name = job["spec"], job["metadata"]["name"]
     pod = spec["template"]["spec"]
@@ -147,7 +147,7 @@ def test_job_is_queued_until_all_its_pods_run():
         "unknown cause",
     ],
 )
-def test_attempt_reason_comes_from_the_pod_that_made_the_attempt_end(world, ends, reason):
+def test_attempt_reason_comes_from_the_pod_that_caused_it(world, ends, reason):
     both_end(world, *ends)
     assert attempts(world) == [(1, reason)]
     if reason == Reason.EVICTED:
@@ -209,7 +209,7 @@ def evict_one(world: World, name: str) -> Object:
     return world.cluster.set_pod_status(name, status)
 
 
-def test_eviction_of_one_pod_restarts_all_pods_but_counts_as_no_restart(world):
+def test_one_pods_eviction_restarts_all_without_counting_as_restart(world):
     for number in range(1, MAX_EVICTIONS):
         name = training(world)["metadata"]["name"]
         evict_one(world, name)

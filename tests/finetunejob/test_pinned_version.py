@@ -17,7 +17,7 @@ def world_with_version(uri: str) -> World:
 
 
 @pytest.mark.parametrize(("role", "mounts"), [("data", 1), ("train", 0), ("gate", 1)])
-def test_pods_that_read_the_pinned_version_mount_its_claim_read_only(role, mounts):
+def test_pods_that_read_pinned_version_mount_claim_read_only(role, mounts):
     world = world_with_version("pvc://archive/orders/orders-1a2b3")
     world.until_job(role)
     (job,) = world.active_jobs()
@@ -31,7 +31,7 @@ def test_pods_that_read_the_pinned_version_mount_its_claim_read_only(role, mount
     ] * mounts
 
 
-def test_pinned_version_on_the_users_machine_is_refused_on_a_cluster():
+def test_pinned_version_in_a_local_file_is_refused_on_cluster():
     world = world_with_version("file:///models/orders/orders-1a2b3")
     world.settle()
     failure = world.status().failure

@@ -297,7 +297,7 @@ def test_pod_gets_only_the_secrets_of_its_role(role: Role, names: set[str]):
 
 @pytest.mark.parametrize("role", Role)
 @pytest.mark.parametrize("kind", ["golden", "safety"])
-def test_only_the_data_pod_gets_claims_and_secrets_of_case_sets(role: Role, kind: str):
+def test_only_the_data_pod_gets_case_set_claims_and_secrets(role: Role, kind: str):
     gates = []
     for name, source in {
         "on-a-volume": {"uri": "pvc://sets/cases.jsonl"},

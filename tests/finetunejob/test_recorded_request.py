@@ -59,7 +59,7 @@ def test_digest_of_the_request_is_in_status() -> None:
 
 @pytest.mark.parametrize("role", ["data", "train", "gate"])
 @pytest.mark.parametrize("restarts", [False, True], ids=["same operator", "new operator"])
-def test_job_whose_request_was_deleted_is_held_until_it_is_restored(role: str, restarts: bool) -> None:
+def test_job_with_deleted_request_is_held_until_restored(role: str, restarts: bool) -> None:
     world = started(role)
     request, before = request_of(world), world.status()
     delete(world, request)
@@ -82,7 +82,7 @@ def test_job_whose_request_was_deleted_is_held_until_it_is_restored(role: str, r
 
 
 @pytest.mark.parametrize("role", ["data", "train", "gate"])
-def test_job_with_another_request_is_held_until_its_own_is_restored(role: str) -> None:
+def test_job_with_another_request_is_held_until_restored(role: str) -> None:
     world = started(role)
     request, phase, jobs = request_of(world), world.status().phase, world.jobs()
     own = request["data"][REQUEST_KEY]
@@ -169,7 +169,7 @@ def test_request_of_another_version_of_the_operator_is_recognized() -> None:
     assert world.run().phase is Phase.SUCCEEDED
 
 
-def test_crash_before_the_first_status_keeps_the_request_that_was_made() -> None:
+def test_crash_before_the_first_status_keeps_the_created_request() -> None:
     world = World(Script(final=50))
     world.apply_all(make_job().with_publish().obj())
     crash_after(world, "create", "ConfigMap")
@@ -210,7 +210,7 @@ def crash_after(world: World, verb: str, kind: str) -> None:
 
 
 @pytest.mark.parametrize("has_status", [False, True], ids=["before the first status", "later"])
-def test_request_that_the_cache_lacks_is_used_and_not_made_again(monkeypatch, has_status: bool) -> None:
+def test_request_missing_in_the_cache_is_used_not_recreated(monkeypatch, has_status: bool) -> None:
     """When another operator takes over, its list of ConfigMaps may be older than the request."""
     world = started() if has_status else World(Script(final=50))
     if not has_status:
@@ -254,7 +254,7 @@ def test_stale_cache_without_the_digest_uses_no_new_request(monkeypatch) -> None
     assert world.run().failure.reason == Reason.GATE_FAILED
 
 
-def test_ended_job_with_another_request_is_not_cleaned_up_by_it() -> None:
+def test_ended_job_is_not_cleaned_up_by_another_request() -> None:
     world = World(Script(final=94))
     world.apply_all(make_job().with_spec(ttlSecondsAfterFinished=600).obj())
     world.run()

@@ -192,7 +192,7 @@ def required_in(request: Object) -> dict[str, bool]:
     return {gate["name"]: gate["required"] for gate in json.loads(request["data"]["request.json"])["gates"]}
 
 
-def test_namespace_is_not_read_for_a_job_whose_gate_is_not_ready() -> None:
+def test_namespace_is_not_read_while_the_gate_is_unready() -> None:
     """Each read is a request, and hundreds of jobs may wait for one gate."""
     world = World()
     changed = make_config_map("cases", golden__jsonl=golden_text(3))

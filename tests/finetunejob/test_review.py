@@ -48,7 +48,7 @@ def roles(world: World) -> set[str]:
     }
 
 
-def test_job_awaits_its_review_for_days_and_says_what_to_do(world):
+def test_job_awaits_its_review_for_days_with_instructions(world):
     world.advance(30 * 24 * 3600)
     status = world.status()
     assert (status.phase, status.ready_reason) == (Phase.AWAITING_REVIEW, Reason.AWAITING_REVIEW)
@@ -81,7 +81,7 @@ def test_review_that_arrives_lets_the_job_train(world):
     assert world.events().count("DataReady") == 1
 
 
-def test_review_below_the_minimum_fails_the_job_with_the_worst_rows(world):
+def test_review_below_minimum_fails_the_job_with_worst_rows(world):
     world.apply(scores(bad=7))
     status = world.run()
     assert status.phase is Phase.FAILED
@@ -187,7 +187,7 @@ def test_too_many_score_config_maps_block_the_decision(world):
 
 
 @pytest.mark.parametrize("labels", [{}, {"tunegate.dev/review": "another"}])
-def test_config_map_that_loses_its_label_no_longer_blocks_the_review(world, labels):
+def test_config_map_without_its_label_stops_blocking_the_review(world, labels):
     world.apply(*(scores(f"scores-{n}") for n in range(11)))
     world.settle()
     assert "at most 10 ConfigMaps" in world.status().message

@@ -49,7 +49,7 @@ def test_gates_of_one_set_that_seal_other_cases_are_refused(what, other):
     assert "the same sealed share and critical cases" in (failure.hint or "")
 
 
-def test_gates_of_one_set_that_seal_the_same_cases_are_accepted():
+def test_gates_that_seal_the_same_cases_are_accepted():
     assert run(sealing(), sealing("other").with_limits(minPassRate="90%")).status().phase is (Phase.SUCCEEDED)
 
 
@@ -57,14 +57,14 @@ def test_gate_that_only_judges_final_models_may_seal_no_cases():
     assert run(sealing(), sealing("other", None), stage="golden").status().phase is Phase.SUCCEEDED
 
 
-def test_gate_that_only_judges_final_models_may_not_seal_other_cases():
+def test_final_only_gate_may_not_seal_other_cases():
     failure = run(sealing(), sealing("other", "20%"), stage="golden").status().failure
     assert failure is not None
     assert failure.message == SHOWN
 
 
 @pytest.mark.parametrize("dry", ["golden", "other"])
-def test_gate_in_a_dry_run_that_shows_or_seals_cases_is_left_out(dry):
+def test_dry_run_gate_that_shows_or_seals_is_excluded(dry):
     gates = [sealing(), sealing("other", None)]
     world = run(
         *(

@@ -70,7 +70,7 @@ def test_job_waits_for_a_missing_start_from_job(world):
     assert world.status("later").phase is Phase.PENDING
 
 
-def test_job_sees_at_once_that_its_start_from_job_is_created():
+def test_job_notices_at_once_that_its_start_from_job_exists():
     world = World()
     world.apply_all(LATER.obj())
     world.settle()
@@ -107,7 +107,7 @@ def test_job_starts_as_soon_as_the_start_from_job_succeeds(world):
     assert world.status("later").phase is not Phase.PENDING, "no time has passed"
 
 
-def test_wait_for_the_start_from_job_ends_at_the_start_timeout(world):
+def test_wait_for_start_from_job_ends_at_start_timeout(world):
     world.script.exits["data"] = [(int(ExitCode.INTERNAL_ERROR), "slow")]
     world.apply(LATER.obj())
     world.settle()

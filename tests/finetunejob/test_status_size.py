@@ -31,7 +31,7 @@ BASELINES = [MeasuredBaseline(key=f"{n:064}", sha256="f" * 64) for n in range(MA
 
 
 @pytest.mark.slow
-def test_job_status_with_many_checkpoints_and_evictions_is_below_32_kib():
+def test_status_with_many_checkpoints_and_evictions_is_below_32_kib():
     checkpoints = {step: 60 + step % 3 for step in range(1, 61)}
     script = Script(
         checkpoints=checkpoints | {61: 95},
@@ -108,7 +108,7 @@ def test_old_best_checkpoint_stays_in_status():
 
 
 @pytest.mark.slow
-def test_job_status_after_many_stops_and_evictions_is_below_32_kib():
+def test_status_after_many_stops_and_evictions_is_below_32_kib():
     falls = {3 * n + i: passed for n in range(MAX_DECISIONS) for i, passed in ((1, 95), (2, 85), (3, 85))}
     world = World(
         Script(

@@ -105,7 +105,7 @@ def test_running_time_of_a_suspended_attempt_survives_a_crash(fault):
     assert status.running_seconds >= 3000
 
 
-def test_suspension_that_is_undone_at_once_still_starts_a_new_attempt():
+def test_suspension_undone_at_once_still_starts_a_new_attempt():
     world = training()
     world.edit(suspend=True)
     world.cluster.fail_before(2)
@@ -132,7 +132,7 @@ def test_resumed_job_waits_until_the_suspended_attempt_has_ended():
     assert world.run().phase is Phase.SUCCEEDED
 
 
-def test_running_time_before_a_suspension_counts_once_with_a_stale_cache():
+def test_running_time_before_suspension_counts_once_despite_stale_cache():
     world = World()
     world.apply_all(make_job().with_spec(activeDeadlineSeconds=3600).obj())
     world.until_checkpoint()

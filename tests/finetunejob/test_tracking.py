@@ -78,7 +78,7 @@ def test_no_track_pod_starts_when_the_last_pod_sent_everything(script: Script):
     assert not any("-track-" in name for name in world.jobs())
 
 
-def test_no_track_pod_starts_if_the_failed_pod_sent_its_failure():
+def test_no_track_pod_starts_if_the_failure_was_sent():
     world = tracked(Script(exits={"data": [failed(ExitCode.BAD_DATA, "BadData", "row 3", behind=[])]}))
     assert world.run().phase is Phase.FAILED
     assert world.status().tracking is None
@@ -126,7 +126,7 @@ def test_track_pod_starts_when_the_last_pod_has_ended(saving):
     track_job(world)
 
 
-def test_track_pod_starts_after_the_grace_period_of_the_last_pod(saving):
+def test_track_pod_starts_after_the_last_pods_grace_period(saving):
     world, _ = saving
     world.advance(10)
     track_job(world)
@@ -155,7 +155,7 @@ def test_tracking_status_ignores_the_behind_list_of_an_earlier_attempt():
     assert world.status().tracking.behind == ["mlflow", "wandb"]
 
 
-def test_all_trackers_lack_metrics_if_the_last_attempts_job_is_deleted():
+def test_all_trackers_lack_metrics_if_last_job_is_deleted():
     world = after_a_failed_attempt(startTimeoutSeconds=300)
     world.edit(suspend=True)
     world.settle()
@@ -178,7 +178,7 @@ def test_track_pod_that_never_ends_is_deleted_after_a_day():
     assert world.active_jobs() == []
 
 
-def test_variable_reference_in_a_failure_is_escaped_for_the_track_pod():
+def test_variable_reference_in_a_failure_is_escaped_for_tracking():
     script = Script(exits={"data": [failed(ExitCode.BAD_DATA, "BadData", "row 3: $(TOKEN)\0\n")]})
     world = tracked(script)
     until_ended(world)
@@ -186,7 +186,7 @@ def test_variable_reference_in_a_failure_is_escaped_for_the_track_pod():
 
 
 @pytest.mark.parametrize("sender", [0, 1])
-def test_status_takes_the_tracking_result_of_the_pod_that_sent_metrics(sender: int):
+def test_status_has_tracking_result_of_the_pod_sending_metrics(sender: int):
     worst = dict.fromkeys((10, 20, 30, 40, 50), 10)
     world = tracked(Script(behind=[], checkpoints=worst), resources={"accelerator": "CPU", "nodes": 2})
     world.metrics_sender = sender
@@ -205,7 +205,7 @@ def test_track_pod_sends_the_failure_of_a_discarded_run():
     assert arguments(track_job(world))[-1].startswith("Discarded: ")
 
 
-def test_all_trackers_lack_metrics_if_the_pod_has_no_termination_message():
+def test_all_trackers_lack_metrics_without_a_termination_message():
     world = tracked(Script(exits={"data": [(137, "")] * 9}))
     until_ended(world)
     assert world.status().phase is Phase.FAILED
@@ -285,7 +285,7 @@ def test_cleanup_waits_until_trackers_have_the_metrics():
     assert world.jobs() == []
 
 
-def test_refused_track_pod_does_not_delay_the_end_of_the_job():
+def test_refused_track_pod_does_not_delay_the_jobs_end():
     world = tracked(Script(behind=["mlflow"]), publish=[])
     world.until_job("gate")
     world.cluster.forbid("Job", "exceeded quota")
@@ -296,7 +296,7 @@ def test_refused_track_pod_does_not_delay_the_end_of_the_job():
     track_job(world)
 
 
-def test_track_pod_that_is_forbidden_for_a_day_is_no_longer_retried():
+def test_track_pod_forbidden_for_a_day_is_not_retried():
     world = tracked(Script(behind=["mlflow"]), publish=[])
     world.until_job("gate")
     world.cluster.forbid("Job", "exceeded quota")

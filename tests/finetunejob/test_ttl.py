@@ -41,7 +41,7 @@ def cleanup_job(world: World) -> Object:
 EVIDENCE = ["ConfigMap orders-plan", "ConfigMap orders-request", "ConfigMap orders-results"]
 
 
-def test_expired_ttl_removes_files_first_and_then_child_jobs_and_pods():
+def test_expired_ttl_removes_files_then_child_jobs_and_pods():
     world = finished()
     ended, everything = world.status(), owned(world)
     world.advance(TTL - 1 - (world.clock.now() - ended.completion_time).total_seconds())
@@ -168,7 +168,7 @@ def test_ttl_of_a_continued_job_starts_at_its_end():
     assert owned(world) == EVIDENCE
 
 
-def test_failed_file_removal_is_shown_and_child_jobs_are_still_deleted():
+def test_failed_file_removal_is_shown_and_child_jobs_deleted():
     world = finished(Script(exits={"cleanup": [(16, "the volume cannot be written")] * 4}))
     world.advance(TTL)
     world.run()

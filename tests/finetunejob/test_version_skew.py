@@ -115,7 +115,7 @@ def test_results_reported_while_held_are_not_lost_on_operator_restart() -> None:
     assert [c.step for c in status.checkpoints] == [10, 20, 30, 40, 50]
 
 
-def test_status_of_a_held_job_is_written_once_although_pods_change() -> None:
+def test_held_jobs_status_is_written_once_although_pods_change() -> None:
     world = World()
     world.apply_all()
     world.until_checkpoint()
@@ -131,7 +131,7 @@ def test_status_of_a_held_job_is_written_once_although_pods_change() -> None:
     assert len(world.cluster.writes) == written
 
 
-def test_new_operator_holds_a_job_whose_first_status_was_not_written() -> None:
+def test_new_operator_holds_a_job_without_a_first_status() -> None:
     """The operator of the other version crashed after it created the first child and before it wrote
     status."""
     undisturbed = World()
@@ -178,7 +178,7 @@ def test_held_time_does_not_count_toward_the_start_timeout() -> None:
 
 
 @pytest.mark.parametrize("phase", [Phase.SUSPENDED, Phase.STOPPED])
-def test_stopped_or_suspended_job_shows_its_message_again_after_a_hold(phase: Phase) -> None:
+def test_stopped_or_suspended_job_shows_its_message_after_hold(phase: Phase) -> None:
     world = World(Script(checkpoints={10: 60, 20: 95, 30: 87, 35: 85}))
     world.apply_all()
     if phase is Phase.STOPPED:
@@ -216,7 +216,7 @@ def test_ended_job_with_an_unknown_field_does_not_change() -> None:
     assert (after.phase, after.message, after.failure) == (Phase.SUCCEEDED, before.message, None)
 
 
-def test_unknown_field_in_a_gate_does_not_affect_a_running_job() -> None:
+def test_unknown_gate_field_does_not_affect_a_running_job() -> None:
     world = World()
     world.apply_all()
     world.until_job("gate")

@@ -73,7 +73,7 @@ def test_job_waits_for_missing_data():
         ),
     ],
 )
-def test_file_uris_are_refused_on_a_cluster_before_any_pod_starts(spec, fields):
+def test_file_uris_are_refused_on_a_cluster_without_pods(spec, fields):
     world = World()
     world.apply_all(make_job().with_spec(**spec).obj())
     world.settle()
@@ -85,7 +85,7 @@ def test_file_uris_are_refused_on_a_cluster_before_any_pod_starts(spec, fields):
     assert world.jobs() == []
 
 
-def test_local_calibration_rows_of_a_gate_are_refused_on_a_cluster():
+def test_local_calibration_rows_are_refused_on_a_cluster():
     gate, people = make_gate().obj(), PEOPLE | {"source": {"uri": "file:///scored.jsonl"}}
     gate["spec"] = with_graders(gate["spec"], JUDGE, people=people)
     world = World()
@@ -97,7 +97,7 @@ def test_local_calibration_rows_of_a_gate_are_refused_on_a_cluster():
 
 
 @pytest.mark.parametrize("kind", ["golden", "safety"])
-def test_case_set_in_a_local_file_is_refused_on_a_cluster(kind):
+def test_case_set_in_local_file_is_refused_on_cluster(kind):
     world, gate = World(), make_gate()
     pinned = {"source": {"uri": "file:///sets/cases.jsonl"}, "sha256": "a" * 64}
     (gate.with_golden if kind == "golden" else gate.with_safety)(**pinned)
@@ -112,7 +112,7 @@ def test_case_set_in_a_local_file_is_refused_on_a_cluster(kind):
     assert world.jobs() == []
 
 
-def test_pod_that_replaces_a_deleted_one_has_a_full_start_timeout():
+def test_replacement_of_a_deleted_pod_has_full_start_timeout():
     world = World()
     world.apply_all(make_job().with_spec(startTimeoutSeconds=600).obj())
     world.until_job("gate")
@@ -159,7 +159,7 @@ def test_unavailable_api_server_is_shown_until_the_start_timeout():
     assert failure.reason == Reason.START_TIMEOUT
 
 
-def test_wait_for_data_ends_at_once_if_the_configmap_has_an_owner():
+def test_wait_for_data_ends_if_the_configmap_has_owner():
     world = World()
     world.apply(CASES, make_gate().obj(), make_job().obj())
     world.settle()
@@ -367,7 +367,7 @@ def test_job_waits_while_another_object_has_the_childs_name():
     assert world.run().phase is Phase.SUCCEEDED
 
 
-def test_name_conflict_of_a_child_fails_the_job_at_the_start_timeout():
+def test_child_name_conflict_fails_the_job_at_start_timeout():
     world = World()
     world.apply_all(make_job().with_spec(startTimeoutSeconds=60).obj())
     name = f"orders-data-{world.job()['metadata']['uid'][:5]}-1"
@@ -448,7 +448,7 @@ def test_pod_events_show_why_a_pod_does_not_start(event_reason, message, reason)
 @pytest.mark.parametrize(
     ("message", "reason"), [(EXCEEDED_QUOTA, Reason.QUOTA_EXCEEDED), (VIOLATES, Reason.FORBIDDEN)]
 )
-def test_status_shows_from_child_job_events_why_there_is_no_pod(message, reason):
+def test_status_shows_from_events_why_no_pod_exists(message, reason):
     world = World()
     world.apply_all()
     world.settle()
@@ -461,7 +461,7 @@ def test_status_shows_from_child_job_events_why_there_is_no_pod(message, reason)
     assert world.status().phase is Phase.SUCCEEDED
 
 
-def test_status_shows_a_slow_image_pull_instead_of_an_older_event():
+def test_status_shows_slow_image_pull_instead_of_older_event():
     world = World()
     pod = silent_pod(world)
     world.cluster.as_user.record_event(pod, "Warning", "FailedMount", "timed out")
@@ -472,7 +472,7 @@ def test_status_shows_a_slow_image_pull_instead_of_an_older_event():
     assert world.status().message == 'data: Pulling image "trainer"'
 
 
-def test_events_are_looked_up_once_a_minute_if_pod_status_has_no_reason():
+def test_events_are_read_once_a_minute_without_status_reason():
     world = World()
     pod = silent_pod(world)
     for _ in range(65):
@@ -524,7 +524,7 @@ def test_job_waits_while_the_creation_of_a_child_is_forbidden(message, reason):
     assert world.run().phase is Phase.SUCCEEDED
 
 
-def test_pending_gate_pod_is_shown_only_if_it_has_a_reason():
+def test_pending_gate_pod_is_shown_only_with_a_reason():
     """The phase is Gating before and after the gate pod starts, so a pod that starts normally changes nothing
     in status."""
     world = World()
@@ -551,7 +551,7 @@ def test_pending_gate_pod_is_shown_only_if_it_has_a_reason():
     assert failure.message == "waited 600 s: PodNotStarted: no pod: judging the artifact"
 
 
-def test_child_that_stays_forbidden_fails_the_job_at_the_start_timeout():
+def test_child_that_stays_forbidden_fails_job_at_start_timeout():
     world = World()
     world.cluster.forbid("Job", "exceeded quota: team")
     world.apply_all(make_job().with_spec(startTimeoutSeconds=60).obj())
@@ -596,7 +596,7 @@ def test_succeeded_pod_of_an_active_child_job_changes_no_status():
     assert len(world.cluster.writes) == writes
 
 
-def test_node_that_does_not_confirm_the_end_of_a_pod_is_shown():
+def test_node_that_does_not_confirm_pods_end_is_shown():
     world = World()
     world.apply_all(make_job().with_spec(startTimeoutSeconds=600).obj())
     world.settle()

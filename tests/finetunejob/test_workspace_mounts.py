@@ -50,7 +50,7 @@ def test_data_pod_mounts_the_whole_claim_to_create_the_folders():
     assert workspace == {"name": "workspace", "mountPath": "/tunegate/workspace"}
 
 
-def test_publishing_to_the_storage_claim_leaves_the_files_of_jobs_read_only():
+def test_publishing_to_the_storage_claim_keeps_job_files_read_only():
     claim, reserved, own = mounts_of(Role.PUBLISH, publish=[{"uri": "pvc://tuning/orders"}])
     assert claim == {"name": "workspace", "mountPath": "/tunegate/volumes/tuning"}
     assert reserved == {
