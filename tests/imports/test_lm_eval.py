@@ -116,7 +116,7 @@ def test_one_of_several_targets_must_match(tmp_path: Path) -> None:
     assert [outcome(case, each) for each in ("yes", "sure", "['yes', 'sure']")] == ["p", "p", "f"]
 
 
-def test_a_field_with_a_text_like_a_list_is_one_target(tmp_path: Path) -> None:
+def test_field_with_text_like_a_list_is_one_target(tmp_path: Path) -> None:
     (case,) = imported(tmp_path, {**PLAIN, "doc_to_target": "answer"}, sample("['a']")).cases
     assert [outcome(case, each) for each in ("['a']", "a")] == ["p", "f"]
 

@@ -124,7 +124,7 @@ def test_a_test_that_needs_code_or_other_files_is_named(tmp_path: Path, test: st
     assert kind in problems(found)
 
 
-def test_a_case_with_one_unsupported_assertion_is_left_out_or_incomplete(tmp_path: Path) -> None:
+def test_case_with_unsupported_assertion_is_left_out_or_incomplete(tmp_path: Path) -> None:
     text = "{vars: {x: 1}, assert: [{type: contains, value: a}, {type: llm-rubric, value: nice}]}"
     left_out = one_test(tmp_path, text)
     incomplete = imported(tmp_path, f"prompts: [p]\ntests: [{text}]", incomplete=True)
