@@ -103,7 +103,7 @@ def test_again_option_deletes_nothing_if_a_manifest_is_refused(ended):
     assert ended.status()["phase"] == "Succeeded"
 
 
-def test_again_option_replaces_a_golden_set_that_no_other_job_uses(ended):
+def test_again_replaces_a_golden_set_without_other_jobs(ended):
     ended.edit(another_golden_set)
     refused = ended("run", "manifests")
     assert refused.returncode == 1
@@ -114,7 +114,7 @@ def test_again_option_replaces_a_golden_set_that_no_other_job_uses(ended):
     assert gate.count("modelDigest") == 1, "the record of the old set is deleted"
 
 
-def test_change_of_an_immutable_config_map_is_refused_in_one_line(quick):
+def test_immutable_config_map_change_is_refused_in_one_line(quick):
     quick.write(NOWHERE)
     quick.edit(lambda objects: objects["rows"].update(immutable=True))
     assert quick("run", "manifests").returncode == 0
@@ -127,7 +127,7 @@ def test_change_of_an_immutable_config_map_is_refused_in_one_line(quick):
 
 
 @pytest.mark.parametrize("on_delete", ["Delete", "Keep"])
-def test_again_removes_the_files_of_the_earlier_run_if_asked_to(quick, on_delete):
+def test_again_removes_files_of_the_earlier_run_if_asked(quick, on_delete):
     quick.write(NOWHERE, storage={"persistentVolumeClaim": "tuning", "onDelete": on_delete})
     assert quick("run", "manifests").returncode == 0
     jobs = quick.runs / "volumes" / "tuning" / "tunegate" / "jobs"

@@ -77,7 +77,7 @@ def report(command: Command) -> str:
     return (command.runs / "orders" / "report.html").read_text(encoding="utf-8")
 
 
-def test_run_that_awaits_an_approval_waits_again_until_it_is_approved(approvable):
+def test_run_awaiting_approval_waits_again_until_approved(approvable):
     assert nothing_is_published(approvable)
     assert "<strong>AwaitingApproval</strong> the final model passed, and golden requires" in report(
         approvable

@@ -51,7 +51,7 @@ def test_check_names_leaked_golden_cases_and_exits_with_1(tunegate):
     assert finding["message"] in found["failure"]["message"]
 
 
-def test_report_of_check_lists_all_bad_rows_and_messages_name_it(tunegate, tmp_path):
+def test_report_of_check_lists_all_bad_rows_and_is_named(tunegate, tmp_path):
     path, report = rows(tmp_path, 40, question="order a mug"), tmp_path / "found" / "report.json"
     path.write_text(path.read_text() + "no json\n" * 12)
     columns = ["--column", "prompt=question", "--column", "completion=answer"]
@@ -91,7 +91,7 @@ def test_check_uses_fields_of_the_job_that_are_set(tunegate):
     assert (found["exit code"], results(found)["golden_prompts"]) == (0, "Passed")
 
 
-def test_check_counts_rows_only_for_a_goal_and_tokens_only_for_a_model(tunegate, tmp_path, tiny_model):
+def test_check_counts_rows_for_a_goal_tokens_for_a_model(tunegate, tmp_path, tiny_model):
     path = str(rows(tmp_path, 40, prompt="order a mug", completion="yes " * 600))
     found = results(checked(tunegate, path))
     assert not {"few_rows", "unreviewed_rows"} & found.keys()

@@ -43,7 +43,7 @@ def test_second_manifest_folder_with_the_same_claim_name_is_refused(quick):
     assert not (quick.runs / ".cluster" / "objects" / "FineTuneJob" / "default" / "two.yaml").exists()
 
 
-def test_one_command_with_two_folders_for_the_same_claim_is_refused(quick):
+def test_command_with_two_folders_for_one_claim_is_refused(quick):
     first, second = project(quick, "one", "FIRST"), project(quick, "two", "SECOND")
     quick.edit(lambda objects: [objects.pop(name) for name in ("rows", "cases", "golden")], folder="two")
     result = quick("run", "one", "two")
@@ -53,7 +53,7 @@ def test_one_command_with_two_folders_for_the_same_claim_is_refused(quick):
     assert not (quick.runs / "one").exists()
 
 
-def test_folders_with_equal_names_do_not_conflict_if_no_claim_uses_them(quick):
+def test_folders_with_equal_unused_names_do_not_conflict(quick):
     for name in ("one", "two"):
         quick.write(project(quick, name, None), folder=name)
         quick.edit(lambda objects, name=name: objects["orders"]["metadata"].update(name=name), folder=name)
@@ -64,7 +64,7 @@ def test_folders_with_equal_names_do_not_conflict_if_no_claim_uses_them(quick):
 
 
 @pytest.mark.parametrize("left", ["an empty folder", "a dangling link"])
-def test_empty_folder_or_broken_link_of_a_claim_is_replaced_by_a_link(quick, left):
+def test_empty_folder_or_broken_claim_link_is_replaced(quick, left):
     folder = project(quick, "one", "HERE NOW")
     claim = quick.runs / "volumes" / "datasets"
     claim.parent.mkdir(parents=True)

@@ -23,7 +23,7 @@ def test_run_does_not_wait_until_the_ttl_expires(quick):
     assert remaining(quick, "Job") == []
 
 
-def test_job_with_a_ttl_of_zero_is_cleaned_up_by_its_run(quick):
+def test_job_with_ttl_zero_is_cleaned_up_by_its_run(quick):
     quick.write(Path("/nowhere"), ttlSecondsAfterFinished=0)
     result = quick("run", "manifests", seconds=60)
     assert result.returncode == 0, result.stdout

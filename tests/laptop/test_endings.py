@@ -62,7 +62,7 @@ def test_run_of_a_suspended_job_exits_with_4(quick):
     assert quick.status()["phase"] == "Suspended"
 
 
-def test_exit_code_is_1_if_one_job_failed_and_another_is_suspended(quick):
+def test_exit_code_is_1_with_failed_and_suspended_jobs(quick):
     quick.write(Path("/nowhere"), activeDeadlineSeconds=5)
     quick.environment["STAND_IN"] = "trains"
 
@@ -86,7 +86,7 @@ def test_decision_on_an_unknown_job_suggests_the_namespace_option(quick):
     assert not quick.runs.exists()
 
 
-def test_report_of_a_passed_run_is_a_copy_of_the_trainers_report(quick):
+def test_report_of_a_passed_run_copies_the_trainers_report(quick):
     quick.write(Path("/nowhere"))
     assert quick("run", "manifests").returncode == 0
     (page,) = (quick.runs / "volumes" / "tuning").glob("tunegate/jobs/*/report.html")

@@ -56,7 +56,7 @@ def test_gate_or_job_that_does_not_exist_is_named(after_run: Command) -> None:
     assert "for a job on a cluster, add --namespace or --context" in result.stdout
 
 
-def test_job_on_a_cluster_is_measured_by_its_next_final_gate(tunegate: Command) -> None:
+def test_error_rate_of_a_cluster_job_is_refused(tunegate: Command) -> None:
     result = tunegate("gate", "error-rate", "orders", "--namespace", "team-a")
     assert result.returncode == 1
     assert "on a cluster, set spec.errorRate of the EvalGate" in result.stdout

@@ -135,7 +135,7 @@ def test_models_that_cannot_be_measured_end_with_exit_code_5(
         assert error in message
 
 
-def test_published_version_on_a_volume_is_compared_with_a_pinned_version(
+def test_published_version_is_compared_with_a_pinned_version(
     after_run: Command, version: Path, tiny_model: Path
 ) -> None:
     digest = after_run.status()["final"]["modelDigest"]
@@ -147,7 +147,7 @@ def test_published_version_on_a_volume_is_compared_with_a_pinned_version(
     assert f"✓ Version: golden 20/20, Version ({version.name}) 20/20: +0.0 points" in result.stdout
 
 
-def test_live_model_is_a_baseline_and_one_that_cannot_be_asked_an_error(
+def test_live_model_is_a_baseline_but_unreachable_an_error(
     tunegate: Command, gate_run: Any, version: Path, tiny_model: Path
 ) -> None:
     with ChatServerStub() as server:

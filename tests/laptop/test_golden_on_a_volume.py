@@ -23,9 +23,7 @@ def write(tunegate: Command, model: Path, *rules: dict[str, object]) -> str:
 
 
 @pytest.mark.slow
-def test_job_with_a_golden_set_on_a_volume_is_planned_and_published(
-    tunegate: Command, tiny_model: Path
-) -> None:
+def test_job_with_golden_set_on_volume_is_planned_and_published(tunegate: Command, tiny_model: Path) -> None:
     folder = write(tunegate, tiny_model)
     plan = tunegate("plan", folder)
     assert plan.returncode == 0, plan.stdout
@@ -37,9 +35,7 @@ def test_job_with_a_golden_set_on_a_volume_is_planned_and_published(
     assert status["published"]
 
 
-def test_changed_golden_set_on_a_volume_fails_the_job_before_training(
-    tunegate: Command, tiny_model: Path
-) -> None:
+def test_changed_golden_set_on_volume_fails_job_before_training(tunegate: Command, tiny_model: Path) -> None:
     folder = write(tunegate, tiny_model)
     case = {"id": "easy", "prompt": "a", "expect": [{"type": "contains", "value": ""}]}
     (tunegate.folder / folder / "sets" / "golden.jsonl").write_text(json.dumps(case))

@@ -76,7 +76,7 @@ def test_init_of_chats_writes_the_system_prompt_into_each_case(tunegate):
     assert {case["messages"][0]["content"] for case in cases} == {"Be kind."}
 
 
-def test_init_writes_manifests_even_if_a_job_would_refuse_the_data(tunegate):
+def test_init_writes_manifests_for_data_a_job_would_refuse(tunegate):
     data = write(tunegate, "few.jsonl", [{"prompt": f"order {i}", "completion": "yes"} for i in range(50)])
     code, output = init(tunegate, data)
     assert code == 0, output
@@ -95,7 +95,7 @@ def test_first_row_with_an_empty_answer_changes_no_columns(tunegate):
     assert "guessed" not in output
 
 
-def test_init_asks_for_columns_that_it_cannot_guess_and_writes_nothing(tunegate):
+def test_init_without_guessable_columns_asks_and_writes_nothing(tunegate):
     data = write(tunegate, "odd.jsonl", [{"left": f"order {i}", "right": "yes"} for i in range(5)])
     code, output = init(tunegate, data)
     assert code == 1

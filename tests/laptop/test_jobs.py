@@ -74,7 +74,7 @@ TABLE: list[tuple[str, dict[str, Any], list[Object], bool, str | None]] = [
 @pytest.mark.parametrize(
     ("spec", "pods", "starts", "reason"), [row[1:] for row in TABLE], ids=[row[0] for row in TABLE]
 )
-def test_pod_states_decide_whether_a_job_starts_a_pod_or_ends(
+def test_pod_states_decide_whether_a_job_starts_or_ends(
     spec: dict[str, Any], pods: list[Object], starts: bool, reason: str | None
 ) -> None:
     step = step_job(make_job(**spec), pods, NOW)

@@ -60,7 +60,7 @@ def test_calibrated_judge_lets_the_job_train(tunegate, tiny_model, judge):
     assert len(judge.rows) == 120
 
 
-def test_bad_rows_that_a_judge_finds_fail_the_job_before_training(tunegate, tiny_model, judge):
+def test_bad_rows_found_by_judge_fail_job_before_training(tunegate, tiny_model, judge):
     def reply(row: dict[str, Any], number: int) -> str:
         is_odd = row["completion"] == "yes" and row["prompt"][0]["content"].endswith(" lamp")
         return score(False, "too short") if is_odd else find_bad_rows(row, number)

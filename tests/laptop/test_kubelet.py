@@ -206,7 +206,7 @@ def test_pod_has_its_volumes_and_environment(laptop: Laptop, monkeypatch: pytest
     assert seen["PATH"] == os.environ["PATH"]
 
 
-def test_mount_that_makes_a_folder_of_a_volume_read_only_changes_nothing(
+def test_read_only_mount_of_a_volume_folder_changes_nothing(
     laptop: Laptop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TUNEGATE_TEST_CREDENTIAL", "from the shell")
@@ -255,7 +255,7 @@ def test_pod_waits_for_a_missing_config_map(laptop: Laptop) -> None:
     assert laptop.until_finished()["type"] == "Complete"
 
 
-def test_pod_waits_for_a_secret_variable_missing_in_the_users_environment(laptop: Laptop) -> None:
+def test_pod_waits_for_a_secret_variable_missing_in_environment(laptop: Laptop) -> None:
     laptop.create_job(pod=pod_that_prints(mounts=[], volumes=[]))
     state = laptop.until(lambda: laptop.pods() and laptop.pod()["status"]["containerStatuses"][0]["state"])
     assert "set TUNEGATE_TEST_CREDENTIAL in your environment" in state["waiting"]["message"]
@@ -307,7 +307,7 @@ def test_optional_secret_may_be_missing(laptop: Laptop, monkeypatch: pytest.Monk
     assert laptop.cluster.log_file(laptop.pod()["metadata"]["name"]).read_text() == "0\n"
 
 
-def test_pod_with_two_dots_in_a_mount_path_does_not_start(laptop: Laptop) -> None:
+def test_pod_with_dots_in_a_mount_path_does_not_start(laptop: Laptop) -> None:
     container = {
         "name": "trainer",
         "command": ["/bin/true"],

@@ -62,7 +62,7 @@ def test_recreated_gate_still_finds_its_baseline(published, tiny_model):
     assert failure["message"].startswith(LOST.format(uid=uid)), result.stdout
 
 
-def test_new_gate_with_a_grown_set_judges_the_published_version_again(published, tiny_model):
+def test_new_gate_with_grown_set_judges_published_version_again(published, tiny_model):
     good, worse = one_after_the_other(tiny_model)
     uid = published.object("good")["metadata"]["uid"][:5]
     grown = [*good[:-2], *with_grown_set(good, worse)]

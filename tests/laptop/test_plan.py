@@ -79,7 +79,7 @@ def test_plan_needs_only_the_model_config(tunegate, tiny_model):
     assert "sft 1 x 128" in result.stdout, "one example of maxLength"
 
 
-def test_plan_of_a_job_too_large_for_the_gpu_shows_memory(tunegate, tiny_model):
+def test_plan_of_a_job_exceeding_gpu_shows_memory(tunegate, tiny_model):
     small = {"accelerator": "GPU", "gpu": {"memory": "1Gi", "count": 2}}
     found = in_json(tunegate, tunegate.write(tiny_model, resources=small))
     assert found["failure"]["reason"] == "GpuTooSmall"
@@ -132,7 +132,7 @@ def test_plan_shows_the_rows_of_mixed_sources(tunegate, tiny_model):
 
 
 @pytest.mark.usefixtures("without_weights")
-def test_plan_reports_a_too_small_gpu_even_if_the_data_is_unavailable(tunegate, tiny_model):
+def test_plan_reports_too_small_gpu_without_available_data(tunegate, tiny_model):
     small = ON_A_VOLUME | {"resources": {"accelerator": "GPU", "gpu": {"memory": "1Gi"}}}
     found = in_json(tunegate, only_the_job(tunegate, tiny_model, **small))
     assert found["failure"]["reason"] == "GpuTooSmall"
@@ -163,7 +163,7 @@ LLAMA_405B = LLAMA_70B | {
 }
 
 
-def test_plan_refuses_a_model_that_the_gate_cannot_load_on_one_gpu(tunegate, tiny_model):
+def test_plan_refuses_model_that_gate_cannot_load_on_gpu(tunegate, tiny_model):
     with_config_of(tunegate, "LlamaConfig", **LLAMA_70B)
     whole = {"name": "sft", "method": "SFT", "training": {"maxLength": 1024, "batchSize": 64}}
     shared = {"accelerator": "GPU", "nodes": 8, "gpu": {"memory": "80G", "count": 8}}
@@ -178,7 +178,7 @@ def test_plan_refuses_a_model_that_the_gate_cannot_load_on_one_gpu(tunegate, tin
     assert found["judging"]["weights"] > 130 * 2**30
 
 
-def test_plan_refuses_from_the_config_a_model_that_fits_no_gpu(tunegate, tiny_model):
+def test_plan_refuses_from_config_a_model_exceeding_every_gpu(tunegate, tiny_model):
     with_config_of(tunegate, "LlamaConfig", **LLAMA_405B)
     result = tunegate("plan", only_the_job(tunegate, tiny_model, **ON_A_VOLUME))
     assert result.returncode == 1
@@ -205,7 +205,7 @@ def test_plan_without_the_model_config_fails(tunegate, tiny_model):
     assert "NotFound: model.uri: there is no config.json in pvc://models/base" in result.stdout
 
 
-def test_plan_notes_that_the_model_of_a_start_from_job_is_unavailable(tunegate, tiny_model):
+def test_plan_notes_that_the_start_from_model_is_unavailable(tunegate, tiny_model):
     result = tunegate("plan", only_the_job(tunegate, tiny_model, model={"startFrom": "earlier"}))
     assert result.returncode == 0, result.stdout
     assert "note: model.startFrom: the model of FineTuneJob earlier is not available here" in result.stdout

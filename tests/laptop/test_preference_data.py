@@ -47,7 +47,7 @@ def sample(command: Command, model: Path, *options: str) -> Any:
 
 
 @pytest.mark.slow
-def test_commands_of_the_page_lead_to_pairs_that_a_job_accepts(tunegate: Command, tiny_model: Path) -> None:
+def test_documented_commands_produce_pairs_that_a_job_accepts(tunegate: Command, tiny_model: Path) -> None:
     blocks = re.findall(r"```sh\n(.*?)```", PAGE, re.DOTALL)
     commands = [shlex.split(line)[1:] for block in blocks for line in block.splitlines()]
     assert [" ".join(one[:2]) for one in commands] == [
@@ -102,7 +102,7 @@ def test_same_seed_gives_the_same_completions_and_another_seed_others(tunegate, 
     assert found[0] == found[1] != found[2]
 
 
-def test_prompts_without_two_completions_are_reported_and_no_file_is_left(tunegate, tiny_model):
+def test_prompts_without_two_completions_are_reported_without_a_file(tunegate, tiny_model):
     prompts(tunegate, 2)
     result = sample(tunegate, tiny_model, "--max-new-tokens", "1", "--temperature", "0.01")
     assert result.returncode == 1

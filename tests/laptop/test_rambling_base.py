@@ -80,7 +80,7 @@ def test_classifier_passes_although_its_base_model_rambles(tunegate, tmp_path, r
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_project_of_init_for_labels_passes_although_its_base_model_rambles(tunegate, rambling_model):
+def test_init_label_project_passes_with_a_rambling_base_model(tunegate, rambling_model):
     with (tunegate.folder / "tickets.csv").open("w", newline="") as file:
         csv.writer(file).writerows([("text", "kind"), *((prompt(i), label(i)) for i in range(ROWS))])
     result = tunegate(

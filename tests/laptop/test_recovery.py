@@ -64,7 +64,7 @@ def test_exit_code_of_an_adopted_trainer_comes_from_termination_message(laptop: 
     assert laptop.reports[-1]["outcome"] == "Interrupted"
 
 
-def test_trainer_ended_while_no_command_ran_keeps_exit_code_and_report(laptop: Laptop) -> None:
+def test_trainer_ended_between_commands_keeps_exit_code_and_report(laptop: Laptop) -> None:
     laptop.create_job("train")
     pid = laptop.until_training()
     trainer = psutil.Process(pid)

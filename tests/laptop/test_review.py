@@ -66,7 +66,7 @@ def scores_file(command: Command, bad: int = 0) -> str:
     return "scores.jsonl"
 
 
-def test_review_in_the_terminal_is_saved_resumed_and_lets_the_job_train(waiting):
+def test_terminal_review_is_saved_and_resumed_then_job_trains(waiting):
     rows = sample(waiting)
     assert len(rows) == 20
     screen = review_in_terminal(waiting, "q")
@@ -144,7 +144,7 @@ def status_of_review(command: Command) -> dict[str, Any]:
         ("good", "line 1: not a JSON object"),
     ],
 )
-def test_mistake_in_a_scores_file_is_reported_and_nothing_is_saved(waiting, line, problem):
+def test_mistake_in_a_scores_file_is_reported_without_saving(waiting, line, problem):
     (waiting.folder / "scores.jsonl").write_text(line)
     result = waiting("review", "orders", "--scores", "scores.jsonl")
     assert result.returncode == 1
@@ -177,7 +177,7 @@ def scored(command: Command) -> int:
 
 
 @pytest.mark.slow
-def test_review_in_a_browser_and_in_the_terminal_can_be_mixed(waiting):
+def test_browser_and_terminal_reviews_can_be_mixed(waiting):
     ids = [row["id"] for row in sample(waiting)]
     process, site, path = review_in_browser(waiting)
     for id in ids[:12]:

@@ -147,7 +147,7 @@ def undisturbed(finished) -> dict[int, float]:
     return finished.stage.losses()
 
 
-def test_run_resumed_after_ctrl_c_has_the_losses_of_an_uninterrupted_run(tunegate, tiny_model, undisturbed):
+def test_run_resumed_after_ctrl_c_has_losses_of_uninterrupted(tunegate, tiny_model, undisturbed):
     tunegate.write(tiny_model)
     process = tunegate.start("run", "manifests")
     eventually(lambda: tunegate.stage.checkpoints() != [], seconds=120)

@@ -128,9 +128,7 @@ def test_model_that_refuses_harmless_requests_fails(tunegate: Command, refusing_
 
 
 @pytest.mark.slow
-def test_model_that_keeps_to_both_limits_is_published_with_the_evidence(
-    tunegate: Command, refusing_model: Path
-) -> None:
+def test_model_within_both_limits_is_published_with_evidence(tunegate: Command, refusing_model: Path) -> None:
     def answers(number: int) -> tuple[str, str]:
         return (harmful(2000 + number), REFUSAL) if number % 2 else (harmless(2000 + number), ANSWER)
 
@@ -190,7 +188,7 @@ def test_run_is_stopped_at_the_first_unsafe_checkpoint_and_discarded(
     assert tunegate.status()["failure"]["reason"] == "Discarded"
 
 
-def test_changed_safety_set_on_a_volume_fails_the_job_before_training(
+def test_changed_safety_set_on_volume_fails_job_before_training(
     tunegate: Command, refusing_model: Path
 ) -> None:
     folder = write(tunegate, refusing_model, lambda n: (harmless(2000 + n), ANSWER), source=ON_A_VOLUME)

@@ -16,7 +16,7 @@ WHOLE = {
 }
 
 
-def test_three_stages_build_on_each_other_and_publish_a_whole_model(tunegate, tiny_model):
+def test_three_stages_build_on_each_other_and_publish_model(tunegate, tiny_model):
     changes = DPO_AFTER_SFT | {
         "stages": [*DPO_AFTER_SFT["stages"], WHOLE],
         "taskMetrics": [
