@@ -109,7 +109,7 @@ def test_unexpected_error_while_renewing_ends_the_leader(process, caplog):
     assert "nobody foresaw this" in caplog.text
 
 
-def test_leader_makes_no_decisions_after_it_failed_to_renew_its_lease(process):
+def test_leader_decides_nothing_after_failing_to_renew_its_lease(process):
     def written(gate: str) -> bool:
         return any(write.name == gate for write in process.cluster.writes)
 

@@ -107,7 +107,7 @@ def nested_event(obj: Object, levels: int) -> bytes:
     return text.encode().replace(b'"DEEP"', b'{"a":' * levels + b"1" + b"}" * levels)
 
 
-def test_watch_with_an_expired_version_is_reported_as_a_new_start(server):
+def test_watch_with_expired_version_is_reported_as_new_start(server):
     with kopf_running(server.credentials) as watched:
         eventually(lambda: len(server.watches) == 2, what="both kinds are watched")
         server.version = 500
@@ -117,7 +117,7 @@ def test_watch_with_an_expired_version_is_reported_as_a_new_start(server):
     assert watched.starts[-1] == ("EvalGate", None)
 
 
-def test_start_of_a_watch_is_reported_only_after_its_version_was_read(server):
+def test_watch_start_is_reported_after_its_version_was_read(server):
     server.failing_lists = 2
     with kopf_running(server.credentials) as watched:
         eventually(lambda: len(server.watches) == 2, what="both kinds are watched")

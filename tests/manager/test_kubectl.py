@@ -139,7 +139,7 @@ def rows(table: str) -> dict[str, dict[str, str]]:
     return {name: dict(zip(names[1:], rest, strict=True)) for name, *rest in cells}
 
 
-def test_kubectl_get_shows_where_each_job_is_and_what_to_do(kubectl: Kubectl) -> None:
+def test_kubectl_get_shows_each_jobs_state_and_next_action(kubectl: Kubectl) -> None:
     done = kubectl("get", "ftj")
     found = rows(done.stdout)
     columns = ("PHASE", "PROGRESS", "BASE", "GOLDEN", "BEST", "GATE", "NEXT")

@@ -51,7 +51,7 @@ def test_replicas_export_process_metrics_and_only_the_leader_job_metrics(server,
 
 
 @needs_prometheus
-def test_prometheus_stores_the_metrics_of_a_job_and_evaluates_the_alerts(server, team, kubelet, tmp_path):
+def test_prometheus_stores_job_metrics_and_evaluates_alerts(server, team, kubelet, tmp_path):
     alerts = CHART / "monitoring" / "alerts.yaml"
     log = tmp_path / "operator.log"
     with (

@@ -53,9 +53,7 @@ def test_applied_job_succeeds(server, team, kubelet, tmp_path):
 
 
 @pytest.mark.parametrize("phase", ["Pending", "Validating", "Queued", "Training", "Gating", "Publishing"])
-def test_job_succeeds_when_the_operator_is_killed_in_any_working_phase(
-    server, team, kubelet, tmp_path, phase
-):
+def test_job_succeeds_when_operator_is_killed_in_any_phase(server, team, kubelet, tmp_path, phase):
     log = tmp_path / "operator.log"
     with kubelet.running():
         with operator(server, log, POD_NAME="first") as first:

@@ -10,7 +10,7 @@ pytestmark = pytest.mark.cluster
 PATCH = {"metadata": {"annotations": {"tunegate.dev/required-gates": "golden, policy"}}}
 
 
-def test_job_that_is_older_than_the_required_gates_fails_when_it_starts(server, team, tmp_path):
+def test_job_older_than_required_gates_fails_at_start(server, team, tmp_path):
     rows = make_config_map("rows", train__jsonl="{}")
     cases = make_config_map("cases", golden__jsonl=golden_text())
     team.apply(rows, cases, make_gate().obj(), make_job().with_spec(suspend=True).obj())

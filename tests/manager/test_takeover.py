@@ -15,7 +15,7 @@ def test_takeover_does_not_relist_kinds_that_were_just_listed():
     assert kinds_to_list(listings, 100 + FRESH_SECONDS) == []
 
 
-def test_takeover_relists_kinds_that_were_not_listed_recently_children_first():
+def test_takeover_relists_kinds_not_listed_recently_children_first():
     """The watches of a process that waited to lead may hang on a dead connection, and so miss the last writes
     of the previous leader."""
     listings = [

@@ -114,7 +114,7 @@ def test_job_continues_through_upgrade_and_rollback_of_the_crds(
     assert roles(team) == ONE_OF_EACH
 
 
-def test_job_is_held_until_a_field_of_a_newer_release_is_removed(
+def test_job_is_held_until_newer_release_field_is_removed(
     server: ApiServer, api: client.ApiClient, team: Team, kubelet: PausedTraining, tmp_path: Path
 ) -> None:
     with operator(server, tmp_path / "operator.log"), kubelet.running(), one_more_field(api):
