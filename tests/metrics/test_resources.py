@@ -131,7 +131,7 @@ def test_suspended_job_has_the_time_of_its_suspension():
     assert start == ended
 
 
-def test_queued_later_stage_has_the_time_when_its_own_wait_began():
+def test_queued_later_stage_has_start_of_its_own_wait():
     stages = [
         {"name": name, "method": "SFT", "adapter": {"type": "LoRA"}, "training": {"maxSteps": 50}}
         for name in ("sft", "polish")
@@ -185,7 +185,7 @@ def test_publishing_starts_with_the_approval():
     assert start == pytest.approx(world.clock.now().timestamp(), abs=1)
 
 
-def test_job_that_awaits_its_review_has_the_end_of_its_data_pod():
+def test_job_awaiting_review_has_the_end_of_data_pod():
     world = World()
     job = make_job()
     job.spec["data"]["quality"] = {"minScore": "80%"}
@@ -198,7 +198,7 @@ def test_job_that_awaits_its_review_has_the_end_of_its_data_pod():
     assert start == ended
 
 
-def test_job_finished_a_day_ago_is_exported_only_in_the_count_by_phase():
+def test_job_finished_a_day_ago_is_only_counted_by_phase():
     world = finished()
     world.clock.advance(FINISHED_HOURS * 3600)
     scrape = Scrape(world)
@@ -245,7 +245,7 @@ def test_deleted_job_and_gate_have_no_metrics():
     assert [sample for metric in scrape.families() for sample in metric.samples] == []
 
 
-def test_jobs_are_read_a_few_at_a_time_until_none_is_left():
+def test_jobs_are_read_a_few_at_a_time():
     world = finished()
     world.apply(make_job("second").obj(), make_job("third").obj())
     world.settle()
