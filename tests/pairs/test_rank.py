@@ -47,7 +47,7 @@ def export_table(ranks: dict[str, str], *extra: str) -> None:
         csv.writer(file, delimiter=";").writerows([[*rows[0], *extra[:1]], *filled])
 
 
-def test_table_is_exported_in_the_order_of_the_rater_and_read_back(folder):
+def test_table_is_exported_in_rater_order_and_read_back(folder):
     export_table({"c1": "2", "c2": "2", "c3": "1"})
     text = Path("table.csv").read_text()
     positions = [text.index(f"p1;{one.id}") for one in shown(KNOWN["p1"], "ana")]

@@ -115,7 +115,7 @@ def random_rankings(draw: random.Random) -> list[Ranking]:
 
 
 @pytest.mark.parametrize("seed", range(100))
-def test_every_pair_agrees_with_the_majority_in_any_order_of_raters(seed):
+def test_every_pair_agrees_with_majority_in_any_rater_order(seed):
     draw = random.Random(seed)
     prompt = candidates({letter: f"text {letter}" for letter in LETTERS})
     rankings = random_rankings(draw)

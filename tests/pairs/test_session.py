@@ -111,7 +111,7 @@ def test_screen_shows_places_and_replaces_control_characters():
     assert "\x1b" not in screen
 
 
-def test_order_of_completions_is_spread_over_raters_and_stays_the_same():
+def test_completion_order_varies_by_rater_but_stays_the_same():
     known = make_known(prompts=1, completions=4)
     first = Counter(shown(known["p1"], f"rater {n}")[0].id for n in range(400))
     assert all(60 < first[id] < 140 for id in ("c1", "c2", "c3", "c4"))
