@@ -90,7 +90,7 @@ def request_of(job: Object) -> Request:
     return Request(**names, spec=spec, gates=[])
 
 
-def test_the_request_of_a_job_is_read_once_it_has_started(place: Place) -> None:
+def test_request_of_a_job_is_read_after_its_start(place: Place) -> None:
     job = place.create(manifests.finetunejob())
     assert place.client.read_request(job) is None
     name = request_name("orders", uid_of(job))
@@ -113,7 +113,7 @@ def test_a_job_without_a_report_is_named_in_the_error(place: Place) -> None:
         place.client.read_report(job)
 
 
-def test_a_job_without_a_review_sample_is_named_in_the_error(place: Place) -> None:
+def test_job_without_review_sample_is_named_in_the_error(place: Place) -> None:
     job = place.create(manifests.finetunejob())
     with pytest.raises(ClientError, match="review sample"):
         place.client.read_review_sample(job)
@@ -127,7 +127,7 @@ def test_a_config_map_is_read_by_name(place: Place) -> None:
     assert found["data"] == {"scores.json": "{}"}
 
 
-def test_scores_for_a_job_are_listed_by_name_with_their_content(place: Place) -> None:
+def test_scores_for_a_job_are_listed_with_their_content(place: Place) -> None:
     for name, job in (("later", "orders"), ("earlier", "orders"), ("other", "pens")):
         made = manifests.config_map(name, {"ana.json": name})
         made["metadata"]["labels"] = {REVIEW_LABEL: job}

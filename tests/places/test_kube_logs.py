@@ -114,7 +114,7 @@ def test_lines_with_the_same_time_are_all_printed(kube: KubernetesClient, pod: F
     assert list(kube.read_log(POD)) == ["one", "one", "two"]
 
 
-def test_lines_with_the_same_time_are_not_repeated_after_a_reconnect(
+def test_lines_with_equal_times_are_not_repeated_after_reconnect(
     kube: KubernetesClient, pod: FakePod
 ) -> None:
     pod.lines = [LINES[0], *(f"{TIME} {word}\n" for word in ("one", "one", "two", "one")), LINES[2]]

@@ -72,9 +72,7 @@ def test_job_without_a_matching_pod_is_reported_with_its_phase(runs: Place) -> N
         newest_log(runs.client, "orders", LogSelection(role=Role.GATE))
 
 
-def test_logs_of_the_next_pods_follow_until_the_job_has_ended(
-    runs: Place, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_logs_of_next_pods_follow_until_the_job_ends(runs: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(logs, "POLL_SECONDS", 0.01)
     monkeypatch.setattr(RunsClient, "interrupted", lambda *_: set())  # as if a process ran the job
     job, notices = job_with_pods(runs, ("data",), ("train", "sft", 1)), list[str]()

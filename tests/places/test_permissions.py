@@ -103,7 +103,7 @@ def test_user_with_the_role_edit_can_use_each_command(
         editor.read_report(job)
 
 
-def test_user_with_only_the_role_approve_can_decide_about_a_verdict(
+def test_user_with_only_the_approve_role_can_decide_verdicts(
     server: ApiServer, kubernetes: Place, job: Object, tmp_path: Path
 ) -> None:
     final = {"modelDigest": "a" * 64, "taskVerdict": "Passed", "verdict": "Passed", "verdictDigest": "b" * 64}

@@ -301,7 +301,7 @@ def line(id: object, good: object, **fields: object) -> str:
     return json.dumps({"id": id, "good": good, **fields}) + "\n"
 
 
-def test_json_lines_give_the_scores_and_notes_of_one_or_several_people(tmp_path: Path) -> None:
+def test_json_lines_give_scores_and_notes_of_each_reviewer(tmp_path: Path) -> None:
     text = f"{line(A, True)}\n{line(A, False, note='no date', reviewer=' ben ')}{line(B, True, reviewer='')}"
     found = read(tmp_path, "scores.jsonl", text)
     assert letters(found.scores) == "yy-"
@@ -309,7 +309,7 @@ def test_json_lines_give_the_scores_and_notes_of_one_or_several_people(tmp_path:
 
 
 @pytest.mark.parametrize("id", [None, 7, ["a"], {"a": 1}])
-def test_score_whose_id_is_no_text_is_reported_with_its_line(tmp_path: Path, id: object) -> None:
+def test_score_with_a_non_text_id_is_reported_with_line(tmp_path: Path, id: object) -> None:
     with pytest.raises(ClientError, match="line 2: no row of the sample has the id"):
         read(tmp_path, "scores.jsonl", line(A, True) + line(id, True))
 

@@ -74,7 +74,7 @@ def test_unfinished_files_of_a_writer_are_neither_read_nor_removed(runs: Place) 
     ],
     ids=["not YAML", "not UTF-8", "empty", "a list", "without uid", "status without fields"],
 )
-def test_status_file_that_is_not_a_job_is_reported_with_its_path(runs: Place, content: bytes) -> None:
+def test_status_file_without_a_job_is_reported_with_path(runs: Place, content: bytes) -> None:
     path = status_file(client_of(runs).runs, "orders")
     path.parent.mkdir(parents=True)
     path.write_bytes(content)
@@ -115,14 +115,14 @@ def test_report_html_is_read_from_the_folder_of_the_job(runs: Place) -> None:
     assert runs.client.read_report(job) == b"<html>"
 
 
-def test_job_that_no_process_runs_is_interrupted_until_it_has_ended(runs: Place) -> None:
+def test_job_without_a_running_process_is_interrupted_until_ended(runs: Place) -> None:
     job = runs.set_status(runs.create(manifests.finetunejob()), phase="Training")
     assert runs.client.interrupted([job]) == {"orders"}
     job = runs.set_status(job, phase="Succeeded")
     assert runs.client.interrupted([job]) == set()
 
 
-def test_job_that_has_ended_since_it_was_read_is_not_interrupted(runs: Place) -> None:
+def test_job_that_ended_since_the_read_is_not_interrupted(runs: Place) -> None:
     job = runs.set_status(runs.create(manifests.finetunejob()), phase="Training")
     runs.set_status(job, phase="Succeeded")
     assert runs.client.interrupted([job]) == set()
@@ -134,7 +134,7 @@ def test_unreadable_status_does_not_hide_interrupted_jobs(runs: Place) -> None:
     assert runs.client.interrupted(runs.client.list_objects("FineTuneJob")) == {"orders"}
 
 
-def test_watch_shows_that_the_process_which_runs_the_job_has_ended(runs: Place) -> None:
+def test_watch_shows_that_the_jobs_process_has_ended(runs: Place) -> None:
     runs.set_status(runs.create(manifests.finetunejob()), phase="Training")
     root = cluster_folder(client_of(runs).runs)
     with closing(runs.client.watch("FineTuneJob", "orders")) as states:

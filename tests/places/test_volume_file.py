@@ -50,7 +50,7 @@ def test_missing_report_is_reported(tmp_path: Path) -> None:
         volume_file.parse(JOB, POD, volume_file.REPORT, log_of_pod(tmp_path / "report.html"))
 
 
-def test_report_that_is_too_large_for_a_log_is_not_printed(tmp_path: Path) -> None:
+def test_report_too_large_for_a_log_is_not_printed(tmp_path: Path) -> None:
     (tmp_path / "report.html").write_bytes(random.randbytes(1000))
     lines = log_of_pod(tmp_path / "report.html", most=100)
     assert len(lines) == 1
@@ -152,7 +152,7 @@ def test_pod_is_not_given_up_while_its_image_is_pulled(
     assert list(runs.cluster.list_objects("Pod")) == []
 
 
-def test_image_that_is_pulled_forever_is_given_up_before_the_pod_ends(
+def test_endless_image_pull_is_given_up_before_pod_ends(
     runs: Place, read: Callable[[Callable[[float], None]], list[str]]
 ) -> None:
     error, _ = read(lambda seconds: pull(runs) if seconds == 20 else None)
@@ -160,7 +160,7 @@ def test_image_that_is_pulled_forever_is_given_up_before_the_pod_ends(
     assert volume_file.POD_SECONDS > 1220
 
 
-def test_pod_that_does_not_start_after_the_pull_is_given_up(
+def test_pod_not_started_after_the_pull_is_given_up(
     runs: Place, read: Callable[[Callable[[float], None]], list[str]]
 ) -> None:
     def on_sleep(seconds: float) -> None:
@@ -186,7 +186,7 @@ def test_pod_whose_creation_is_interrupted_is_deleted(runs: Place, monkeypatch: 
 
 
 @pytest.mark.cluster
-def test_pod_is_refused_by_no_policy_and_deleted_after_the_deadline(
+def test_pod_passes_policies_and_is_deleted_after_the_deadline(
     kubernetes: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(volume_file, "WAIT_SECONDS", 1.0)
