@@ -153,7 +153,7 @@ def test_new_connection_does_not_replace_an_authenticated_one(engine):
         assert is_closed(another)
 
 
-def test_new_connection_replaces_one_of_a_job_with_too_many_connections(engine):
+def test_new_connection_replaces_one_of_job_with_too_many(engine):
     engine.jobs.add("job")
     engine.acknowledge = None
     limits = replace(NO_DEADLINES, connections=4, per_job=2)
@@ -165,7 +165,7 @@ def test_new_connection_replaces_one_of_a_job_with_too_many_connections(engine):
             stack.enter_context(tls_connection(engine, source="127.0.0.2"))
 
 
-def test_failed_tls_handshakes_do_not_count_toward_the_limit_per_source(engine):
+def test_failed_tls_handshakes_do_not_count_toward_source_limit(engine):
     with serving(engine, limits=Limits(per_source=2)):
         for _ in range(5):
             with tcp_connection(engine) as plain:

@@ -132,7 +132,7 @@ def test_pod_of_the_job_may_report(authenticator, reviews):
     assert reviews.count == 1
 
 
-def test_pod_of_a_job_with_a_large_spec_is_asked_to_retry(authenticator, cache):
+def test_pod_of_a_large_job_is_asked_to_retry(authenticator, cache):
     large = make_job() | {"spec": {"podTemplate": {"affinity": {"x": "y" * 1_000_000}}}}
     large["metadata"]["resourceVersion"] = "2"
     cache.apply(WatchEvent("MODIFIED", large))
@@ -205,7 +205,7 @@ def test_pod_in_another_namespace_is_refused(authenticator, reviews, cache, job_
         authenticator.authenticate("good", JOB)
 
 
-def test_foreign_pod_that_names_a_child_job_as_its_owner_is_refused(authenticator, reviews, cache):
+def test_foreign_pod_that_names_a_child_job_is_refused(authenticator, reviews, cache):
     add(cache, make_owned("Pod", "forged-pod", "Job", "child-uid", "attacker"))
     reviews.pods, reviews.username = ["forged-pod"], "system:serviceaccount:attacker:default"
     with pytest.raises(ForbiddenSenderError, match="a pod in namespace attacker"):
@@ -252,9 +252,7 @@ def test_token_with_another_pods_name_or_namespace_is_refused(authenticator, rev
     ],
     ids=["other kind", "other group", "no Job", "no labels", "another job's", "attempt", "role"],
 )
-def test_pod_whose_kubernetes_job_the_operator_did_not_create_is_refused(
-    authenticator, reviews, cache, child, message
-):
+def test_pod_of_a_kubernetes_job_not_from_operator_is_refused(authenticator, reviews, cache, child, message):
     add(cache, child)
     add(cache, make_owned("Pod", "forged-pod", "Job", "c"))
     reviews.pods = ["forged-pod"]
@@ -262,7 +260,7 @@ def test_pod_whose_kubernetes_job_the_operator_did_not_create_is_refused(
         authenticator.authenticate("good", JOB)
 
 
-def test_pod_that_is_not_controlled_by_a_kubernetes_job_is_refused(authenticator, reviews, cache):
+def test_pod_not_controlled_by_a_kubernetes_job_is_refused(authenticator, reviews, cache):
     add(cache, make_owned("Pod", "bare", "FineTuneJob", JOB))
     reviews.pods = ["bare"]
     with pytest.raises(ForbiddenSenderError, match="a pod that is not controlled by a Job"):
@@ -316,7 +314,7 @@ def test_pod_created_after_its_child_job_was_deleted_is_refused(authenticator, r
         authenticator.authenticate("good", JOB)
 
 
-def test_pod_whose_child_job_is_not_cached_yet_is_asked_to_retry(authenticator, cache, reviews):
+def test_pod_with_uncached_child_job_is_asked_to_retry(authenticator, cache, reviews):
     add(cache, make_owned("Pod", "early-pod", "Job", "early-child"))
     reviews.pods = ["early-pod"]
     with pytest.raises(UnknownPodError, match="the Job of pod early-pod"):

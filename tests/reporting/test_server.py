@@ -264,7 +264,7 @@ def logged_refusals(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [record.message for record in caplog.records if "refused" in record.message]
 
 
-def test_refused_reports_of_a_job_are_logged_once_per_minute_and_reason(caplog):
+def test_refused_reports_are_logged_once_per_minute_and_reason(caplog):
     engine, clock = Engine(), FakeClock(datetime.now(UTC))
     engine.jobs |= {JOB, "other"}
     with serving(engine, clock=clock):
@@ -376,7 +376,7 @@ def test_bodies_of_one_job_are_read_one_at_a_time(engine):
     assert [taken["sequence"] for taken in engine.taken] == [1, 2]
 
 
-def test_next_report_of_a_job_is_delayed_by_the_last_reports_parsing_time(engine, monkeypatch):
+def test_next_report_is_delayed_by_last_reports_parsing_time(engine, monkeypatch):
     monkeypatch.setattr(turns, "PARSER_SHARE", 1_000_000)
     with serving(engine, limits=Limits(body=1)):
         assert post(engine, report())[0] == 200

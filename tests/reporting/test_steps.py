@@ -168,7 +168,7 @@ def test_report_with_another_roles_content_is_refused(step, content, message):
         sender(step).check_report(report(step, **content))
 
 
-def test_report_with_too_many_targets_or_wrong_start_step_is_refused() -> None:
+def test_report_with_excess_targets_or_wrong_start_step_is_refused() -> None:
     published = [PublishedArtifact(uri=f"pvc://m/{n}", digest="0" * 64) for n in range(5)]
     with pytest.raises(ForeignReportError, match="published: a job has at most 4 targets"):
         sender(PUBLISH).check_report(report(PUBLISH, published=published))

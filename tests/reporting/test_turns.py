@@ -6,7 +6,7 @@ import time
 from tunegate_operator.reporting.turns import PARSER_SHARE, Turns
 
 
-def test_only_one_report_of_a_job_is_processed_at_a_time():
+def test_one_report_of_a_job_is_processed_at_once():
     async def run() -> list[str]:
         turns, order = Turns(), []
 
@@ -24,7 +24,7 @@ def test_only_one_report_of_a_job_is_processed_at_a_time():
     assert [entry for entry in order if entry.endswith("a")] == ["+a", "-a", "+a", "-a"]
 
 
-def test_next_report_of_a_job_waits_a_multiple_of_the_last_cpu_time():
+def test_next_report_waits_a_multiple_of_last_cpu_time():
     async def run() -> tuple[float, float]:
         turns, loop = Turns(), asyncio.get_running_loop()
         async with turns.turn("slow") as turn:
@@ -40,7 +40,7 @@ def test_next_report_of_a_job_waits_a_multiple_of_the_last_cpu_time():
     assert other < slow
 
 
-def test_cpu_time_of_a_refused_report_delays_the_jobs_next_report():
+def test_cpu_time_of_a_refused_report_delays_the_next():
     async def run() -> float:
         turns, loop = Turns(), asyncio.get_running_loop()
         try:
