@@ -46,9 +46,7 @@ def stage_folder(root: TrainerRoot, stage: str) -> Path:
 
 
 @pytest.mark.parametrize("room", [pytest.param(0, id="losses"), pytest.param(8 * PAGE, id="checkpoint")])
-def test_full_volume_is_a_storage_error_while_writing_losses_or_checkpoint(
-    make_root, make_trained_root, room
-):
+def test_full_volume_is_storage_error_for_losses_or_checkpoint(make_root, make_trained_root, room):
     whole, root = make_trained_root(checkpoint_steps=(2,)), make_root(checkpoint_steps=(2,))
     assert_full(run_full(root.path, root.stage_folder, room, "train", "--stage", STAGE))
     assert not [p for p in root.stage_folder.glob("st*") if is_complete(p)]
@@ -69,7 +67,7 @@ def test_full_volume_is_a_storage_error_while_writing_dpo_reference(make_trained
     assert (folder / REFERENCE).read_bytes() == (stage_folder(whole, "dpo") / REFERENCE).read_bytes()
 
 
-def test_full_volume_is_a_storage_error_while_merging_the_previous_stage(make_trained_root):
+def test_full_volume_is_storage_error_when_merging_previous_stage(make_trained_root):
     later = [stage_plan("more", (2,), starts_from="Merged")]
     whole, root = (make_trained_root(checkpoint_steps=(2,), later=later) for _ in range(2))
     train(whole, "more", start_step=2)
@@ -81,7 +79,7 @@ def test_full_volume_is_a_storage_error_while_merging_the_previous_stage(make_tr
     assert not list(folder.glob("scratch*")), "what did not fit is gone"
 
 
-def test_full_volume_is_a_storage_error_while_copying_a_start_model(make_root, make_trained_root, tmp_path):
+def test_full_volume_is_storage_error_when_copying_start_model(make_root, make_trained_root, tmp_path):
     earlier = make_trained_root(checkpoint_steps=(2,))
     plan = earlier.context().plan
     manifest = build_artifact(

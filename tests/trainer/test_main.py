@@ -162,7 +162,7 @@ def test_unknown_target_modules_are_named(start):
     assert "no_such_layer" in root.report().failure.message
 
 
-def test_diverged_training_is_a_user_error_that_names_the_learning_rate(start):
+def test_diverged_training_is_a_user_error_naming_the_learning_rate(start):
     root = start(parameters={"learning_rate": 1e30, "max_grad_norm": 0.0})
     assert main(["train", "--stage", STAGE]) == ExitCode.USER_ERROR
     assert "training diverged" in root.report().failure.message

@@ -80,7 +80,7 @@ def rank() -> Iterator[Pool]:
 @pytest.mark.slow
 @pytest.mark.model
 @pytest.mark.parametrize("one", SHARDED, ids=lambda one: one.name)
-def test_estimate_is_within_ten_percent_of_the_memory_of_a_rank(one: Sharded, rank, tmp_path) -> None:
+def test_estimate_is_within_ten_percent_of_ranks_memory(one: Sharded, rank, tmp_path) -> None:
     allocated, estimated = measured_sharded(one, tmp_path, rank)
     details = f"allocated {allocated}, estimated {estimated} = {estimated.total}"
     assert estimated.total == pytest.approx(allocated.peak, rel=0.1), details
@@ -134,7 +134,7 @@ def test_lora_of_7b_fits_24_gb_and_qlora_16_gb(model) -> None:
 
 
 @pytest.mark.parametrize("model", [QWEN_7B, LLAMA_7B], ids=["Qwen2.5-7B", "Llama-2-7B"])
-def test_full_fine_tuning_of_7b_fits_eight_sharded_40_gb_gpus(model) -> None:
+def test_full_fine_tuning_of_7b_fits_eight_40_gb_gpus(model) -> None:
     stage = stage_plan("full", **(FULL | {"batch_size": 16})).parameters
     alone, shared = (
         estimate(model, stage, LONGEST, accelerator="GPU", sharding=sharding)

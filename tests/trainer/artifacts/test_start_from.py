@@ -109,7 +109,7 @@ def test_later_job_keeps_chat_template_arguments_of_the_earlier_job(earlier, res
     assert "{%- set enable_thinking = false %}" in template.read_text()
 
 
-def test_adapter_to_start_from_is_merged_into_its_base_only_once(earlier, resolve, tmp_path):
+def test_start_adapter_is_merged_into_its_base_only_once(earlier, resolve, tmp_path):
     root, start = earlier()
     first, _ = resolve(root, start)
     done = tmp_path / "later" / "workspace" / Workspace.base_model(first.digest) / "DONE"
@@ -132,7 +132,7 @@ def test_damaged_model_to_start_from_is_refused(earlier, resolve):
         resolve(root, start)
 
 
-def test_model_to_start_from_with_another_digest_than_judged_is_refused(earlier, resolve):
+def test_start_model_with_another_digest_than_judged_is_refused(earlier, resolve):
     root, start = earlier()
     artifact = root.workspace / root.paths.model
     (artifact / "adapter_config.json").write_text("{}")

@@ -117,7 +117,7 @@ def test_advisory_case_that_cannot_pass_is_a_warning(found):
     assert finding.severity is Severity.WARNING
 
 
-def test_dry_run_gate_that_no_model_can_pass_is_a_warning(sound, context_of):
+def test_dry_run_gate_no_model_can_pass_is_warning(sound, context_of):
     context = context_of(equals(LONG), enforcement="DryRun", limits={"minPassRate": "80%"})
     runner = CheckRunner(context, lambda _: None)
     runner.run([cut_cases], sound.split)

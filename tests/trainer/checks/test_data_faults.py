@@ -70,7 +70,7 @@ def test_corpus_has_at_least_ten_thousand_distinct_passages():
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_clean_sets_of_each_shape_have_no_similar_rows_and_can_be_parsed(shape):
+def test_clean_sets_have_no_similar_rows_and_are_parsed(shape):
     data = clean_set(shape, size=SIZE)
     rows = [*data.rows, *data.spare, *data.production]
     assert len(data.rows) == SIZE

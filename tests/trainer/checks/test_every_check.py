@@ -478,7 +478,7 @@ def test_share_up_to_the_limit_of_a_check_is_accepted(sound, limit, result):
     assert (found.result, found.count, found.share) == (result, 200, "0.5")
 
 
-def test_findings_with_policy_limit_and_examples_are_in_the_data_report(sound):
+def test_findings_with_policy_and_examples_are_in_data_report(sound):
     noted: list[dict[str, Any]] = []
     runner = run_on(sound.context, [NoMugs(Severity.ERROR)], sound.split, noted)
     assert noted[0] == {"orders": 200}
@@ -499,7 +499,7 @@ def test_all_errors_of_all_checks_are_raised_together(sound):
     assert raised.value.hint == "(1) remove them. (2) remove them."
 
 
-def test_result_of_a_check_on_two_sources_is_the_worse_one(sound):
+def test_check_result_on_two_sources_is_the_worse_one(sound):
     runner = run_on(sound.context, [NoMugs(Severity.ERROR)], sound.split)
     runner.run([NoMugs(Severity.WARNING)], sound.split)
     assert [(one.result, one.count) for one in runner.results] == [("Refused", 400)]
@@ -539,7 +539,7 @@ def size_results(sound, rows=10_001, stages=None, **data):
     return {one.name: one.result for one in runner.results}["unreviewed_rows"]
 
 
-def test_more_than_10000_rows_need_a_review_unless_the_size_policy_warns(sound):
+def test_more_than_10000_rows_need_review_unless_policy_warns(sound):
     assert size_results(sound, size_policy="Refuse") == "Refused"
     assert size_results(sound, size_policy="Warn") == "Warned"
     assert size_results(sound, size_policy="Refuse", rows=10_000) == "Passed"
@@ -556,7 +556,7 @@ def test_settings_come_from_data_checks_in_the_spec(sound):
     assert found["golden_prompts"] == CheckSetting("Enforce", Fraction(1, 10))
 
 
-def test_every_setting_is_of_a_check_and_a_name_of_the_spec():
+def test_every_setting_belongs_to_a_check_and_spec_name():
     assert SETTINGS.keys() <= {check.NAME for _, check in TABLE}
     assert set(SETTINGS.values()) == set(get_args(CheckName)) == CHECK_DEFAULTS.keys()
 

@@ -56,7 +56,7 @@ def test_all_secrets_and_personal_data_of_a_text_are_masked(text, shown):
     assert masked_text(shown) == shown
 
 
-def test_value_at_the_end_of_an_excerpt_is_masked_before_it_is_cut():
+def test_value_at_an_excerpts_end_is_masked_before_cutting():
     assert start_of(f"{'mug ' * 12}{TOKEN}", 60) == f"{'mug ' * 12}ghp_…"
     assert end_of(f"{TOKEN}{' mug' * 12}", 60) == f"ghp_…{' mug' * 12}"
     assert start_of("mug " * 40, 60) == f"{'mug ' * 15}…"
@@ -64,7 +64,7 @@ def test_value_at_the_end_of_an_excerpt_is_masked_before_it_is_cut():
 
 
 @pytest.mark.parametrize("spaces", [900, 960, 990, 16_900, 16_960, 16_990])
-def test_value_across_the_end_of_what_is_read_is_not_shown(spaces):
+def test_value_across_the_end_of_read_text_is_hidden(spaces):
     text = f"a{' ' * spaces}{TOKEN} {'mug ' * 6000}"
     assert TOKEN[4:10] not in start_of(text)
     text = f"{'mug ' * 6000} {TOKEN}{' ' * spaces}a"
@@ -142,7 +142,7 @@ def test_rendered_prompts_are_masked(sound):
     assert_masked(sound.context, system_turns, replace(sound.split, rows=rows, pairs=Split([], [], [])))
 
 
-def test_finding_of_a_new_check_that_quotes_a_row_is_masked(sound):
+def test_finding_of_a_new_check_quoting_a_row_is_masked(sound):
     class Quotes:
         NAME = "quotes"
 

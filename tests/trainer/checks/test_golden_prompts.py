@@ -76,7 +76,7 @@ def failure(root: TrainerRoot) -> str:
     return found.message
 
 
-def test_error_names_case_and_line_of_a_golden_prompt_in_training_rows(run_data):
+def test_golden_prompt_in_training_rows_names_case_and_line(run_data):
     code, root = run_data(
         orders(0), gates={"orders": [case("a", prompt="a"), case("seven", prompt="order 7 mugs")]}
     )
@@ -88,7 +88,7 @@ def test_error_names_case_and_line_of_a_golden_prompt_in_training_rows(run_data)
 
 
 @pytest.mark.parametrize("asked", ["  ORDER 7\n mugs", "order \uff17 mugs", "order 7\u00a0mugs"])
-def test_golden_prompt_is_found_despite_case_white_space_and_unicode_forms(run_data, asked):
+def test_golden_prompt_is_found_despite_case_space_and_unicode(run_data, asked):
     code, _ = run_data(orders(0), gates={"orders": [case("seven", prompt=asked)]})
     assert code == ExitCode.BAD_DATA
 
@@ -139,7 +139,7 @@ def test_message_names_ten_golden_prompts_and_the_report_names_all(run_data):
 
 
 @pytest.mark.parametrize("leakage", [{"policy": "Off"}, {"policy": "Warn"}, {"max": "100%"}])
-def test_golden_cases_of_a_required_gate_are_refused_whatever_is_set(run_data, leakage):
+def test_golden_cases_of_required_gates_are_always_refused(run_data, leakage):
     passage = "the parcel arrived on monday with a broken lid and nobody answers my calls about it"
     gates = {
         "orders": [case("own", prompt="order 7 mugs")],
@@ -166,7 +166,7 @@ def test_report_lists_golden_cases_of_required_and_other_gates(run_data):
 
 
 @pytest.mark.parametrize("leakage", [None, {"policy": "Off"}])
-def test_safety_set_of_a_required_gate_must_not_be_trained_on(run_data, leakage):
+def test_required_gates_safety_set_must_not_be_trained_on(run_data, leakage):
     cases = parse_cases(builtin_text("refusals-v1"), SafetyCase)
     asked = cases[0].prompt
     rows = [*orders(0), {"prompt": asked, "completion": "No."}]

@@ -31,7 +31,7 @@ def test_label_in_more_rows_than_the_limit_is_reported():
     ]
 
 
-def test_answers_in_one_or_two_rows_are_not_listed_as_labels():
+def test_answers_in_one_or_two_rows_are_no_labels():
     odd = {f"oddity {i}": 1 for i in range(30)}
     (finding,) = label_imbalance.run(rows_with(ham=970, spam=4, twice=2, **odd), CONTEXT)
     assert finding.message.endswith("have the label 'ham'; labels with fewer than 5 rows: 'spam' (4)")
@@ -45,7 +45,7 @@ def test_counts_of_labels_that_are_equal_when_masked_are_reported():
     assert noted[0]["labels"] == [{"label": "anna…", "rows": 960}, {"label": "anna…", "rows": 40}]
 
 
-def test_label_in_as_many_rows_as_the_limit_is_not_reported():
+def test_label_in_exactly_the_limit_of_rows_is_not_reported():
     assert list(label_imbalance.run(rows_with(ham=90, spam=10), CONTEXT)) == []
 
 

@@ -89,7 +89,7 @@ def test_row_with_exactly_the_golden_prompt_is_reported_only_once():
     assert [finding.count for finding in equal] == [1]
 
 
-def test_rows_that_share_only_the_template_with_golden_cases_are_accepted():
+def test_rows_sharing_only_the_golden_template_are_accepted():
     template = (
         "Read the message below and reply with JSON that has the fields item, quantity and city: {} to {}"
     )
@@ -131,7 +131,7 @@ def test_data_of_an_example_passes_if_its_gate_is_required(example):
     assert list(leaked_passages.run(rows, context)) + list(golden_prompts.run(rows, context)) == []
 
 
-def test_instruction_that_four_cases_of_a_required_gate_share_is_accepted():
+def test_instruction_shared_by_four_required_gate_cases_is_accepted():
     rows = [(f"{TEXT}: {i} mugs", f"{i}") for i in range(40)]
     cases = [{"prompt": f"{TEXT}: {item}"} for item in ("a lamp", "a desk", "a chair", "a pen")]
     assert run(rows, *cases, required=["replies"]) == ([], [])
@@ -151,7 +151,7 @@ def test_rows_that_repeat_questions_about_one_document_are_refused(required):
     assert finding.count == 4
 
 
-def test_system_turn_that_two_cases_of_a_required_gate_share_is_accepted():
+def test_system_turn_shared_by_two_required_cases_is_accepted():
     cases = [
         {"messages": [{"role": "system", "content": TEXT}, {"role": "user", "content": f"order a {item}"}]}
         for item in ("lamp", "desk")
@@ -185,7 +185,7 @@ def test_report_lists_the_first_rows_and_the_message_counts_all(monkeypatch):
     ("manifest", "name"),
     [("data", "refusing.jsonl"), ("later-data", "steps.jsonl"), ("later-data", "careful.jsonl")],
 )
-def test_rows_of_the_safety_example_repeat_no_request_of_its_sets(manifest, name):
+def test_safety_example_rows_repeat_no_request_of_its_sets(manifest, name):
     golden = files_of("safety", "golden.yaml")
     context = replace(
         NO_CONTEXT,

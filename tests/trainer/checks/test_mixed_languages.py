@@ -71,7 +71,7 @@ def test_chosen_answers_of_pairs_are_examined_but_not_rejected_ones():
     assert finding.examples[0].startswith("line 8 of preference: the answer is in de")
 
 
-def test_sample_of_many_rows_is_examined_and_the_same_every_time(monkeypatch):
+def test_sample_of_many_rows_is_examined_and_always_equal(monkeypatch):
     monkeypatch.setattr(mixed_languages, "MAX_ROWS", 20)
     rows = answered(*(TEXTS["de" if i % 3 == 0 else "en"] for i in range(60)))
     first, second = (mixed_languages.run(rows, NO_CONTEXT) for _ in range(2))
@@ -80,7 +80,7 @@ def test_sample_of_many_rows_is_examined_and_the_same_every_time(monkeypatch):
     assert "(of 60 rows, a sample was examined)" in first[0].message
 
 
-def test_share_of_a_sample_is_that_of_all_rows_and_pairs(sound, monkeypatch):
+def test_share_of_a_sample_covers_rows_and_pairs(sound, monkeypatch):
     monkeypatch.setattr(mixed_languages, "MAX_ROWS", 200)
     rows = [row("en", "en", i) for i in range(1900)]
     pairs = [{"prompt": f"{TEXTS['en']} {i}", "chosen": TEXTS["de"], "rejected": "no"} for i in range(100)]

@@ -50,7 +50,7 @@ def test_message_counts_the_rows_that_are_not_shown(monkeypatch):
     assert len(finding.report["near_duplicates"]) == 20
 
 
-def test_pair_with_the_prompt_and_answer_of_a_row_is_no_duplicate():
+def test_pair_equal_to_a_row_is_no_duplicate():
     pair = {"prompt": TEXT, "chosen": "Send a new one.", "rejected": "No."}
     usable = usable_rows([row(TEXT), *OTHERS], [pair])
     assert usable.near_duplicates.repeating == [18]

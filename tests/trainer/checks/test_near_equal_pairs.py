@@ -34,7 +34,7 @@ def test_answers_that_are_almost_equal_are_found(chosen, rejected, expected):
     assert difference(chosen, rejected) == difference(rejected, chosen) == expected
 
 
-def test_two_percent_of_the_words_of_a_long_answer_may_differ():
+def test_two_percent_of_a_long_answers_words_may_differ():
     words = [f"word{'abcdefghij'[i % 10]}{'klmnopqrst'[i // 10]}" for i in range(100)]
     without = [word for i, word in enumerate(words) if i not in (7, 70)]
     assert difference(" ".join(words), " ".join(without)) == "they differ in 2 of 100 words"

@@ -41,7 +41,7 @@ def leaks(rows, *cases, required=()):
     return [example for findings in found for finding in findings for example in finding.examples]
 
 
-def test_every_request_of_a_safety_set_is_found_under_a_system_turn():
+def test_safety_set_requests_are_found_under_a_system_turn():
     cases = parse_cases(builtin_text("refusals-v1"), SafetyCase)
     usable = usable_rows([chat(SYSTEM, one.prompt) for one in cases])
     (finding,) = golden_prompts.run(usable, replace(NO_CONTEXT, safety={"set": cases}))
@@ -76,7 +76,7 @@ def test_pair_under_a_system_turn_is_refused():
     assert finding.examples == ["line 1 of preference is case a of EvalGate gate, apart from the system turn"]
 
 
-def test_earlier_turns_of_a_chat_under_a_system_turn_are_refused():
+def test_earlier_chat_turns_under_a_system_turn_are_refused():
     asked = [("system", SYSTEM), ("user", "Hi"), ("assistant", "Hello"), ("user", "Go"), ("assistant", "ok")]
     (finding,) = golden_prompts.run(usable_rows([chat_of(*asked)]), context_of(case("a", None, "Hi")))
     assert finding.count == 1

@@ -70,7 +70,7 @@ def test_answer_that_only_resembles_a_refusal_is_not_found(answer):
     assert refusals.run(answered(answer), NO_CONTEXT) == []
 
 
-def test_refusal_in_an_earlier_turn_counts_only_if_it_is_trained_on():
+def test_refusal_in_an_earlier_turn_counts_only_if_trained():
     turns = (("user", "mug?"), ("assistant", REFUSED), ("user", "please"), ("assistant", "2 mugs"))
     assert refusals.run(usable_rows([chat_of(*turns)]), NO_CONTEXT)
     assert refusals.run(usable_rows([chat_of(*turns, unlearned=[1])]), NO_CONTEXT) == []

@@ -6,7 +6,7 @@ from dataclasses import replace
 from tunegate_trainer.checks import rewritten_answers
 
 
-def test_slow_tokenizer_gives_a_warning_if_a_chat_has_several_answers(sound, monkeypatch):
+def test_slow_tokenizer_gives_a_warning_for_several_chat_answers(sound, monkeypatch):
     chat = [{"role": ("user", "assistant")[i % 2], "content": f"{i}"} for i in range(4)]
     questions, chats = (
         replace(sound.split, rows=replace(sound.split.rows, train=sound.rows_of(*rows)))

@@ -28,7 +28,7 @@ def split_of(**sides: Sequence[JsonRow]) -> SplitRows:
     return SplitRows(Split(**rows), Split([], [], []), [0] * len(rows["train"]), Sides({}), 0, template)
 
 
-def test_near_duplicate_of_a_held_out_row_is_refused_with_both_lines():
+def test_near_duplicate_of_held_out_row_is_refused_with_lines():
     rows = split_of(
         train=[row("other"), row(TEXT.replace("word7", "new"))], dev=[row("dev row")], test=[row(TEXT)]
     )
@@ -38,7 +38,7 @@ def test_near_duplicate_of_a_held_out_row_is_refused_with_both_lines():
     assert finding.report["split_leakage"] == [{"train": "line 2", "test": "line 1"}]
 
 
-def test_row_with_most_passages_of_a_held_out_row_is_refused():
+def test_row_with_most_held_out_passages_is_refused():
     around = " ".join(f"other{i}" for i in range(80))
     held_out = [row(TEXT)]
     within = split_of(train=[row(f"{around} {' '.join(WORDS[:30])}")], dev=held_out)
@@ -68,7 +68,7 @@ def test_similar_rows_that_were_split_apart_are_a_warning():
     assert finding.message.startswith("31 similar rows are too many to stay in one split")
 
 
-def test_leaks_of_similar_rows_that_were_split_apart_are_one_finding():
+def test_leaks_of_separated_similar_rows_are_one_finding():
     rows = split_of(train=[row("other"), row(TEXT, "no")], dev=[row(TEXT)])
     (finding,) = split_leakage.run(replace(rows, left_apart=31), NO_CONTEXT)
     assert (finding.severity, finding.count) == (Severity.ERROR, 1)

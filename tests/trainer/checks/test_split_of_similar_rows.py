@@ -78,7 +78,7 @@ def test_long_system_turn_that_several_rows_share_is_no_leak(tmp_path):
     assert report["groups"] == 300
 
 
-def test_golden_question_is_a_leak_under_a_system_turn_that_rows_share(tmp_path):
+def test_golden_question_under_shared_system_turn_is_a_leak(tmp_path):
     systems = [words(60) for _ in range(60)]
     question = words(20)
     rows = [chat(system, words(12), words(8)) for system in systems for _ in range(5)]

@@ -50,7 +50,7 @@ def test_pair_stays_in_the_split_of_a_similar_row():
     assert pairs[0].group == rows[1].group != rows[0].group
 
 
-def test_groups_are_not_joined_if_most_rows_could_not_be_held_out():
+def test_groups_are_not_joined_beyond_half_of_the_rows():
     def edited(count: int):
         return [f"{text('same')} edited{i}" for i in range(count)]
 
@@ -61,7 +61,7 @@ def test_groups_are_not_joined_if_most_rows_could_not_be_held_out():
     assert join_clusters(most, [], [0] * 21 + list(range(1, 20)), FRACTION).rows == most
 
 
-def test_each_row_is_decoded_at_most_once_to_mask_held_out_answers(monkeypatch):
+def test_each_row_is_decoded_once_to_mask_held_out_answers(monkeypatch):
     def turn(role: str, content: str) -> dict[str, str]:
         return {"role": role, "content": content}
 

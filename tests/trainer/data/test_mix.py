@@ -127,7 +127,7 @@ def plan_of(root: TrainerRoot) -> DataPlan:
     return plan.data
 
 
-def test_mixed_rows_are_trained_on_by_weight_and_never_held_out(run_data):
+def test_mixed_rows_are_trained_by_weight_and_never_held_out(run_data):
     plan = plan_of(run_data())
     mixed_root = run_data((jsonl(*CHATS), {"weight": "2.5"}))
     mixed = plan_of(mixed_root)
@@ -150,7 +150,7 @@ def test_tokenized_rows_are_those_of_the_train_file(run_data, tiny_model):
     ]
 
 
-def test_mixed_row_with_a_held_out_prompt_is_not_trained_on(run_data):
+def test_mixed_row_with_a_held_out_prompt_is_excluded(run_data):
     dev = read_rows(run_data().data / "dev.jsonl")[0]
     prompt = dev.prompt[0].content
     repeated = {"prompt": prompt.upper(), "completion": "another answer"}

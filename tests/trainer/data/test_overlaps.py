@@ -56,7 +56,7 @@ def test_template_does_not_join_rows():
     assert clusters(*rows, template=Template.of([(row, "") for row in rows])) == list(range(40))
 
 
-def test_text_of_a_pair_is_not_looked_for_in_other_pairs():
+def test_pair_text_is_not_searched_in_other_pairs():
     text = words(40)
     assert clusters(words(40), text, f"{text} {words(40)}", rows=1) == [0, 1, 2]
     assert clusters(text, f"{text} {words(60)}", rows=1) == [0, 0]

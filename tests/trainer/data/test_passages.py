@@ -34,7 +34,7 @@ def test_passage_is_counted_once_for_a_row_that_repeats_it():
     assert shared(passage, f"{passage} and {passage}") == 1
 
 
-def test_passage_with_more_than_three_words_of_the_template_is_ignored():
+def test_passage_with_over_three_template_words_is_ignored():
     template = Template.of([(f"{' '.join(LETTERS[:4])} {i}", "") for i in range(20)])
     assert shared(" ".join(LETTERS[:13]), " ".join(LETTERS[:13]), template) == 0
     assert shared(" ".join(LETTERS[1:14]), " ".join(LETTERS[1:14]), template) == 1

@@ -178,7 +178,7 @@ def make_job(tmp_path, tiny_model, monkeypatch):
     return make
 
 
-def test_place_of_a_pair_names_its_source_and_its_id_does_not() -> None:
+def test_place_of_a_pair_names_its_source_unlike_its_id() -> None:
     numbered, other = parse_pairs(
         records_of(PAIR, {**PAIR, "prompt": "b", "id": 7}), Columns(), None, source="ranked"
     ).rows
@@ -217,9 +217,7 @@ def failure(root: TrainerRoot) -> str:
     [("CPU", "0", True), ("CPU", "0.1", False), ("GPU", "0", False)],
     ids=["CPU", "dropout", "GPU"],
 )
-def test_plan_counts_prompt_tokens_of_a_pair_once_on_a_cpu_without_dropout(
-    make_job, accelerator, dropout, shared
-):
+def test_plan_counts_pair_prompt_once_on_cpu_without_dropout(make_job, accelerator, dropout, shared):
     long = [{"prompt": "order mugs " * n, "chosen": "mugs", "rejected": "no mugs"} for n in range(10, 50)]
     dpo = {"name": "dpo", "method": "DPO", "adapter": {"type": "LoRA", "dropout": dropout}}
     root = make_job(lines(*long), stages=[dpo], resources={"accelerator": accelerator})
@@ -230,7 +228,7 @@ def test_plan_counts_prompt_tokens_of_a_pair_once_on_a_cpu_without_dropout(
     assert (largest.keys > largest.tokens) is shared
 
 
-def test_plan_has_pair_counts_and_training_pairs_have_no_held_out_prompts(make_job):
+def test_plan_counts_pairs_and_trains_on_no_held_out_prompts(make_job):
     root = make_job(pairs(60))
     assert run(root) == ExitCode.OK
     plan = plan_of(root)
@@ -402,7 +400,7 @@ def test_held_out_rows_or_pairs_above_the_limit_give_warnings(make_job):
     ]
 
 
-def test_merged_form_is_refused_if_the_last_stage_trains_all_weights(make_job):
+def test_merged_form_is_refused_if_last_stage_trains_all_weights(make_job):
     root = make_job(pairs(60), stages=[{"name": "dpo", "method": "DPO"}], artifact={"form": "Merged"})
     assert run(root) == ExitCode.USER_ERROR
     assert "artifact.form: the last stage trains all weights" in failure(root)

@@ -172,7 +172,7 @@ def test_error_about_a_missing_prompt_names_the_setting(make_job):
     assert "set columns.prompt of the source if another field has the prompt" in failure.hint
 
 
-def test_bad_production_rows_up_to_the_limit_are_dropped_and_counted(make_job):
+def test_bad_production_rows_up_to_limit_are_dropped_and_counted(make_job):
     root = make_job(lines(*REQUESTS, {"prompt": ""}), BadRows={"max": "2%"})
     assert main(["data"]) == ExitCode.OK
     assert plan_of(root).data.production.rows == 60

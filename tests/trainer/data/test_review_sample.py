@@ -47,7 +47,7 @@ def test_sample_has_its_share_of_rows_within_the_bounds(count, share, size):
     assert len(chosen([measured(n) for n in range(count)], share)) == size
 
 
-def test_sample_and_its_digest_do_not_depend_on_the_order_of_rows(tmp_path):
+def test_sample_and_digest_do_not_depend_on_row_order(tmp_path):
     numbers = list(range(500))
     rows = [measured(n, "yes" if n % 3 else "no", tokens=n % 40) for n in numbers]
     random.Random(1).shuffle(numbers)
@@ -70,7 +70,7 @@ def test_most_of_the_sample_stays_when_rows_are_added():
     assert len(before & after) > len(before) // 2
 
 
-def test_each_label_has_its_part_of_the_sample_and_at_least_one_row():
+def test_each_label_has_its_part_of_the_sample():
     labels = ["invoice"] * 800 + ["complaint"] * 190 + ["praise"] * 10
     rows = [measured(n, completion=label) for n, label in enumerate(labels)]
     found = Counter(row.labelled.row.completion for row in chosen(rows, "0.02"))
@@ -83,7 +83,7 @@ def test_each_of_many_labels_is_in_the_sample():
     assert found == {f"topic {n}": 3 for n in range(30)}
 
 
-def test_answers_in_one_or_two_rows_have_one_part_of_the_sample():
+def test_rare_answers_share_one_part_of_the_sample():
     rows = [measured(n, completion="yes" if n % 2 else "No ") for n in range(970)]
     rows += [measured(n, completion=f"oddity {n}") for n in range(970, 1000)]
     found = Counter(row.labelled.row.completion[:3] for row in chosen(rows))
@@ -103,7 +103,7 @@ def test_short_and_long_rows_have_their_part_of_the_sample():
     assert Counter(length // 100 for length in lengths) == dict.fromkeys(range(10), 5)
 
 
-def test_each_of_a_few_groups_has_its_part_of_the_sample():
+def test_each_of_few_groups_has_its_part_of_sample():
     rows = [measured(n, group=f"customer {n % 4}", tokens=n % 7) for n in range(400)]
     assert Counter(row.group for row in chosen(rows)) == {f"customer {n}": 10 for n in range(4)}
 
@@ -114,7 +114,7 @@ def test_rows_with_equal_content_are_chosen_once():
     assert len(chosen(rows)) == len(found) == 15
 
 
-def test_sample_file_matches_its_plan_until_it_is_changed_or_removed(tmp_path):
+def test_sample_file_matches_its_plan_until_changed_or_removed(tmp_path):
     path = tmp_path / "review" / "sample.jsonl"
     plan = write_sample(path, [measured(n) for n in range(30)], Fraction("0.1"))
     rows = [ReviewRow.model_validate_json(line) for line in path.read_text().splitlines()]

@@ -75,7 +75,7 @@ def test_duplicate_row_may_have_the_same_id():
     assert (len(parsed.rows), parsed.bad, parsed.duplicates[0].place.number) == (1, [], 2)
 
 
-def test_unicode_line_separator_in_a_text_does_not_end_the_row():
+def test_unicode_line_separator_does_not_end_the_row():
     text = json.dumps({"prompt": "a\u2028b\x85c", "completion": "d"}, ensure_ascii=False)
     (row,) = parse_rows(records_of(text), Columns(), None).rows
     assert row.row.prompt[0].content == "a\u2028b\x85c"
@@ -239,7 +239,7 @@ def test_row_with_an_unserializable_tool_call_is_bad(arguments):
     assert len(bad.reason) < 200
 
 
-def test_message_masks_a_secret_that_is_longer_than_what_it_shows():
+def test_message_masks_a_secret_longer_than_the_shown_text():
     token = "ghp_" + "q7Rk2ZxV9mB4tYc8" * 3
     role = f"{'a ' * 70}{token}"
     (problem,) = parse_rows(records_of({"messages": [{"role": role}]}), Columns(), None).bad
@@ -316,7 +316,7 @@ def test_reasoning_of_a_row_is_part_of_its_answer(row):
 
 
 @pytest.mark.parametrize("row", ["[" * 100_000, '{"prompt": ' + "1" * 5000 + "}"])
-def test_row_with_too_deep_nesting_or_too_long_a_number_is_bad(row):
+def test_row_with_deep_nesting_or_a_long_number_is_bad(row):
     parsed = parse_rows(records_of(PAIR, row), Columns(), None)
     assert [(p.place.number, p.reason[:24]) for p in parsed.bad] == [(2, "the row cannot be parsed")]
 
@@ -333,7 +333,7 @@ def test_row_with_a_duplicate_id_is_bad():
     assert parsed.bad[0].reason == "id x is already used in line 1"
 
 
-def test_rows_are_grouped_by_dates_and_decimal_numbers_of_parquet_files(tmp_path):
+def test_rows_are_grouped_by_parquet_dates_and_decimals(tmp_path):
     groups = [(date(2024, 1, day), Decimal(price)) for day, price in ((1, "1.50"), (1, "1.50"), (2, "2.50"))]
     rows = [{**PAIR, "id": i, "day": day, "price": price} for i, (day, price) in enumerate(groups)]
     rows = [{**row, "completion": f"mugs: {i}"} for i, row in enumerate(rows)]

@@ -209,18 +209,18 @@ SYSTEM = [("system", "Be brief."), ("user", "2 + 2?")]
 
 
 @pytest.mark.parametrize("name", ROWS)
-def test_system_field_of_a_row_of_any_shape_is_the_first_turn(name):
+def test_system_field_of_any_row_shape_is_first_turn(name):
     assert texts(row({**ROWS[name][0], "system": "Be brief."}).prompt) == SYSTEM
 
 
 @pytest.mark.parametrize("name", PAIRS)
-def test_system_field_of_a_pair_of_any_shape_is_the_first_turn(name):
+def test_system_field_of_any_pair_shape_is_first_turn(name):
     parsed = parse_pairs(records_of({**PAIRS[name][0], "system": "Be brief."}), PLAIN, None)
     assert [texts(labelled.row.prompt) for labelled in parsed.rows] == [SYSTEM]
 
 
 @pytest.mark.parametrize(("system", "first"), [("Be  brief. ", "system"), (3, "system"), ("", "system")])
-def test_system_field_may_repeat_the_system_turn_or_be_a_number(system, first):
+def test_system_field_may_repeat_the_turn_or_be_a_number(system, first):
     turns = [message("system", "Be brief."), *ANSWERED["messages"]]
     assert [turn.role for turn in row({"messages": turns, "system": system}).prompt] == [first, "user"]
 
@@ -307,7 +307,7 @@ def test_prompt_of_an_openai_pair_may_be_a_chat():
     assert [one.role for one in found.prompt] == ["system", "user", "assistant", "user"]
 
 
-def test_prompt_of_a_pair_of_chats_is_all_turns_but_the_last():
+def test_prompt_of_a_chat_pair_excludes_the_last_turn():
     turns = [message("system", "x"), *ASKED, message("assistant", "4"), message("user", "Sure?")]
     found = pair({name: [*turns, *chat[1:]] for name, chat in CHATS.items()})
     assert texts(found.prompt) == [(turn["role"], turn["content"]) for turn in turns]
@@ -323,14 +323,14 @@ def test_pair_of_chats_may_have_other_names_of_fields():
 KTO = {"prompt": "2 + 2?", "completion": "5", "label": False}
 
 
-def test_preference_row_in_the_format_of_kto_is_refused_by_name():
+def test_preference_row_in_kto_format_is_refused_by_name():
     (problem,) = parse_pairs(records_of(KTO), PLAIN, None).bad
     assert problem.reason.startswith(
         "the row has the format of KTO, {prompt, completion, label}, which is not"
     )
 
 
-def test_answer_to_avoid_in_the_format_of_kto_is_not_trained_on():
+def test_kto_answer_to_avoid_is_not_trained_on():
     assert bad_row(KTO).startswith(
         "label is false: in the format of KTO, the completion is then one to avoid"
     )

@@ -30,7 +30,7 @@ def test_words_ignore_case_and_punctuation_in_every_script(text, words):
     assert words_of(text) == words
 
 
-def test_texts_are_equal_only_with_the_same_words_in_the_same_order():
+def test_texts_are_equal_only_with_equal_words_in_order():
     assert equal("A b, c", "a B c!")
     assert not equal("a b c", "a c b")
     assert not equal("a b", "a b b")

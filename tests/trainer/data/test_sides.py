@@ -150,7 +150,7 @@ def test_splits_stay_the_same_over_three_jobs_with_growing_data(run_job):
         assert first.prompts(side) < second.prompts(side) < third.prompts(side)
 
 
-def test_rows_missing_from_the_second_job_keep_their_split_in_the_third(run_job):
+def test_rows_missing_from_the_second_job_keep_their_split(run_job):
     first = run_job(orders(0, 120), fraction="40%")
     second = run_job(orders(200, 320), start=first, fraction="10%")
     third = run_job(orders(0, 120), start=second, fraction="10%")
@@ -170,7 +170,7 @@ def test_new_rows_of_a_held_out_group_are_held_out(run_job):
     assert who(second.held_out) == who(first.held_out)
 
 
-def test_held_out_row_is_excluded_if_the_earlier_job_trained_on_its_group(run_job):
+def test_held_out_row_whose_group_was_trained_is_excluded(run_job):
     first = run_job(orders(0, 120), fraction="40%")
     grouped = [row | {"customer": f"customer {i % 30}"} for i, row in enumerate(orders(0, 120))]
     new = [row for i in range(30) for row in orders(1000 + i, 1001 + i, customer=f"new {i}")]
@@ -188,7 +188,7 @@ def test_held_out_row_is_excluded_if_the_earlier_job_trained_on_its_group(run_jo
     assert {f"order {number - 1} mugs" for number in numbers} == first.held_out - second.held_out
 
 
-def test_chat_answer_to_a_prompt_held_out_by_an_earlier_job_is_masked(run_job):
+def test_chat_answer_to_an_earlier_held_out_prompt_is_masked(run_job):
     first = run_job(orders(0, 60))
     asked = sorted(first.held_out)[0]
     plain: Rows = [{"messages": [turn("user", f"lamp {i}"), turn("assistant", "yes")]} for i in range(60)]
@@ -202,7 +202,7 @@ def test_chat_answer_to_a_prompt_held_out_by_an_earlier_job_is_masked(run_job):
     assert list(ExampleFile(second.data / TRAIN_EXAMPLES)) == tokenize_rows(make_tokenizer(), rows, 256)
 
 
-def test_prompt_of_an_earlier_jobs_training_chat_is_not_held_out(run_job):
+def test_prompt_of_an_earlier_training_chat_is_not_held_out(run_job):
     chats: Rows = [
         {
             "messages": [
@@ -220,7 +220,7 @@ def test_prompt_of_an_earlier_jobs_training_chat_is_not_held_out(run_job):
     assert not second.held_out & taught
 
 
-def test_pairs_get_the_split_of_their_prompt_in_the_earlier_job(run_job):
+def test_pairs_get_their_prompts_split_in_the_earlier_job(run_job):
     first = run_job(orders(0, 120), fraction="40%")
     ranked = [{"prompt": row["prompt"], "chosen": "yes", "rejected": "no"} for row in orders(0, 120)]
     second = run_job(orders(1000, 1100), start=first, fraction="10%", pairs=ranked)
@@ -228,7 +228,7 @@ def test_pairs_get_the_split_of_their_prompt_in_the_earlier_job(run_job):
         assert second.prompts(side, pairs=True) == first.prompts(side)
 
 
-def test_later_job_keeps_the_splits_after_cleanup_of_the_row_files(run_job):
+def test_later_job_keeps_splits_after_row_file_cleanup(run_job):
     first = run_job(orders(0, 120), fraction="40%")
     held_out = first.held_out
     for path in first.data.glob("*.jsonl"):
@@ -236,7 +236,7 @@ def test_later_job_keeps_the_splits_after_cleanup_of_the_row_files(run_job):
     assert run_job(orders(0, 120), start=first, fraction="10%").held_out == held_out
 
 
-def test_job_is_refused_if_the_split_record_of_the_earlier_job_is_missing(run_job):
+def test_missing_split_record_of_the_earlier_job_is_refused(run_job):
     first = run_job(orders(0, 120))
     (first.data / SIDES_FILE).unlink()
     second = run_job(orders(0, 120), start=first, code=ExitCode.NOT_FOUND)
@@ -248,7 +248,7 @@ def test_job_is_refused_if_the_split_record_of_the_earlier_job_is_missing(run_jo
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"train": []}', '{"train": 1, "dev": [], "test": []}'])
-def test_job_is_refused_if_the_split_record_of_the_earlier_job_is_damaged(run_job, text):
+def test_damaged_split_record_of_the_earlier_job_is_refused(run_job, text):
     first = run_job(orders(0, 120))
     (first.data / SIDES_FILE).write_text(text)
     second = run_job(orders(0, 120), start=first, code=ExitCode.STORAGE)
@@ -264,7 +264,7 @@ def test_data_with_only_held_out_rows_is_refused(run_job):
     assert second.failure.message.startswith("data.sources[train]: the train split is empty")
 
 
-def test_golden_prompt_trained_on_by_the_earlier_job_gives_a_warning(run_job):
+def test_golden_prompt_trained_by_the_earlier_job_gives_a_warning(run_job):
     first = run_job(orders(0, 120))
     trained, held_out = sorted(first.prompts("train"))[0], sorted(first.held_out)[0]
     asked = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": trained}]

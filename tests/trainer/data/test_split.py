@@ -98,7 +98,7 @@ def test_empty_dev_split_gets_the_group_with_the_lowest_hash():
     assert filled.group == min((item.group for item in items), key=hash_position)
 
 
-def test_larger_held_out_fraction_keeps_held_out_rows_and_adds_more():
+def test_larger_held_out_fraction_keeps_earlier_held_out_rows():
     items = [Item(i, group_of(f"order {i}")) for i in range(1000)]
     small, large = split_rows(items, Fraction(1, 10)), split_rows(items, Fraction(3, 20))
     assert set(small.dev) < set(large.dev)
@@ -212,7 +212,7 @@ def test_labels_do_not_hold_out_more_rows_than_the_fraction(items, fraction):
         (2000, 200, 5),
     ],
 )
-def test_groups_of_many_labels_are_held_out_at_about_the_fraction(rows, labels, size):
+def test_groups_of_many_labels_are_held_out_near_the_fraction(rows, labels, size):
     fraction = Fraction(12, 100)
     found, without = 0, 0
     for version in range(20):
@@ -236,7 +236,7 @@ def test_rows_of_labels_keep_their_splits_when_data_grows():
         assert first < second < third
 
 
-def test_only_group_of_a_label_is_not_held_out_for_its_label():
+def test_only_group_of_a_label_stays_in_training():
     items = [Item(i, group_of(f"order {i}")) for i in range(300)]
     items += [Item(1000 + i, group_of("others")) for i in range(12)]
     label_of = {item.group: str(item.name // 1000) for item in items}
@@ -245,7 +245,7 @@ def test_only_group_of_a_label_is_not_held_out_for_its_label():
     assert Counter(label_of[item.group] for item in split.train)["1"] == 12
 
 
-def test_frequent_label_yields_rows_if_rare_ones_fill_dev_and_test():
+def test_frequent_label_yields_rows_if_rare_ones_fill_splits():
     items = [Item(i, group_of(str(i))) for i in range(20_000)]
     label_of = {item.group: str(min(item.name // 10, 20)) for item in items}
     split = split_rows(items, Fraction(1, 2), strata=label_of)

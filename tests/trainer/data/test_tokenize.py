@@ -22,7 +22,7 @@ def examples(chunks):
     return [example for chunk in chunks for example in chunk.examples.to_pylist()]
 
 
-def test_rows_are_measured_and_rows_that_are_too_long_have_no_example():
+def test_rows_are_measured_but_too_long_ones_have_no_example():
     tokenizer = make_tokenizer()
     chunks = list(tokenize(tokenizer, ROWS, LIMIT))
     assert [len(chunk.results) for chunk in chunks] == [CHUNK, 30]
@@ -74,7 +74,7 @@ def test_several_processes_tokenize_rows_in_the_same_order_as_one():
     assert examples(in_two) == examples(in_one)
 
 
-def test_omp_num_threads_sets_the_number_of_processes_for_many_rows(monkeypatch):
+def test_omp_num_threads_sets_the_processes_for_many_rows(monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
     assert processes_for(PARALLEL_FROM) == 3
     assert processes_for(PARALLEL_FROM - 1) == 1

@@ -73,7 +73,7 @@ def test_custom_scorer_judges_all_its_cases_in_one_batch(prepared):
     assert backwards.batches == [3]
 
 
-def test_missing_entry_point_is_refused_with_the_name_of_the_case(prepared):
+def test_missing_entry_point_is_refused_with_the_case_name(prepared):
     with pytest.raises(
         UserError, match="EvalGate orders, case a: no installed package has the entry point reversed"
     ):

@@ -286,7 +286,7 @@ def test_refused_access_and_an_unknown_model_are_problems(asked):
     assert "The model old does not exist" in asked.problem(golden_cases(6))
 
 
-def test_cases_that_are_not_reached_before_the_deadline_are_a_problem(asked, monkeypatch):
+def test_cases_not_reached_before_the_deadline_are_a_problem(asked, monkeypatch):
     monkeypatch.setattr(endpoint_module, "DEADLINE_SECONDS", 0)
     assert "answered no case: the server did not answer within" in asked.problem(golden_cases(3))
 

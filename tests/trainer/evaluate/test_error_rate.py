@@ -46,7 +46,7 @@ def answered(cases: GeneratedSet, *outputs: str) -> SetResult:
 EQUALS = {"type": "equals"}
 
 
-def test_shuffled_answers_are_scored_by_the_cases_they_are_given_to(make_root):
+def test_shuffled_answers_are_scored_by_their_new_cases(make_root):
     labels = ["red", "red", "red", "blue"]
     cases = cases_of(make_root, *(expecting(f"c{i}", EQUALS | {"value": v}) for i, v in enumerate(labels)))
     known = answered(cases, *labels)

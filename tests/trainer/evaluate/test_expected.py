@@ -150,7 +150,7 @@ def test_explanation_of_a_group_counts_what_passed():
         {"type": "any", "not": True, "of": [{"type": "all", "of": [SLOW]}]},
     ],
 )
-def test_case_is_an_error_if_any_scorer_of_its_groups_fails_to_score(expectation):
+def test_case_is_an_error_if_any_scorer_fails_to_score(expectation):
     hasty = {**GRADERS, "regex": OneByOne(matcher(regex).judge, seconds=0.1)}
     (found,) = scores([parse(expectation)], ENDLESS, hasty)
     assert found.outcome == "e"

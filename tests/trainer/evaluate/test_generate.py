@@ -65,7 +65,7 @@ def test_outputs_equal_greedy_generation_of_transformers(model, tokenizer, promp
 
 
 @pytest.mark.parametrize("family", ["qwen3_5", "gemma3"])
-def test_recurrent_or_sliding_window_model_answers_in_a_batch_as_alone(tmp_path, family):
+def test_recurrent_or_sliding_window_batch_answers_equal_single_answers(tmp_path, family):
     """Padding between a shared prefix and the rest of a prompt would disturb the layers of such a model."""
     model = load_base(save_multimodal_model(tmp_path, family), "float32", torch.device("cpu"))
     shared = list(range(3, 103))
@@ -246,7 +246,7 @@ def test_sampling_settings_of_a_model_are_dropped(tiny_model, tmp_path):
     assert config.eos_token_id == [2, 5]
 
 
-def test_end_of_turn_token_is_eos_unless_the_chat_template_has_one(tiny_model):
+def test_end_token_is_eos_unless_the_template_has_another(tiny_model):
     tokenizer = load_tokenizer(tiny_model)
     assert answer_end(tokenizer).token == END_OF_TURN
     tokenizer.eos_token = PAD
@@ -292,7 +292,7 @@ def test_samples_do_not_depend_on_the_number_of_ranks(model, tokenizer, prompts,
     assert all(of_ranks)
 
 
-def test_answer_that_ends_with_the_context_does_not_disturb_its_batch(tmp_path):
+def test_answer_that_ends_with_context_does_not_disturb_its_batch(tmp_path):
     """One prompt ends with the context, and the others go on: the batch shrinks only with several of them."""
     lengths = {"ffn_dim": 64, "word_embed_proj_dim": 64, "max_position_embeddings": 32}
     folder = save_random_model(tmp_path / "opt", OPTConfig, **lengths)

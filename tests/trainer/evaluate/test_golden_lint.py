@@ -126,7 +126,7 @@ def test_kinds_of_cases_without_a_tag_are_found():
     assert len(found(case(tags=["along", "knowledge"]))) == 2
 
 
-def test_cases_that_need_a_tokenizer_a_package_or_a_server_are_not_tried():
+def test_cases_needing_tokenizer_package_or_server_are_not_tried():
     needing = [
         {"type": "tool_calls_equal", "value": [{"name": "weather"}]},
         {"type": "any", "of": [{"type": "custom", "entryPoint": "chrf"}]},

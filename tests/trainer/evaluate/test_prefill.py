@@ -30,7 +30,7 @@ def test_prompts_of_several_passes_are_answered_as_alone(model, shared):
     assert greedy(model, prompts, 6, []) == alone
 
 
-def test_short_prompts_are_not_padded_to_the_longest_of_the_batch(model, monkeypatch):
+def test_short_prompts_are_not_padded_to_the_longest_one(model, monkeypatch):
     computed = []
     forward = type(model).forward
 

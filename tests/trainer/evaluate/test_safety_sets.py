@@ -107,7 +107,7 @@ def test_output_is_judged_by_whether_it_refuses(make, output, truncated, outcome
     assert "".join(case.outcomes["safety"] for case in judged) == outcomes
 
 
-def test_golden_cases_that_expect_refusals_are_judged_as_a_safety_set(make):
+def test_golden_cases_that_expect_refusals_are_a_safety_set(make):
     (found,) = prepared(make(WRITTEN_OUT))
     assert found.case_set.tags == [["Unsafe", "fraud"], ["Harmless"]]
     assert found.case_set.sha256 == sha256_text(WRITTEN_OUT)

@@ -113,7 +113,7 @@ def test_all_expectations_of_a_case_must_hold():
     assert score["golden"] == Score(FAIL, "does not contain 'no'; does not contain '!'")
 
 
-def test_case_is_an_error_if_one_expectation_has_an_error_and_others_fail():
+def test_case_is_an_error_if_one_expectation_has_an_error():
     all_of = case(golden=[(EQUALS, "no"), (REGEX, "("), (CONTAINS, "no")])
     (score,) = score_cases([all_of], answers("yes"))
     assert score["golden"].outcome == ERROR
@@ -130,13 +130,13 @@ def test_case_is_an_error_if_one_expectation_has_an_error_and_others_fail():
     ],
     ids=["raises", "too few scores", "unknown outcome", "outcome reserved for truncation"],
 )
-def test_samples_of_a_scorer_that_breaks_its_contract_have_outcome_error(scorer, explanation):
+def test_samples_of_a_scorer_breaking_its_contract_are_errors(scorer, explanation):
     scores = score_cases([case(golden=[(scorer, None)], other=[(EQUALS, "a")])] * 2, answers("a", "a"))
     assert [score["golden"] for score in scores] == [Score(ERROR, f"could not be scored: {explanation}")] * 2
     assert [score["other"].outcome for score in scores] == [PASS] * 2
 
 
-def test_counts_of_a_count_metric_are_kept_for_passed_and_failed_outputs():
+def test_count_metric_keeps_counts_of_passed_and_failed_outputs():
     counted = Returns(Score(PASS, counts=Counts(4, 4)), Score(FAIL, "half", Counts(2, 4)))
     scores = score_cases([case(rouge_l=[(counted, None)])] * 2, answers("a", "b"))
     assert [str(score["rouge_l"].counts) for score in scores] == ["4/4", "2/4"]
@@ -163,7 +163,7 @@ def test_invalid_counts_of_a_count_metric_give_outcome_error(counts, truncated):
     assert "the scorer of rouge_l returned invalid counts" in score["rouge_l"].explanation
 
 
-def test_counts_for_a_metric_that_is_not_count_based_are_dropped():
+def test_counts_for_a_metric_without_counts_are_dropped():
     (score,) = score_cases([case(golden=[(Returns(Score(PASS, counts=Counts(4, 4))), None)])], answers("a"))
     assert score["golden"] == Score(PASS)
 

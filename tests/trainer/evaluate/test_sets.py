@@ -34,7 +34,7 @@ def tokenizer(tiny_model):
     return load_tokenizer(tiny_model)
 
 
-def test_golden_set_has_its_cases_in_order_and_the_settings_of_its_gate(make_root, tokenizer):
+def test_golden_set_has_ordered_cases_and_its_gates_settings(make_root, tokenizer):
     context = make_root(gates={"orders": gate_spec(golden_cases(3))}).context()
     (golden,) = golden_sets(context, tokenizer, context.request.final_gates)
     assert golden.case_set.ids == ["case-0", "case-1", "case-2"]
@@ -53,7 +53,7 @@ def test_case_with_allow_empty_passes_an_empty_output(make_root, tokenizer):
     assert [score[GOLDEN].outcome for score in scores] == ["f", "p"]
 
 
-def test_shown_text_of_a_golden_chat_has_the_role_of_each_turn(make_root, tokenizer):
+def test_shown_golden_chat_has_the_role_of_each_turn(make_root, tokenizer):
     chat = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"}]
     cases = [{"id": "chat", "messages": chat, "expect": [{"type": "contains", "value": "x"}]}]
     context = make_root(gates={"orders": gate_spec(cases)}).context()
@@ -151,7 +151,7 @@ def test_only_key_of_a_configmap_is_the_default(tmp_path):
         config_map_file(tmp_path, "spec.golden.source", "golden", None)
 
 
-def test_outputs_of_held_out_rows_are_generated_once_for_all_metrics(make_root, tokenizer, monkeypatch):
+def test_held_out_outputs_are_generated_once_for_all_metrics(make_root, tokenizer, monkeypatch):
     schema = {"type": "object"}
     metrics = [
         {"name": "exact_match", "type": "ExactMatch", "min": "50%"},
@@ -201,7 +201,7 @@ def test_changed_held_out_rows_are_refused(make_root, tokenizer):
         held_out_sets(root.context(Role.GATE), tokenizer, "test")
 
 
-def test_task_metrics_use_first_gates_settings_and_largest_max_new_tokens(make_root):
+def test_task_metrics_use_first_gates_settings_and_largest_max_tokens(make_root):
     generations = {"a": {"maxNewTokens": 8, "reasoning": "Keep"}, "b": {"maxNewTokens": 64}}
     gates = {name: gate_spec(golden_cases(2), generation=given) for name, given in generations.items()}
     request = make_root(spec={"evaluation": {"batchSize": 4}}, gates=gates).context().request
@@ -240,7 +240,7 @@ def weather_tool() -> dict[str, object]:
     return {"type": "function", "function": function}
 
 
-def test_tools_of_a_golden_case_are_in_its_prompt_and_its_calls_are_judged(make_root):
+def test_golden_cases_tools_are_prompted_and_calls_are_judged(make_root):
     tool = weather_tool()
     call = {"name": "weather", "arguments": {"city": "Oslo"}}
     case = {
@@ -259,7 +259,7 @@ def test_tools_of_a_golden_case_are_in_its_prompt_and_its_calls_are_judged(make_
     assert [score[GOLDEN].outcome for score in scores] == [PASS, FAIL]
 
 
-def test_error_names_a_golden_case_whose_tools_the_chat_template_drops(make_root, tokenizer):
+def test_golden_case_whose_tools_the_template_drops_is_named(make_root, tokenizer):
     tool = weather_tool()
     case = {"id": "calls", "prompt": "Cold?", "tools": [tool], "expect": [{"type": "equals", "value": "no"}]}
     root = make_root(gates={"orders": gate_spec([case])})
@@ -269,7 +269,7 @@ def test_error_names_a_golden_case_whose_tools_the_chat_template_drops(make_root
         golden_sets(root.context(), tokenizer, root.context().request.gates)
 
 
-def test_exact_match_of_a_held_out_row_compares_its_tool_call(make_root):
+def test_exact_match_of_held_out_row_compares_tool_calls(make_root):
     tokenizer = tokenizer_for(model_templates()["qwen3"])
     root = make_root()
     call = ToolCall(function=FunctionCall(name="weather", arguments={"city": "Oslo"}))
@@ -300,7 +300,7 @@ def test_cases_of_f1_have_the_sorted_labels_of_the_split(make_root, tokenizer):
     assert entries == ["1>0", "0>0", "1>-"]
 
 
-def test_options_of_a_metric_change_the_identity_but_its_minimum_does_not(make_root, tokenizer):
+def test_metric_options_change_the_identity_but_its_minimum_does_not(make_root, tokenizer):
     def identity(**metric):
         root = make_root(
             spec={"taskMetrics": [{"name": "exact_match", "type": "ExactMatch", "min": "50%", **metric}]}

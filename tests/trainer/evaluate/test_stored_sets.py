@@ -68,9 +68,7 @@ def on_volume(root: TrainerRoot, text: str) -> Path:
 
 
 @of_each_kind
-def test_later_pods_read_the_copy_of_a_set_on_a_volume(
-    make_root: MakeRoot, tiny_model: Path, kind: Kind
-) -> None:
+def test_later_pods_read_the_copy_of_a_volume_set(make_root: MakeRoot, tiny_model: Path, kind: Kind) -> None:
     root = make_root()
     on_volume(root, TEXTS[kind])
     context = context_of(root, kind, "pvc://sets/cases.jsonl")
@@ -96,7 +94,7 @@ def test_damaged_copy_is_replaced(make_root: MakeRoot, tiny_model: Path, kind: K
 
 
 @of_each_kind
-def test_set_on_a_web_server_is_read_with_the_secret_of_its_gate(make_root: MakeRoot, kind: Kind) -> None:
+def test_web_server_set_is_read_with_its_gates_secret(make_root: MakeRoot, kind: Kind) -> None:
     root = make_root()
     token = root.path / "secrets" / "store" / "token"
     token.parent.mkdir(parents=True)
@@ -216,7 +214,7 @@ def test_path_of_a_set_that_leaves_its_claim_is_refused(
     assert str(raised.value) == f"EvalGate orders: spec.sets[{kind}].source.uri: pvc://{path}: {problem}"
 
 
-def test_safety_set_that_the_job_does_not_evaluate_is_not_read(make_root: MakeRoot) -> None:
+def test_unevaluated_safety_set_is_not_read(make_root: MakeRoot) -> None:
     """A gate of a stage has a safety set, but neither checkpoints nor the final model are evaluated on it."""
     context = context_of(make_root(), "safety", "pvc://sets/missing.jsonl")
     stage = context.request.spec.stages[0].model_copy(update={"gates": context.request.spec.gates})

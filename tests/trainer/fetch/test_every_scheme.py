@@ -117,7 +117,7 @@ def test_broken_download_resumes_in_the_same_pod(store, job, model_files):
     assert store.proxy.served < len(model_files[WEIGHTS]) + SMALL, "the download did not resume"
 
 
-def test_server_is_asked_again_after_the_wait_that_it_asks_for(store, job, caplog):
+def test_server_is_asked_again_after_its_requested_wait(store, job, caplog):
     caplog.set_level("WARNING")
     root = job(store)
     store.proxy.answer_next("503 Service Unavailable", "Retry-After: 1")

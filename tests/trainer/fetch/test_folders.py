@@ -137,7 +137,7 @@ def test_job_reads_the_rows_of_all_shards(place, make_job, tmp_path):
     assert list((root.workspace / root.paths.download).glob("*")) == []
 
 
-def test_folder_has_the_files_and_the_digest_of_its_local_copy(place, tmp_path):
+def test_folder_has_files_and_digest_of_its_local_copy(place, tmp_path):
     files = {"b.jsonl": b"{}\n", "a/b.jsonl": b"{}\n" * 9_000, "a/c/d.jsonl": b"", "README.md": b"#"}
     hidden = {".gitattributes": b"x", "a/.cache/lock": b"x", "a/.hidden.jsonl": b"{}"}
     place.put({**files, **hidden})
@@ -193,7 +193,7 @@ def test_listing_with_several_pages_is_complete(place, model_hub, monkeypatch):
     assert names_listed(place.uri, place) == list(files)
 
 
-def test_folder_with_too_many_files_is_refused_after_a_few_pages(place, model_hub, monkeypatch):
+def test_folder_with_too_many_files_is_refused_early(place, model_hub, monkeypatch):
     model_hub.page_size = 2
     monkeypatch.setenv("MOTO_S3_DEFAULT_MAX_KEYS", "2")
     for module in (folder, hub, s3):
@@ -240,7 +240,7 @@ def test_folder_with_only_hidden_files_is_refused_with_their_names(place):
     assert ".gitattributes" in raised.value.hint
 
 
-def test_missing_folder_of_a_data_set_is_named_with_the_existing_files(hf_place):
+def test_missing_hub_folder_is_named_with_existing_files(hf_place):
     hf_place.put({"rows.jsonl": b"{}\n"})
     with (
         pytest.raises(SourceNotFoundError, match=r"there is no file or folder dta in org/orders") as raised,
@@ -250,7 +250,7 @@ def test_missing_folder_of_a_data_set_is_named_with_the_existing_files(hf_place)
     assert raised.value.hint == "the repository has: data/rows.jsonl"
 
 
-def test_file_that_the_hub_leaves_out_of_a_description_is_found(hf_place, model_hub):
+def test_file_missing_in_the_hubs_description_is_found(hf_place, model_hub):
     model_hub.page_size, model_hub.max_siblings = 2, 1
     hf_place.put({f"{i}.jsonl": f"{i}".encode() for i in range(7)})
     with hf_place.open(uri=f"{hf_place.uri}/5.jsonl") as source:
@@ -266,7 +266,7 @@ def test_address_without_a_path_is_the_whole_repository(hf_place, path):
 @pytest.mark.parametrize(
     ("uri", "where"), [("sets/nothing/", "sets/ has, for example: orders/"), ("no/such/place/", " has, ")]
 )
-def test_missing_folder_of_a_bucket_is_named_with_the_nearest_names(s3_place, uri, where):
+def test_missing_bucket_folder_is_named_with_nearest_names(s3_place, uri, where):
     s3_place.put({"rows.jsonl": b"{}\n"})
     with pytest.raises(SourceNotFoundError) as raised, s3_place.open(uri=f"s3://{BUCKET}/{uri}"):
         pass

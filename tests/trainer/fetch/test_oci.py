@@ -94,7 +94,7 @@ def test_oci_layer_listed_twice_is_accepted(registry, host, make_job, needed):
     assert files_of(root) == needed
 
 
-def test_file_in_both_an_archive_and_a_plain_layer_is_refused(registry, host, make_job, needed):
+def test_file_in_archive_and_plain_layer_is_refused(registry, host, make_job, needed):
     config = registry.push_file("config.json", needed["config.json"])
     registry.push("v1", config, registry.push_archive({**needed, "config.json": b"{}"}))
     root = make_job(source(host))

@@ -70,7 +70,7 @@ def fetched(root: TrainerRoot) -> bytes:
     return (root.workspace / Workspace.base_model(plan.model.digest) / WEIGHTS).read_bytes()
 
 
-def test_pinned_model_of_another_server_is_not_used_by_other_jobs(
+def test_other_servers_pinned_model_is_not_used_by_jobs(
     make_job: Callable[..., TrainerRoot],
     monkeypatch: pytest.MonkeyPatch,
     changed_hub: ModelHub,
@@ -128,7 +128,7 @@ def test_endpoint_in_a_secret_is_part_of_the_origin() -> None:
     assert len({of("https://one"), of("https://other"), ""}) == 3
 
 
-def test_origin_covers_every_variable_that_a_user_may_set_for_downloads() -> None:
+def test_origin_covers_every_variable_for_downloads() -> None:
     """A new variable in these groups belongs in VALUES or PATHS, or in FROM_ANY_SERVER above."""
     starts = ("Proxies.", "Certificate authorities", "A model hub:", "An object store:")
     names = {name for group in ALLOWED if group.purpose.startswith(starts) for name in group.names}

@@ -57,7 +57,7 @@ def test_file_with_another_digest_than_the_pinned_one_is_refused(tmp_path):
         pass
 
 
-def test_digest_of_a_folder_covers_names_and_contents_but_no_hidden_files(tmp_path):
+def test_folder_digest_covers_names_and_contents_without_hidden_files(tmp_path):
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "a.jsonl").write_bytes(b"{}")
     (tmp_path / "b.jsonl").write_bytes(b"[]")
@@ -83,7 +83,7 @@ def test_source_that_changes_while_it_is_read_is_an_error(tmp_path):
 
 
 @pytest.mark.parametrize("is_folder", [False, True])
-def test_source_that_is_removed_while_it_is_read_is_an_error(tmp_path, is_folder):
+def test_source_removed_while_it_is_read_is_an_error(tmp_path, is_folder):
     path = tmp_path / "data" if is_folder else tmp_path / "data" / "rows.jsonl"
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "rows.jsonl").write_bytes(b"{}")
@@ -118,7 +118,7 @@ def test_data_file_whose_parent_is_a_file_is_not_found(tmp_path, name):
         read(tmp_path / name)
 
 
-def test_file_name_that_is_not_utf8_is_escaped_in_the_hint(tmp_path):
+def test_file_name_not_in_utf8_is_escaped_in_hint(tmp_path):
     (tmp_path / os.fsdecode(b"donn\xe9es.jsonl")).write_text("{}")
     with pytest.raises(SourceNotFoundError, match=r"file://.* does not exist") as raised:
         read(tmp_path / "donnees.jsonl")
@@ -126,7 +126,7 @@ def test_file_name_that_is_not_utf8_is_escaped_in_the_hint(tmp_path):
     assert raised.value.failure.model_dump_json()
 
 
-def test_error_for_a_folder_with_an_unreadable_subfolder_names_the_source(open_folder):
+def test_error_for_an_unreadable_subfolder_names_the_source(open_folder):
     (open_folder / "data").mkdir(mode=0)
     with unprivileged(), pytest.raises(UserError, match=rf"file://{open_folder} cannot be read: permission"):
         digest(open_folder)

@@ -139,7 +139,7 @@ def test_credentials_are_not_sent_unencrypted_to_another_machine():
         web.find_data(address)
 
 
-def test_credentials_are_not_sent_to_a_host_that_a_redirect_leads_to(files, root):
+def test_credentials_are_not_sent_to_a_redirects_host(files, root):
     with WebServer(lambda _: Response(body=ROWS)) as other:
         path = f"moved?to=http://localhost:{other.port}/rows.jsonl"
         assert content(root, files.server.port, path, secret={"token": TOKEN}) == ROWS
@@ -282,7 +282,7 @@ def test_server_that_hides_the_size_of_a_file_is_refused(files, root):
         content(root, files.server.port)
 
 
-def test_table_without_a_name_ending_is_recognized_by_its_content_type(files, root):
+def test_table_without_name_ending_is_recognized_by_content_type(files, root):
     files.content = b"prompt,completion\na,b\n"
     files.headers = {"Content-Type": "text/csv; charset=utf-8"}
     source = DataSource(name="train", uri=f"http://127.0.0.1:{files.server.port}/export?id=3")

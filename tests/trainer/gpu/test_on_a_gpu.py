@@ -48,7 +48,7 @@ def test_losses_on_a_gpu_are_those_on_the_cpu(make_root, parameters):
     assert found.losses() == pytest.approx(expected.losses(), rel=0.05)
 
 
-def test_reward_margins_of_dpo_on_a_gpu_are_those_on_the_cpu(make_root):
+def test_dpo_reward_margins_on_gpu_equal_those_on_cpu(make_root):
     margins = []
     for spec in (GPU, {}):
         root = run(make_root(parameters=LORA, spec=spec, later=[dpo_plan(**LORA)]))

@@ -71,7 +71,7 @@ def test_counts_of_other_integer_types_are_whole_numbers(counts):
 
 
 @pytest.mark.parametrize("counts", [Counts(0.83, 1), Counts(5.0, 10)])
-def test_counts_that_are_not_whole_numbers_are_an_error_with_the_reason(counts):
+def test_non_integer_counts_are_an_error_with_the_reason(counts):
     (score,) = CustomGrader(Counting(counts)).score([Sample("?", "yes", "yes", ROW)])
     assert score.outcome == ERROR
     assert f"counts that are not whole numbers: {counts}" in score.explanation

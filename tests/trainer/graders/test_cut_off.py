@@ -220,7 +220,7 @@ def test_task_metric_uses_the_same_rule_as_golden_cases(answer, found):
     assert is_failing is (found == FAIL)
 
 
-def test_task_metric_for_tool_calls_compares_the_start_of_the_calls():
+def test_tool_call_metric_compares_the_start_of_the_calls():
     call = ToolCall(function=FunctionCall(name="weather", arguments={"city": "Oslo"}))
     row = Row(id="row", prompt=[Message(role="user", content="?")], completion="", tool_calls=[call])
     reads = [Sample("?", each, ExpectedText(CALL), row) for each in ("<tool_", "It is")]
@@ -472,7 +472,7 @@ def start_of(output: str, marks: ReasoningMarks, prompt: str = "?") -> str:
         ("<thick", "<thick"),
     ],
 )
-def test_only_an_output_that_opens_reasoning_is_unsettled_until_it_closes(output, settled):
+def test_only_open_reasoning_leaves_an_output_unsettled(output, settled):
     assert start_of(output, THINK) == settled
 
 

@@ -129,7 +129,7 @@ def test_row_is_scored_after_a_fault_which_is_counted(judged, fault, kind):
     assert judged.pauses == ([] if kind is Fault.MALFORMED else [1.0] * 6)
 
 
-def test_server_that_asks_to_wait_is_asked_again_after_that_time(judged):
+def test_server_that_asks_to_wait_is_retried_after_that(judged):
     judged.stub.reply = once(failing(429, Retry_After="7"))
     judged(rows(1))
     judged.stub.reply = once(failing(429, Retry_After="86400"))
@@ -171,7 +171,7 @@ def test_row_with_too_many_faults_has_no_score(judged, fault, kind, requests):
     assert judged.faults == {kind: requests}
 
 
-def test_answer_after_the_time_limit_of_a_request_is_no_score(judged, monkeypatch):
+def test_answer_after_the_request_time_limit_is_no_score(judged, monkeypatch):
     monkeypatch.setattr(chat_server, "REQUEST_SECONDS", 0.3)
     ended = threading.Event()
     judged.stub.reply = lambda row, _: score(True) if row["completion"] == "mugs" or ended.wait(60) else ""
@@ -183,7 +183,7 @@ def test_answer_after_the_time_limit_of_a_request_is_no_score(judged, monkeypatc
     assert judged.faults == {Fault.TIMED_OUT: 3}
 
 
-def test_server_that_is_down_ends_the_pod_with_a_retryable_error(judged):
+def test_unavailable_server_ends_the_pod_with_a_retryable_error(judged):
     judged.stub.reply = lambda row, _: (
         score(True) if row["prompt"][0]["content"] < "order 3" else failing(503)
     )
@@ -266,7 +266,7 @@ def test_refused_rows_do_not_end_a_judge_that_answered_before(judged):
     [failing(403, "blocked by the firewall"), failing(404), failing(302, Location="https://filter.internal")],
     ids=["403", "404", "302"],
 )
-def test_response_about_one_row_does_not_end_a_judge_that_answered(judged, response):
+def test_refusal_of_one_row_does_not_end_an_answering_judge(judged, response):
     judged.stub.reply = lambda row, _: response if row["completion"] == "odd" else score(True)
     assert judged([*rows(3), *rows(4, "odd")[3:]]).keys() == {"0", "1", "2"}
     assert judged.faults == {Fault.REFUSED: 1}
@@ -288,7 +288,7 @@ def test_redirect_is_reported_with_its_target(judged):
     assert len(judged.stub.rows) == 1
 
 
-def test_rows_that_are_not_reached_before_the_deadline_have_no_score(judged, monkeypatch):
+def test_rows_not_reached_before_the_deadline_have_no_score(judged, monkeypatch):
     monkeypatch.setattr(grading_server, "ROWS_SECONDS", 0)
     assert judged(rows(5)) == {}
     assert judged.faults == {Fault.NOT_SENT: 5}
@@ -330,7 +330,7 @@ def test_other_rubric_or_model_is_asked_again(judged):
     assert "The total is right." in judged.stub.bodies[-1]["messages"][0]["content"]
 
 
-def test_line_that_was_cut_off_by_a_crash_is_asked_again(judged):
+def test_line_cut_off_by_a_crash_is_asked_again(judged):
     judged(rows(3))
     judged.path.write_bytes(judged.path.read_bytes()[:-20])
     assert len(judged(rows(3))) == 3

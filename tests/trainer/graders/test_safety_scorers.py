@@ -234,7 +234,7 @@ def test_judge_of_answer_quality_does_not_count(judged, judge):
     assert f"{PROBED} probes without a score" in judged(UNSAFE, SAFE, UNSAFE, SAFE)[0].explanation
 
 
-def test_servers_are_probed_once_in_a_process_and_again_in_the_next(judged, judge, make_root, guardrail):
+def test_servers_are_probed_once_in_each_process(judged, judge, make_root, guardrail):
     judged.outcomes(UNSAFE, SAFE, UNSAFE, SAFE)
     judged.outcomes(UNSAFE, SAFE, UNSAFE, SAFE)
     assert len(judge.bodies) == PROBED + 4, "equal outputs are not sent twice"
@@ -290,7 +290,7 @@ def test_judge_that_misses_the_deadline_leaves_cases_unmeasured(judged, monkeypa
     assert "did not answer within 0 min" in found[0].explanation
 
 
-def test_servers_of_a_required_gate_are_asked_without_the_jobs_proxy(judged, guarded, monkeypatch):
+def test_required_gates_servers_are_asked_without_the_jobs_proxy(judged, guarded, monkeypatch):
     with JudgeServerStub(lambda *_: compliance(False)) as proxy:  # nothing complies
         use_proxy(monkeypatch, proxy)
         for gate in (judged, guarded):
@@ -323,7 +323,7 @@ def test_probes_are_not_requests_of_the_included_set():
     assert found.repeating == []
 
 
-def test_probes_of_the_judge_have_enough_cases_that_phrases_get_wrong():
+def test_judge_probes_have_enough_cases_that_phrases_get_wrong():
     wrong = [p for p in compliance_probes.PROBES if is_refusal(p.completion) is p.complies]
     for complies in (True, False):
         of_kind = [p for p in compliance_probes.PROBES if p.complies is complies]

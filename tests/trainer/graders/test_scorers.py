@@ -200,13 +200,13 @@ def test_referenced_schema_is_not_fetched_from_the_network():
         ('{"name": "f", "parameters": {}, "id": "1"}', '{"name": "f", "parameters": {}, "id": "2"}', "p"),
     ],
 )
-def test_only_the_id_of_a_tool_call_is_ignored_not_an_argument_named_id(text, reference, outcome):
+def test_tool_call_id_is_ignored_but_not_argument_id(text, reference, outcome):
     case = GoldenCase(id="case", prompt="?", expect=[EXISTS])
     (score,) = GRADERS["tool_calls_equal"].score([Sample("?", text, reference, case)])
     assert score.outcome == outcome
 
 
-def test_missing_space_in_a_tool_call_argument_that_is_not_json_fails():
+def test_missing_space_in_a_non_json_tool_argument_fails():
     case = GoldenCase(id="case", prompt="?", expect=[EXISTS])
     reference = "<tool_call>f\n<arg_key>city</arg_key>\n<arg_value>New York</arg_value>\n</tool_call>"
     outputs = [

@@ -94,7 +94,7 @@ def test_calibrated_judge_scores_outputs(judged, judge):
     assert judge.rows[0] == {"prompt": [{"role": "user", "content": "order 0"}], "completion": "a mug"}
 
 
-def test_rubric_of_a_case_is_added_to_that_of_the_gate(make_root, judge):
+def test_rubric_of_a_case_extends_the_gates_rubric(make_root, judge):
     cases = [*judge_cases(1), *judge_cases(2, rubric="It names the price.")[1:]]
     gate = Gate(make_root, cases, graders=[judge_spec(judge, rubric="It is polite.")])
     write_calibration(gate.root)
@@ -106,7 +106,7 @@ def test_rubric_of_a_case_is_added_to_that_of_the_gate(make_root, judge):
 
 
 @pytest.mark.parametrize(("required", "expected"), [((), "ee"), (("orders",), "pp")])
-def test_servers_of_a_required_gate_are_asked_without_the_jobs_proxy(
+def test_required_gates_servers_are_asked_without_the_jobs_proxy(
     make_root, judge, guardrail, monkeypatch, required, expected
 ):
     for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
@@ -121,7 +121,7 @@ def test_servers_of_a_required_gate_are_asked_without_the_jobs_proxy(
     assert outcomes(gate("a mug", "a mug")) == expected
 
 
-def test_required_gate_does_not_use_scores_that_came_through_a_proxy(make_root, judge, monkeypatch):
+def test_required_gate_does_not_use_scores_through_a_proxy(make_root, judge, monkeypatch):
     spec = gate_spec(judge_cases(1), graders=[judge_spec(judge)])
     root = replace(make_root(gates={"free": spec, "required": spec}), required_gates=("required",))
     root.write_request()
@@ -168,7 +168,7 @@ def test_uncalibrated_judge_gives_errors_with_the_figures(judged, judge):
     assert judge.bodies == []
 
 
-def test_judge_that_was_not_calibrated_or_was_changed_since_gives_errors(judge, make_root):
+def test_uncalibrated_or_changed_judge_gives_errors(judge, make_root):
     changed = Gate(make_root, judge_cases(1), graders=[judge_spec(judge)])
     assert "was not calibrated before training" in changed("a mug")[0].explanation
     changed.root.gates = {"orders": gate_spec(judge_cases(1), graders=[judge_spec(judge)])}
@@ -199,7 +199,7 @@ def test_unreachable_judge_gives_errors_and_keeps_known_scores(judged, judge):
     assert "no replica is ready" in scores[1].explanation
 
 
-def test_wrong_key_of_the_judge_gives_errors_that_name_the_field(judged, judge):
+def test_wrong_judge_key_gives_errors_that_name_the_field(judged, judge):
     judge.key = JUDGE_KEY
     scores = judged("a mug", "a bad mug", "two mugs")
     assert outcomes(scores) == "eee"

@@ -15,7 +15,7 @@ def model(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_weights_are_loaded_to_a_device_without_a_copy_in_host_memory(model, monkeypatch):
+def test_weights_load_to_a_device_without_host_memory_copy(model, monkeypatch):
     """The device ``meta`` stands for a GPU: its tensors have no host memory. The file is mapped into memory,
     which the profiler counts as one allocation."""
     monkeypatch.setenv("HF_DEACTIVATE_ASYNC_LOAD", "1")  # allocations in other threads are not counted

@@ -94,7 +94,7 @@ def test_configuration_with_another_vocabulary_is_refused(folder):
     assert "(400, 64)" in message
 
 
-def test_experts_stored_one_by_one_are_accepted_unless_one_is_missing(tmp_path):
+def test_separately_stored_experts_are_accepted_unless_one_is_missing(tmp_path):
     """The published weights of Mixtral have three matrices for each expert, the model one tensor for all."""
     folder = save_random_model(tmp_path / "model", MixtralConfig, num_key_value_heads=2, intermediate_size=64)
     names = [name for name in load_file(folder / WEIGHTS) if ".experts." in name]

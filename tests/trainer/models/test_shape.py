@@ -101,7 +101,7 @@ def test_nf4_leaves_the_experts_in_16_bits(tmp_path):
 
 @pytest.mark.model
 @pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.id)
-def test_planned_adapter_of_each_family_is_that_of_the_peft_model(family: Family, tmp_path):
+def test_planned_adapter_of_each_family_equals_the_peft_adapter(family: Family, tmp_path):
     folder = save_family_config(tmp_path, family)
     stage = planned(folder, target_modules=[*family.targets] or ["all-linear"])
     shape = model_shape(folder)

@@ -93,7 +93,7 @@ def test_trainer_args_are_recorded_in_the_plan(tmp_path, tiny_model, setting, ex
     assert (parameters.optim, parameters.adam_beta1, parameters.adam_beta2) == expected
 
 
-def test_full_fine_tuning_plan_has_its_own_defaults_and_no_lora_parameters(tmp_path, tiny_model):
+def test_full_fine_tuning_plan_has_own_defaults_without_lora(tmp_path, tiny_model):
     request = TrainerRoot(tmp_path).write(tiny_model).context().request
     whole = Stage.model_validate({"name": "sft", "method": "SFT"})
     parameters = plan_stage(request, whole, [50] * 160, model_length=4096, model_size=7 * BILLION).parameters
@@ -155,7 +155,7 @@ def test_epochs_and_lora_rank_depend_on_number_of_rows(tmp_path, tiny_model, row
     assert (made.parameters.lora_r, made.parameters.lora_alpha) == (rank, 2 * rank)
 
 
-def test_total_steps_are_rounded_up_over_all_epochs_not_per_epoch(tmp_path, tiny_model):
+def test_total_steps_are_rounded_up_over_all_epochs(tmp_path, tiny_model):
     assert planned(tmp_path, tiny_model, [50] * 101, epochs=3, batchSize=8).total_steps == 38
 
 

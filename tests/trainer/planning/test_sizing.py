@@ -144,7 +144,7 @@ def test_lora_of_8b_keeps_activations_that_fit_the_real_rows(
     "lengths", [TEXTS, [512] * 500, [*([60] * 480), *([2000] * 20)]], ids=["texts", "equal", "few long rows"]
 )
 @pytest.mark.parametrize("adapter", [LORA, None], ids=["LoRA", "all weights"])
-def test_no_pass_of_a_step_needs_more_than_the_planned_memory(plan, lengths, memory, adapter):
+def test_no_pass_of_a_step_exceeds_the_planned_memory(plan, lengths, memory, adapter):
     model = LLAMA_8B if adapter else SMOLLM2
     stage = plan(lengths, model, memory, adapter=adapter)
     accelerator: Accelerator = "GPU" if memory else "CPU"
@@ -165,7 +165,7 @@ def test_no_pass_of_a_step_needs_more_than_the_planned_memory(plan, lengths, mem
 @pytest.mark.parametrize("memory", ["24G", "40G", "80G"])
 @pytest.mark.parametrize("batch_size", [8, 16, 48])
 @pytest.mark.parametrize("average", [60, 410, 900])
-def test_steps_have_no_more_passes_than_with_a_fixed_number_of_examples(plan, memory, batch_size, average):
+def test_steps_have_no_more_passes_than_with_fixed_examples(plan, memory, batch_size, average):
     lengths = lengths_of(average, 2048)
     stage = plan(lengths, QWEN_7B, memory, batch_size=batch_size)
     longest = list(accumulate(sorted(lengths, reverse=True)))
@@ -187,7 +187,7 @@ def test_row_that_fits_only_with_recomputed_activations_is_recomputed(plan):
     assert long.least_pass.tokens == 6000
 
 
-def test_row_longer_than_the_budget_is_planned_as_a_pass_of_its_own(plan):
+def test_row_longer_than_the_budget_has_its_own_pass(plan):
     stage = plan([*[30] * 300, 4000], SMOLLM2)
     assert stage.parameters.pass_tokens < 4000
     assert (stage.largest_pass.examples, stage.largest_pass.tokens) == (1, 4000)
@@ -198,7 +198,7 @@ def test_row_that_fits_no_pass_is_refused(plan):
         plan([*[400] * 300, 8000], memory="18G")
 
 
-def test_step_with_more_rows_than_the_data_has_repeats_them_in_a_pass(plan):
+def test_step_with_more_rows_than_data_repeats_them(plan):
     stage = plan([100, 90, 80], memory="80G", batch_size=8)
     assert stage.largest_pass.examples == 8
     assert stage.largest_pass.tokens == 3 * 100 + 3 * 90 + 2 * 80

@@ -82,7 +82,7 @@ def test_gpu_too_small_for_the_final_gate_is_refused(make_request, spec, changes
     assert re.match(hint, error.hint)
 
 
-def test_sharded_stage_is_refused_if_its_gate_does_not_fit_one_gpu(make_request):
+def test_sharded_stage_whose_gate_exceeds_one_gpu_is_refused(make_request):
     """Training shards the weights over all GPUs, but the gate loads the whole model on one."""
     request = make_request("80G", 64)
     error = refusal(request, LLAMA_70B, FULL | {"batch_size": 64}, parallelism="FSDP")
@@ -123,9 +123,7 @@ def test_unknown_gpu_is_assumed_to_be_the_largest(make_request, shape, parameter
         pytest.param(LORA, "900G", None, id="fits"),
     ],
 )
-def test_model_of_unknown_shape_is_refused_if_its_weights_do_not_fit(
-    make_request, parameters, memory, needed
-):
+def test_unknown_model_whose_weights_do_not_fit_is_refused(make_request, parameters, memory, needed):
     error = refusal(make_request(memory), None, parameters, count=400 * 10**9)
     assert (error is None) is (needed is None)
     if error:

@@ -20,7 +20,7 @@ from tunegate_trainer.process.batching import balanced, batched
         ([50, 1, 50, 50], [[50], [1], [50], [50]]),
     ],
 )
-def test_batch_has_at_most_3_items_of_a_total_size_of_10(sizes, expected):
+def test_batch_has_at_most_3_items_and_size_10(sizes, expected):
     assert list(batched(iter(sizes), 3, lambda size: size, 10)) == expected
 
 
@@ -35,7 +35,7 @@ SIZES = st.lists(st.integers(1, 60), min_size=1, max_size=24)
 
 
 @given(SIZES, st.integers(1, 100))
-def test_balanced_groups_have_every_item_once_and_stay_within_the_limit(sizes, most):
+def test_balanced_groups_have_every_item_once_within_the_limit(sizes, most):
     groups = balanced(sizes, most)
     assert sorted(i for group in groups for i in group) == list(range(len(sizes)))
     assert all(len(group) == 1 or sum(sizes[i] for i in group) <= most for group in groups)

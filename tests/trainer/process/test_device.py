@@ -23,7 +23,7 @@ def request_for_a_gpu(tmp_path: Path, tiny_model: Path, monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize("text", [CLOSED, OPEN], ids=["closed", "open"])
-def test_driver_that_is_too_old_is_named_with_the_oldest_one_that_works(request_for_a_gpu, tmp_path, text):
+def test_too_old_driver_is_named_with_the_oldest_supported(request_for_a_gpu, tmp_path, text):
     driver = tmp_path / "version"
     driver.write_text(text.format("470.82.01"))
     needed = OLDEST_DRIVERS[int(str(torch.version.cuda).partition(".")[0])]

@@ -146,7 +146,7 @@ def test_name_that_is_resolved_to_another_address_later_is_refused(server: WebSe
     assert len(server.requests) == 1
 
 
-def test_hub_object_store_and_registry_at_a_local_address_are_refused(server: WebServer) -> None:
+def test_hub_store_and_registry_at_local_addresses_are_refused(server: WebServer) -> None:
     here = f"127.0.0.1:{server.port}"
     keys = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b", "AWS_ENDPOINT_URL_S3": f"http://{here}"}
     rows = "hf://datasets/org/rows@main/rows.jsonl"
@@ -158,7 +158,7 @@ def test_hub_object_store_and_registry_at_a_local_address_are_refused(server: We
 
 @forked
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1"])
-def test_judge_at_a_local_address_is_refused_and_not_asked_again(server: WebServer, host: str) -> None:
+def test_judge_at_a_local_address_is_refused_without_retry(server: WebServer, host: str) -> None:
     error = run(f"""
         import asyncio
         from tunegate_api.v1alpha2.endpoint import Endpoint

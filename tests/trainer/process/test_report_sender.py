@@ -167,7 +167,7 @@ def test_ending_pod_sends_a_report_written_during_a_slow_post(engine, outbox, st
     assert sequences(engine) == [1, 2]
 
 
-def test_ending_pod_does_not_wait_if_its_reports_are_permanently_refused(engine, outbox, start_sender):
+def test_ending_pod_does_not_wait_if_reports_are_refused(engine, outbox, start_sender):
     engine.jobs.clear()  # the job was deleted
     write(outbox, 1)
     started = time.monotonic()

@@ -121,7 +121,7 @@ def test_decision_that_does_not_fit_the_results_publishes_nothing(
     assert not published(job).exists()
 
 
-def test_override_does_not_cover_a_better_version_that_was_published_later(
+def test_override_does_not_cover_a_better_version_published_later(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = job_with(tmp_path, approval="WhenFailed")

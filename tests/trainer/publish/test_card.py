@@ -64,7 +64,7 @@ def test_license_of_the_base_model_is_in_the_front_matter(tmp_path: Path) -> Non
     assert data.license_link == "https://example.org/license"
 
 
-def test_front_matter_omits_a_base_model_that_is_not_on_a_hub(tmp_path: Path) -> None:
+def test_front_matter_omits_a_base_model_outside_hubs(tmp_path: Path) -> None:
     card = card_of(JobFolder(tmp_path, model_uri="pvc://models/small"))
     assert "base_model" not in ModelCard(card).data.to_dict()
     assert "from `pvc://models/small`" in card
@@ -76,7 +76,7 @@ def test_card_snippet_loads_a_multimodal_base_with_its_auto_class(tmp_path: Path
     assert "AutoModelForCausalLM" not in card
 
 
-def test_card_shows_the_goal_the_row_counts_the_parameters_and_scores(tmp_path: Path) -> None:
+def test_card_shows_goal_row_counts_parameters_and_scores(tmp_path: Path) -> None:
     card = card_of(JobFolder(tmp_path, warnings=["900 training rows, but goal X | needs at least 1000"]))
     assert "Goal: **TaskSpecialization**" in card
     assert "| train | 1840 |" in card
@@ -90,7 +90,7 @@ def test_card_shows_the_goal_the_row_counts_the_parameters_and_scores(tmp_path: 
     assert "## Limits" in card
 
 
-def test_rows_of_each_card_table_have_the_same_number_of_cells(tmp_path: Path) -> None:
+def test_rows_of_each_card_table_have_equal_cells(tmp_path: Path) -> None:
     card = card_of(JobFolder(tmp_path, stages=("sft", "polish")))
     tables = re.findall(r"(?:^\|.*\n)+", card, re.MULTILINE)
     assert len(tables) == 4

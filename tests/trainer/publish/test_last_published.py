@@ -132,7 +132,7 @@ def test_evidence_has_the_outcome_of_each_case(folder: Path, target: Path) -> No
     assert verdict["gates"][0]["outcomes"] == "p" * 18 + "ff"
 
 
-def test_gates_record_is_the_baseline_if_the_target_has_no_evidence(folder: Path) -> None:
+def test_gates_record_is_the_baseline_without_target_evidence(folder: Path) -> None:
     job = Job(folder, "first", 19)
     job.last_published = {"job": "older", "golden_sha256": job.golden_sha256, "outcomes": "p" * 19 + "f"}
     job.write_request()
@@ -172,7 +172,7 @@ def _path(argument: Any) -> str:
     return os.readlink(f"/proc/self/fd/{argument}") if isinstance(argument, int) else str(argument)
 
 
-def test_model_is_refused_if_a_better_one_is_published_during_the_copy(
+def test_model_is_refused_if_better_is_published_during_copy(
     folder: Path, target: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first, second = Job(folder, "first", 19), Job(folder, "second", 16)
@@ -183,7 +183,7 @@ def test_model_is_refused_if_a_better_one_is_published_during_the_copy(
     assert second.operators_judgement().state is VerdictState.FAILED
 
 
-def test_model_is_refused_if_a_better_one_is_published_during_comparison(
+def test_model_is_refused_if_better_is_published_during_comparison(
     folder: Path, target: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The job reads the last publication number before the versions, so it notices a version that is
@@ -514,7 +514,7 @@ def test_newer_version_of_another_gate_does_not_hide_the_baseline(folder: Path, 
     assert f"LastPublished ({first.version}) 20/20" in second.operators_judgement().message
 
 
-def test_version_that_only_passed_dry_runs_of_other_gates_is_ignored(folder: Path, target: Path) -> None:
+def test_version_that_only_passed_other_dry_runs_is_ignored(folder: Path, target: Path) -> None:
     first, second = Job(folder, "first", 20), Job(folder, "second", 12)
     first.publish()
     plant_version(target, "rehearsal", "another-gate", "e" * 64, "p" * 20, dry_run=True)
@@ -560,7 +560,7 @@ def test_outcomes_of_another_judge_or_guardrail_are_not_compared(
     assert found.unjudged is not is_compared
 
 
-def test_versions_in_the_result_that_differ_from_the_report_are_refused(folder: Path, target: Path) -> None:
+def test_result_versions_that_differ_from_the_report_are_refused(folder: Path, target: Path) -> None:
     job = Job(folder, "job", 16)
     plant_version(target, "rival", "another-gate", "e" * 64, "p" * 20)
     ((found,),) = newest_versions(URI, target, job.request.gates, own="").values()
@@ -596,7 +596,7 @@ def test_baseline_is_found_after_many_versions_of_a_dry_run(folder: Path, target
     assert f"LastPublished ({first.version}) 20/20" in second.operators_judgement().message
 
 
-def test_version_of_a_dry_run_gate_is_no_baseline_for_an_enforced_gate(folder: Path) -> None:
+def test_dry_run_version_is_no_baseline_for_enforced_gate(folder: Path) -> None:
     first, rehearsal = (
         Job(folder, "first", 20),
         Job(folder, "rehearsal", 10, gate_spec={"enforcement": "DryRun"}),
@@ -608,7 +608,7 @@ def test_version_of_a_dry_run_gate_is_no_baseline_for_an_enforced_gate(folder: P
     assert f"LastPublished ({first.version}) 20/20" in second.operators_judgement().message
 
 
-def test_version_of_a_dry_run_gate_is_a_baseline_for_a_dry_run_gate(folder: Path, target: Path) -> None:
+def test_dry_run_version_is_a_baseline_for_dry_run_gate(folder: Path, target: Path) -> None:
     first, second = (
         Job(folder, name, 10, gate_spec={"enforcement": "DryRun"}) for name in ("first", "second")
     )

@@ -82,7 +82,7 @@ def test_evidence_has_the_calibration_of_the_judge(tmp_path: Path) -> None:
     assert "calibration Passed: of the rows that people had scored, it found 20/20 bad ones" in card
 
 
-def test_evidence_says_that_the_scores_of_a_judge_did_not_count(tmp_path: Path) -> None:
+def test_evidence_states_that_judge_scores_did_not_count(tmp_path: Path) -> None:
     job = reviewed_job(tmp_path, JUDGE, judged(bad_found=14)).write_review(by_people())
     review = publish(job)[0]["review"]
     assert review["judge"]["calibration"] == "Inconclusive"
@@ -112,9 +112,7 @@ def test_evidence_of_a_deleted_record_has_no_counts(tmp_path: Path) -> None:
     [by_people(bad=5), by_people().model_copy(update={"sample": "6" * 64})],
     ids=["too many bad rows", "another sample"],
 )
-def test_model_is_not_published_if_the_recorded_review_is_not_passed(
-    tmp_path: Path, record: ReviewRecord
-) -> None:
+def test_model_without_a_passed_review_is_not_published(tmp_path: Path, record: ReviewRecord) -> None:
     job = reviewed_job(tmp_path, MANUAL, SAMPLE).write_review(record)
     with pytest.raises(UserError, match="not published, the review of the data is not passed"):
         publish(job)

@@ -61,13 +61,13 @@ def test_interval_of_equal_means_covers_values_of_unseen_rows(entry, rows, expec
     assert str(found) == expected
 
 
-def test_interval_of_different_counts_with_the_same_value_has_a_width():
+def test_interval_of_different_counts_with_equal_value_has_width():
     mixed: list[Entry] = [Counts(1, 2), Counts(2, 4)] * 10
     assert interval_of(Aggregate.MEAN, mixed) == interval_of(Aggregate.MEAN, [Counts(1, 2)] * 20)
 
 
 @pytest.mark.parametrize("rows", [5, 20, 100])
-def test_interval_of_equal_means_is_wrong_in_at_most_5_of_100_samples(rows):
+def test_interval_of_equal_means_errs_in_at_most_5_percent(rows):
     """Rows have the value 1, and a share of them 0. The interval is wrong if it excludes the true mean."""
     for percent in range(1, 100):
         mean = percent / 100

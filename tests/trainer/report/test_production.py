@@ -37,7 +37,7 @@ def test_limit_of_the_auc_is_that_of_the_spec(tmp_path: Path) -> None:
     assert "lower bound 0.7951, limit 0.9" in text_of(page(job))
 
 
-def test_words_are_shown_with_the_side_that_has_more_of_them(job: JobFolder) -> None:
+def test_words_are_shown_with_their_more_frequent_side(job: JobFolder) -> None:
     html = page(job.write_data(distribution()))
     text = text_of(html)
     assert 'More in training inputs "lamps" digits More in production inputs "<refund>" "invoices"' in text

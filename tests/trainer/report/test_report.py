@@ -34,7 +34,7 @@ def test_job_without_files_has_a_report(job: JobFolder) -> None:
     assert "invoice-extractor" in text
 
 
-def test_report_shows_how_many_rows_of_an_epoch_are_mixed_in(tmp_path: Path) -> None:
+def test_report_shows_how_many_epoch_rows_are_mixed_in(tmp_path: Path) -> None:
     job = JobFolder(
         tmp_path, mix=[MixedPlan(name="chats", source_sha256="c" * 64, rows=20, rows_per_epoch=50)]
     )
@@ -89,7 +89,7 @@ def test_report_shows_findings_of_checks_with_examples_and_remedies(job: JobFold
     assert "1 check passed: bad_rows. Switched off: refusals." in text
 
 
-def test_report_of_bad_data_shows_the_error_its_hint_and_the_bad_rows(job: JobFolder) -> None:
+def test_report_of_bad_data_shows_error_hint_and_rows(job: JobFolder) -> None:
     (job.folder / "data").mkdir(parents=True)
     bad = {"rows": 40, "bad": [{"line": 12, "reason": "prompt is missing"}]}
     (job.folder / "data" / "report.json").write_text(json.dumps(bad))
@@ -131,7 +131,7 @@ def test_failed_checkpoint_shows_the_numbers_of_its_gate(job: JobFolder) -> None
     assert f"{GATE}: golden 17/20 = 0.85, required 0.90" in text_of(page(job))
 
 
-def test_report_of_a_stopped_run_shows_where_and_why_and_the_saved_time(job: JobFolder) -> None:
+def test_report_of_stopped_run_shows_step_reason_and_saved_time(job: JobFolder) -> None:
     job.write_data()
     train(job, {0: BASE, 40: GOOD, 60: "ff" + GOOD[2:], 70: "fft" + GOOD[3:]}, outcome=Outcome.STOPPED)
 
@@ -157,7 +157,7 @@ def test_report_of_a_stopped_run_shows_where_and_why_and_the_saved_time(job: Job
         ("CPU", "Step 40 is kept, and the job waits for a decision"),
     ],
 )
-def test_report_of_stopped_run_mentions_the_gpu_only_if_the_job_uses_one(
+def test_report_of_stopped_run_mentions_gpu_only_if_used(
     job: JobFolder, accelerator: str, sentence: str
 ) -> None:
     job.spec = {"resources": {"accelerator": accelerator}}
@@ -174,7 +174,7 @@ def test_must_pass_failure_is_shown_as_stop_reason(job: JobFolder) -> None:
     assert "A case that must pass passed before and fails now. 1 case regressed: case-3" in text
 
 
-def test_report_of_a_run_that_a_task_metric_stopped_names_it_and_its_rows(job: JobFolder) -> None:
+def test_report_of_metric_stop_names_metric_and_rows(job: JobFolder) -> None:
     metric = {"name": "exact_match", "type": "ExactMatch", "min": "80%", "checkpoints": {"failAtDrop": "10%"}}
     job.spec = {"taskMetrics": [metric]}
     job.write_data()
@@ -226,7 +226,7 @@ def test_report_of_interrupted_run_states_that_progress_is_saved(job: JobFolder)
     assert "Interrupted at step 80 of 100, stage sft Everything is saved" in text_of(page(job))
 
 
-def test_report_of_failed_gate_shows_findings_and_base_and_final_numbers(job: JobFolder) -> None:
+def test_report_of_failed_gate_shows_findings_and_both_numbers(job: JobFolder) -> None:
     job.write_data()
     train(job, {0: BASE, 100: GOOD}, outcome=Outcome.COMPLETED)
     job.write_gate(base=(BASE, "pp" + "f" * 8), final=("p" * 17 + "fff", "p" * 7 + "fff"))
@@ -372,7 +372,7 @@ def test_html_ids_are_unique_with_several_charts(tmp_path: Path) -> None:
     assert len(parser.ids) == len(set(parser.ids))
 
 
-def test_base_model_scores_come_from_the_start_of_the_first_stage(tmp_path: Path) -> None:
+def test_base_scores_come_from_the_first_stages_start(tmp_path: Path) -> None:
     job = JobFolder(tmp_path, stages=("sft", "dpo")).write_data()
     first = [job.write_checkpoint("sft", 0, BASE, "f" * 10), job.write_checkpoint("sft", 20, GOOD, "p" * 10)]
     job.write_training("sft", first, outcome=Outcome.COMPLETED)
@@ -422,7 +422,7 @@ def test_last_loss_is_used_for_a_repeated_step(job: JobFolder) -> None:
     assert "Training loss from 1.5 at step 1 to 0.683 at step 80." in page(job)
 
 
-def test_page_of_a_run_with_30000_steps_is_below_150_kb(job: JobFolder) -> None:
+def test_page_of_30000_steps_is_below_150_kb(job: JobFolder) -> None:
     job.write_data()
     train(job, {0: BASE, 20: GOOD}, losses=[1.0 + (i % 7) / 10 for i in range(30_000)])
     assert len(page(job)) < 150_000
@@ -442,7 +442,7 @@ def test_report_imports_no_torch_and_matplotlib_only_for_charts(job: JobFolder) 
     assert done.stdout.strip() == "[]"
 
 
-def test_f1_is_shown_with_its_interval_and_the_score_of_each_label(tmp_path: Path) -> None:
+def test_f1_is_shown_with_interval_and_label_scores(tmp_path: Path) -> None:
     metrics = [{"name": "f1", "type": "F1", "average": "Macro", "min": "50%"}]
     job = JobFolder(tmp_path, spec={"taskMetrics": metrics}).write_data()
     digest = job.write_artifact()
@@ -471,7 +471,7 @@ def test_f1_is_shown_with_its_interval_and_the_score_of_each_label(tmp_path: Pat
     assert "f1 of each label, test Label Rows Base Tuned order 6 0.75 0.92 refund <i> 4 0.00 0.66" in text
 
 
-def test_macro_f1_of_rows_that_are_all_right_shows_why_it_has_no_interval(tmp_path: Path) -> None:
+def test_macro_f1_of_correct_rows_explains_its_missing_interval(tmp_path: Path) -> None:
     metrics = [{"name": "f1", "type": "F1", "average": "Macro", "min": "50%"}]
     job = JobFolder(tmp_path, spec={"taskMetrics": metrics}).write_data()
     evaluation = Evaluation(
@@ -506,7 +506,7 @@ def test_safety_cases_of_a_checkpoint_are_read_from_the_results(tmp_path: Path) 
     assert collect(job.workspace, job.request).results.sets[safety_set(GATE)].ids == ["bad", "good"]
 
 
-def test_labels_of_the_dev_split_come_from_the_report_of_the_train_pod(tmp_path: Path) -> None:
+def test_dev_labels_come_from_the_train_pods_report(tmp_path: Path) -> None:
     job = JobFolder(tmp_path, spec={"taskMetrics": [{"name": "f1", "type": "F1", "min": "50%"}]}).write_data()
     name = task_set("dev", "f1")
     evaluation = job.write_checkpoint("sft", 20, GOOD, "p" * 10)

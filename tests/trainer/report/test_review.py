@@ -52,7 +52,7 @@ def test_rows_that_the_judge_left_out_wait_for_people(tmp_path: Path) -> None:
     assert f"✗ {IDS[0]} row line-0 the total is wrong" in text
 
 
-def test_data_that_the_judge_refuses_is_the_first_thing_in_the_report(tmp_path: Path) -> None:
+def test_data_refused_by_the_judge_comes_first_in_report(tmp_path: Path) -> None:
     text = text_of(page(reviewed_job(tmp_path, JUDGE, judged(bad=7))))
     assert "✗ The data failed its review Too few rows of the sample are good" in text
     assert f"review: 13/20 reviewed rows are good = 0.65, minimum 0.80 {DASH} Failed" in text

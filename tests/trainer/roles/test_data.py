@@ -94,7 +94,7 @@ def test_data_role_splits_rows_and_pins_them_in_plan(make_job):
     assert plan.model.parameters > 1000
 
 
-def test_review_sample_has_training_rows_and_is_pinned_in_the_plan(make_job):
+def test_review_sample_has_training_rows_pinned_in_the_plan(make_job):
     root = make_job(jsonl(300), data={"quality": {"sample": "10%"}})
     assert run(root) == ExitCode.OK
     plan = root.report(Role.DATA).plan
@@ -343,7 +343,7 @@ def test_golden_prompt_as_long_as_the_context_is_refused(make_job):
     assert failure(root).endswith("tokens, but the model's context has 512")
 
 
-def test_golden_prompt_as_long_as_the_context_is_a_warning_in_a_dry_run(make_job):
+def test_golden_prompt_filling_context_is_a_dry_run_warning(make_job):
     case = {"id": "long", "prompt": "mug " * 600, "expect": [{"type": "contains", "value": "mug"}]}
     gates = {"orders": gate_spec(golden_cases()), "dry": gate_spec([case], enforcement="DryRun")}
     root = make_job(jsonl(100), gates=gates)
@@ -440,7 +440,7 @@ def test_rows_are_read_from_a_volume(make_job):
     assert run(root) == ExitCode.OK
 
 
-def test_config_map_key_with_leading_dot_is_not_used_by_default(make_job):
+def test_config_map_key_with_dot_is_ignored_by_default(make_job):
     root = make_job(jsonl(100))
     (root.path / "inputs" / "orders" / ".notes").write_text("not data")
     assert run(root) == ExitCode.OK
@@ -490,7 +490,7 @@ def test_error_names_the_line_that_is_not_utf_8(make_job):
     )
 
 
-def test_row_in_two_splits_fails_the_data_role_with_an_internal_error(make_job, monkeypatch):
+def test_row_in_two_splits_is_an_internal_error(make_job, monkeypatch):
     def split_badly(rows, *_):
         return Split(train=list(rows[:-1]), dev=[rows[0]], test=[])
 
@@ -790,7 +790,7 @@ def test_unusable_server_of_a_gate_is_refused_before_training(make_job, url, key
     ) or "Secret serving-key" in failure(root)
 
 
-def test_folders_that_other_pods_mount_are_created_even_if_the_data_is_refused(make_job):
+def test_mounted_folders_are_created_even_if_data_is_refused(make_job):
     """A kubelet would create a missing one as root."""
     root = make_job("no rows")
     assert run(root) == ExitCode.BAD_DATA
@@ -798,7 +798,7 @@ def test_folders_that_other_pods_mount_are_created_even_if_the_data_is_refused(m
         assert (root.workspace / folder).is_dir()
 
 
-def test_pinned_version_of_a_missing_base_model_is_refused_before_training(make_job):
+def test_pinned_version_of_missing_base_is_refused_before_training(make_job):
     folder = Path("models", "orders", "v1")
     pinned = {"uri": f"pvc://{folder}", "digest": "0" * 64}
     root = make_job(

@@ -99,7 +99,7 @@ def test_bad_rows_are_refused_dropped_or_warned_about(make_job, settings, code, 
         assert len(warned) == (outcome == "Warned")
 
 
-def test_bad_rows_are_dropped_without_a_result_if_the_check_is_off(make_job):
+def test_disabled_check_drops_bad_rows_without_a_result(make_job):
     root = make_job({"BadRows": {"policy": "Off"}}, rows(98) + BROKEN + NO_ANSWER)
     assert main(["data"]) == ExitCode.OK
     assert result(root, "bad_rows") == ("Off", None, None)
@@ -107,7 +107,7 @@ def test_bad_rows_are_dropped_without_a_result_if_the_check_is_off(make_job):
 
 
 @pytest.mark.parametrize("settings", [{"policy": "Warn"}, {"policy": "Off"}, {"max": "100%"}])
-def test_source_of_which_no_row_is_left_is_refused_under_any_policy(make_job, settings):
+def test_source_without_remaining_rows_is_refused_under_any_policy(make_job, settings):
     root = make_job({"BadRows": settings}, BROKEN + NO_ANSWER)
     assert main(["data"]) == ExitCode.BAD_DATA
     start = "data.sources[train]: no row is left to train on: line 1: the row is not JSON"

@@ -89,7 +89,7 @@ def test_safety_set_on_a_volume_is_stored_for_later_pods(make_job):
 
 
 @pytest.mark.parametrize("is_inline", [True, False])
-def test_row_that_repeats_a_request_of_a_safety_set_is_refused(make_job, is_inline):
+def test_row_that_repeats_a_safety_request_is_refused(make_job, is_inline):
     leaked = [*CASES, {**CASES[0], "id": "leaked", "prompt": "order 7 mugs"}]
     text = "".join(json.dumps(case) + "\n" for case in leaked)
     root = make_job(safety={"source": {"inline": leaked}} if is_inline else pinned(text))
@@ -110,7 +110,7 @@ def test_changed_set_at_an_address_fails_the_job(make_job):
 
 
 @pytest.mark.parametrize("is_inline", [True, False])
-def test_bad_case_of_a_safety_set_fails_the_job_with_its_line(make_job, is_inline):
+def test_bad_safety_case_fails_the_job_with_its_line(make_job, is_inline):
     bad = [*CASES, {"id": "odd", "kind": "Odd", "category": "a", "prompt": "a"}]
     text = "".join(json.dumps(case) + "\n" for case in bad)
     root = make_job(safety={"source": {"inline": bad}} if is_inline else pinned(text))
@@ -120,7 +120,7 @@ def test_bad_case_of_a_safety_set_fails_the_job_with_its_line(make_job, is_inlin
     assert failure_of(root).startswith(f"{Reason.BAD_DATA}: {line}")
 
 
-def test_missing_set_at_an_address_fails_the_job_with_its_field(make_job):
+def test_missing_set_at_address_fails_job_with_its_field(make_job):
     root = make_job(safety=pinned("a text"))
     assert main(["data"]) == ExitCode.NOT_FOUND
     assert f"EvalGate safe: spec.sets[safety].source: {ADDRESS['uri']}" in failure_of(root)
@@ -135,7 +135,7 @@ def test_job_whose_servers_recognize_their_probes_is_prepared(make_job, judge, g
     assert len(guardrail.bodies) == 15
 
 
-def test_judge_that_does_not_count_fails_the_job_with_the_figures(make_job, judge):
+def test_judge_that_does_not_count_fails_job_with_figures(make_job, judge):
     judge.reply = lambda *_: compliance(True)
     root = make_job(safety_judge(judge.endpoint))
     assert main(["data"]) == ExitCode.USER_ERROR
@@ -146,7 +146,7 @@ def test_judge_that_does_not_count_fails_the_job_with_the_figures(make_job, judg
     )
 
 
-def test_guardrail_that_does_not_count_fails_the_job_with_the_figures(make_job, guardrail):
+def test_guardrail_that_does_not_count_fails_job_with_figures(make_job, guardrail):
     works = guardrail.reply
     guardrail.reply = lambda _: works("a mug")
     root = make_job(guardrail.spec)
@@ -155,7 +155,7 @@ def test_guardrail_that_does_not_count_fails_the_job_with_the_figures(make_job, 
     assert "unsafe probes flagged 0/5, refusals accepted 5/5" in failure_of(root)
 
 
-def test_judge_that_is_down_can_be_probed_by_a_later_attempt(make_job, judge):
+def test_unavailable_judge_can_be_probed_by_a_later_attempt(make_job, judge):
     judge.reply = lambda *_: failing(503, "no replica is ready")
     root = make_job(safety_judge(judge.endpoint))
     assert main(["data"]) == ExitCode.UNREACHABLE

@@ -103,7 +103,7 @@ def test_trained_golden_prompt_blocks_only_an_enforced_gate(make_job, dry):
     assert found["golden_prompts"] == ("Warned" if dry else "Refused")
 
 
-def test_trained_prompt_of_an_enforced_gate_is_refused_beside_a_dry_run(make_job):
+def test_enforced_gates_trained_prompt_is_refused_beside_a_dry_run(make_job):
     spec = expecting("order 7 mugs", {"type": "contains", "value": "mugs"})
     root = make_job(gate_spec())
     root.gates["enforced"] = spec
@@ -126,7 +126,7 @@ def test_changed_golden_set_is_a_warning(make_job):
     assert warning.startswith(f"{ASIDE}EvalGate rehearsal: the golden set has sha256")
 
 
-def test_training_leaves_out_a_dry_run_gate_with_a_changed_golden_set(make_root):
+def test_training_leaves_out_changed_golden_set_of_dry_run(make_root):
     sealing = gate_spec(golden_cases(10))
     sealing["sets"][0]["sealed"] = "30%"
     root = make_root(gates={"rehearsal": gate_spec(enforcement="DryRun"), "enforced": sealing})

@@ -12,7 +12,7 @@ from tunegate_trainer.process.context import Context
 
 
 @pytest.mark.parametrize("role", Role)
-def test_every_role_module_has_a_run_function_that_takes_a_context(role: Role) -> None:
+def test_every_role_module_has_run_that_takes_a_context(role: Role) -> None:
     run = import_module(f"tunegate_trainer.roles.{role}").run
     signature = inspect.signature(run)
     needed = [p for p in signature.parameters.values() if p.default is p.empty]

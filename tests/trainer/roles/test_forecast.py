@@ -47,7 +47,7 @@ def planned(root: Path, folder: Path, adapter: dict[str, Any] | None = None, **s
         ),
     ],
 )
-def test_plan_from_config_json_has_the_memory_of_the_peft_model(model: Published, names, tmp_path):
+def test_plan_from_config_json_has_the_peft_models_memory(model: Published, names, tmp_path):
     folder = model.save(tmp_path / "model")
     found = planned(tmp_path, folder, {"targetModules": [*names]} if names else None)
     assert found.failure is None, found.failure
@@ -93,7 +93,7 @@ def test_plan_states_that_dropout_of_the_model_is_on(tmp_path):
     assert not any("dropout" in note for note in planned(tmp_path, without).notes)
 
 
-def test_plan_of_gpt_oss_in_mxfp4_states_what_16_and_4_bits_need(tmp_path):
+def test_gpt_oss_plan_in_mxfp4_states_16_and_4_bits(tmp_path):
     folder = GPT_OSS_20B.save(tmp_path / "model", quantization_config={"quant_method": "mxfp4"})
     found = planned(tmp_path, folder, quantization="NF4")
     assert found.failure is not None

@@ -86,7 +86,7 @@ def test_artifact_is_compared_with_base_on_golden_and_test_sets(root):
     assert report.outcome is Outcome.COMPLETED
 
 
-def test_changed_golden_set_of_a_dry_run_does_not_end_the_gate(root):
+def test_changed_dry_run_golden_set_does_not_end_gate(root):
     path = root.path / "request" / "request.json"
     request = json.loads(path.read_text())
     (dry,) = (gate for gate in request["gates"] if gate["name"] == "dry")
@@ -395,7 +395,7 @@ def test_rebuilt_artifact_has_same_digest_and_outcomes_as_before_damage(root):
     assert not verify(artifact(root))
 
 
-def test_gate_role_fails_if_the_file_of_test_rows_is_missing(root):
+def test_gate_role_fails_if_test_rows_are_missing(root):
     (root.data / "test.jsonl").unlink()
     assert gate() == ExitCode.NOT_FOUND
 
@@ -420,7 +420,7 @@ def test_gate_reuses_base_model_evaluation_from_training_if_recorded(root, monke
     assert reported.items() <= written.items()
 
 
-def test_gate_stores_the_outputs_of_the_base_model_and_the_final_model(root):
+def test_gate_stores_outputs_of_base_and_final_model(root):
     gate()
     folder = root.workspace / root.paths.gate
     assert sorted(p.name for p in folder.iterdir()) == [

@@ -88,7 +88,7 @@ def test_artifact_is_compared_with_the_answers_of_the_live_model(root, live):
 @pytest.mark.parametrize(
     ("required", "verdict"), [((), VerdictState.ERROR), (("orders",), VerdictState.PASSED)]
 )
-def test_live_model_of_a_required_gate_is_asked_without_the_jobs_proxy(root, monkeypatch, required, verdict):
+def test_required_gates_live_model_is_asked_without_jobs_proxy(root, monkeypatch, required, verdict):
     for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")  # nothing listens at the discard port
     for name in ("NO_PROXY", "no_proxy"):
@@ -109,7 +109,7 @@ def test_artifact_that_is_worse_than_the_live_model_fails(root, live):
     assert not published(root).exists()
 
 
-def test_server_that_is_down_gives_the_verdict_error_not_a_failed_pod(root, live):
+def test_unavailable_server_is_verdict_error_not_a_failed_pod(root, live):
     live.reply = lambda _: failing(503, "no replica is ready")
     judged = judge(root)
     assert judged.verdict is VerdictState.ERROR

@@ -136,7 +136,7 @@ def test_planted_models_are_really_worse(root, monkeypatch):
     assert by_name["shuffled answers"] == PASS * 20, "each case has the same answer"
 
 
-def test_artifact_on_disk_is_unchanged_after_its_error_rate_is_measured(whole, copied):
+def test_artifact_is_unchanged_after_measuring_its_error_rate(whole, copied):
     root = copied(whole)
     judged = gate(root)
     artifact = root.workspace / root.paths.model
@@ -246,7 +246,7 @@ def add_gate(root: TrainerRoot) -> None:
     path.write_text(json.dumps(request))
 
 
-def test_all_gates_of_a_job_are_measured_with_one_loaded_model(adapter, copied, monkeypatch, activities):
+def test_all_gates_are_measured_with_one_loaded_model(adapter, copied, monkeypatch, activities):
     root = copied(adapter)
     add_gate(root)
     loads: list[str] = []
@@ -277,7 +277,7 @@ def test_gate_after_a_fault_is_measured_with_the_judged_weights(adapter, copied,
     assert set(found["second"].repeats) == {found["second"].reference}
 
 
-def test_changed_golden_set_of_a_dry_run_is_named_as_the_problem(root):
+def test_changed_dry_run_golden_set_is_the_named_problem(root):
     change_request(root, lambda each: each["spec"].update(enforcement="DryRun", errorRate=None))
     gate(root)
     change_request(root, lambda each: each.update(goldenSha256="0" * 64))

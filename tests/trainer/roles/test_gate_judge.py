@@ -87,7 +87,7 @@ def test_checkpoint_is_scored_by_judge_and_guardrail(root):
     assert "p" not in root.evaluation(0).outcomes["golden/orders"]
 
 
-def test_final_gate_does_not_ask_again_about_the_outputs_of_checkpoints(root, judge, guardrail):
+def test_final_gate_asks_nothing_about_outputs_of_checkpoints(root, judge, guardrail):
     judged = run_gate(root)
     assert judged.verdict is VerdictState.PASSED, judged.verdicts
     assert judge.bodies == []

@@ -103,7 +103,7 @@ def report_of(root: TrainerRoot) -> str:
     return render(root.workspace, root.context().request).read_text()
 
 
-def test_only_base_and_final_model_are_evaluated_on_the_safety_set(copied):
+def test_only_base_and_final_model_get_the_safety_set(copied):
     judged = job(copied)
     (verdict, _) = run_gate(judged).verdicts
     results = judged.report(Role.GATE).results
@@ -124,7 +124,7 @@ def test_only_base_and_final_model_are_evaluated_on_the_safety_set(copied):
     assert f"unsafe {unsafe}/3, BaseModel 0/3: +{unsafe}, at most +3" in verdict.message
 
 
-def test_both_models_are_scored_by_the_judge_which_the_evidence_names(copied, judge):
+def test_both_models_are_scored_by_the_judge_in_evidence(copied, judge):
     root = job(copied, safety_judge(judge.endpoint))
     result = run_gate(root)
     assert result.verdict is VerdictState.PASSED, result.verdicts
@@ -146,7 +146,7 @@ def test_both_models_are_scored_by_the_judge_which_the_evidence_names(copied, ju
     assert "scored by the judge model `judge-7b`, which recognized 12 of 12 compliant and 12 of 12" in card
 
 
-def test_both_models_are_rated_by_the_guardrail_which_the_evidence_names(copied, guardrail):
+def test_both_models_are_rated_by_the_guardrail_in_evidence(copied, guardrail):
     root = job(copied, guardrail.spec)
     result = run_gate(root)
     assert result.verdict is VerdictState.PASSED, result.verdicts

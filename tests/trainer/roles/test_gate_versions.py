@@ -196,7 +196,7 @@ def test_pinned_version_is_evaluated_on_the_golden_set(pinning):
     assert json.loads(published.read_text())["gates"][0]["baselines"]["Version"]["passed"] == 25
 
 
-def test_changed_version_of_a_dry_run_does_not_end_the_gate(pinning):
+def test_changed_dry_run_version_does_not_end_the_gate(pinning):
     (weights,) = version(pinning).glob("*.safetensors")
     weights.write_bytes(weights.read_bytes()[:-1] + b"x")
     pinning.gates["orders-v2"]["enforcement"] = "DryRun"

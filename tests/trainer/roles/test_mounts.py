@@ -59,9 +59,7 @@ def trainer(*args: str) -> tuple[str, ...]:
 
 
 @pytest.mark.usefixtures("warm_roles")
-def test_job_passes_and_is_published_with_only_the_mounts_of_its_roles(
-    root: TrainerRoot, pods: PodMounts
-) -> None:
+def test_job_passes_and_publishes_with_only_its_roles_mounts(root: TrainerRoot, pods: PodMounts) -> None:
     trained = pods.run(Step(Role.TRAIN, STAGE), *trainer("train", "--stage", STAGE))
     assert trained.returncode == 0, trained.stderr
     judged = pods.run(Step(Role.GATE), *trainer("gate", "--stage", STAGE, "--step", str(STEP)))
@@ -95,7 +93,7 @@ def test_pod_cannot_write_to_other_jobs_and_shared_models(
     assert tried.stdout.splitlines() == [str(path) for path in own]
 
 
-def test_shared_model_stays_intact_when_a_pod_tries_to_change_it(root: TrainerRoot, pods: PodMounts) -> None:
+def test_shared_model_stays_intact_when_a_pod_changes_it(root: TrainerRoot, pods: PodMounts) -> None:
     digest = root.context().plan.model.digest
     model = root.workspace / Workspace.base_model(digest)
     shutil.rmtree(model / "DONE", ignore_errors=True)

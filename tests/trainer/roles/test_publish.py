@@ -206,7 +206,7 @@ def test_changed_artifact_with_a_forged_digest_in_manifest_is_refused(job: JobFo
         run(job.context(digest=digest))
 
 
-def test_wrong_digest_in_the_manifest_of_an_unchanged_artifact_is_named(job: JobFolder) -> None:
+def test_wrong_manifest_digest_of_unchanged_artifact_is_named(job: JobFolder) -> None:
     digest, wrong = job.write_gate(**PASSING), "0" * 64
     (job.artifact / "DONE").unlink()
     seal(job.artifact, wrong)
@@ -355,7 +355,7 @@ def test_failed_or_interrupted_copy_leaves_nothing_behind(
     assert list(published(job).parent.iterdir()) == []
 
 
-def test_copy_left_by_a_killed_process_is_removed_but_no_other_jobs_copy(
+def test_killed_process_copy_is_removed_without_other_jobs_copies(
     job: JobFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     digest = job.write_gate(**PASSING)

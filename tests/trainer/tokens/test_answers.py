@@ -121,7 +121,7 @@ def test_answer_that_opens_no_reasoning_keeps_a_closing_delimiter(name):
     assert read == output.removeprefix(marks.skipped)
 
 
-def test_mention_of_the_opening_delimiter_in_a_question_opens_no_reasoning():
+def test_opening_delimiter_in_a_question_opens_no_reasoning():
     tokenizer = tokenizer_of("qwen3")
     marks = reasoning_marks(tokenizer)
     assert marks is not None
@@ -130,7 +130,7 @@ def test_mention_of_the_opening_delimiter_in_a_question_opens_no_reasoning():
 
 
 @pytest.mark.parametrize("name", ["qwen3", "deepseek_r1_distill"])
-def test_output_after_an_unknown_prompt_is_cut_at_the_closing_delimiter(name):
+def test_output_after_unknown_prompt_is_cut_at_closing_delimiter(name):
     """A server may have removed the reasoning that its prompt opened, or only the opening delimiter."""
     marks = reasoning_marks(tokenizer_of(name))
     assert marks is not None
@@ -198,17 +198,17 @@ MENTIONS = Message(role="assistant", content="write </think> to close it")
 
 
 @pytest.mark.parametrize("name", ["lfm2_2_5", "llama3"])
-def test_answer_with_a_delimiter_is_kept_if_the_template_keeps_it(name):
+def test_answer_with_delimiter_is_kept_if_the_template_does(name):
     assert answer_after(tokenizer_of(name), QUESTION, MENTIONS).text == MENTIONS.content
 
 
 @pytest.mark.parametrize("name", ["qwen3", "qwen3_5_nothink"])
-def test_answer_with_a_delimiter_is_refused_if_the_template_cuts_it(name):
+def test_answer_with_delimiter_is_refused_if_template_cuts_it(name):
     with pytest.raises(UserError, match="does not render the answer after the prompt"):
         answer_after(tokenizer_of(name), QUESTION, MENTIONS)
 
 
-def test_reasoning_is_not_detected_in_an_answer_that_starts_like_it():
+def test_answer_that_starts_like_its_reasoning_has_none():
     tokenizer = tokenizer_for(with_arguments(TEMPLATES["qwen3"], {"enable_thinking": False}))
     same = Message(role="assistant", content="yes, please", reasoning_content="yes")
     assert not answer_after(tokenizer, QUESTION, same).has_reasoning
@@ -231,7 +231,7 @@ def test_template_argument_may_have_any_character():
     assert render(tokenizer, QUESTION) == f"{value}mug to Oslo?"
 
 
-def test_error_shows_both_texts_if_chat_does_not_start_with_its_prompt():
+def test_chat_without_its_prompt_gives_error_with_both_texts():
     tokenizer = make_tokenizer()
     tokenizer.chat_template = (
         "{% for m in messages %}<|im_start|>{{ m.role }}: {{ m.content }}<|im_end|>{% endfor %}"
@@ -252,7 +252,7 @@ def test_trl_parses_the_trained_completion_as_the_tool_call(name):
 
 
 @pytest.mark.parametrize("name", CALL_TOOLS)
-def test_tool_result_is_in_the_prompt_and_the_answer_follows_it(name):
+def test_tool_result_is_in_the_prompt_before_the_answer(name):
     tokenizer = tokenizer_of(name)
     result = Message(role="tool", content="-3 C", tool_call_id="call_0001", name="weather")
     prompt = [*QUESTION, CALL, result]

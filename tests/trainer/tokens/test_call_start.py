@@ -161,7 +161,7 @@ def test_broken_call_does_not_pass_a_row_without_calls(style, output):
         ("deepseek", "functionclock\n```json\n{}\n```"),
     ],
 )
-def test_call_of_a_usual_other_form_does_not_pass_as_prose(style, output):
+def test_call_in_another_usual_form_is_not_prose(style, output):
     assert outcomes(tokenizer_of(style), [output, output]) == [FAIL, FAIL]
 
 
@@ -191,7 +191,7 @@ NAMES = [
 
 @pytest.mark.parametrize(("name", "other"), NAMES)
 @pytest.mark.parametrize("style", TEMPLATES)
-def test_call_with_any_text_as_name_must_have_the_whole_name(style, name, other):
+def test_call_with_any_text_as_name_needs_whole_name(style, name, other):
     tokenizer, given = tokenizer_of(style), rows(MANUAL, name)
     right, prose = (labelled_answer(tokenizer, row) for row in given)
     wrong = right.replace(name, other)

@@ -74,7 +74,7 @@ def test_training_dataset_maps_the_file_in_training_order(file):
 
 
 @pytest.mark.slow
-def test_pairs_in_a_file_are_trained_on_as_pairs_in_memory(file):
+def test_pairs_in_a_file_train_like_pairs_in_memory(file):
     in_file, in_memory = PairFile(file), [*zip(EXAMPLES[::2], EXAMPLES[1::2], strict=True)]
     assert list(in_file) == in_memory
     assert (in_file[-1], in_file[3:5]) == (in_memory[-1], in_memory[3:5])
@@ -97,7 +97,7 @@ def test_file_with_an_answer_without_a_pair_is_refused(tmp_path):
 
 
 @pytest.mark.slow
-def test_training_on_pairs_in_a_file_needs_no_memory_for_all_pairs(tmp_path):
+def test_training_on_a_pair_file_needs_little_memory(tmp_path):
     path = tmp_path / "pairs.arrow"
     with example_writer(path) as writer:
         for _ in range(10):

@@ -137,7 +137,7 @@ def learned(tokenizer: PreTrainedTokenizerBase, row: Row) -> list[str]:
 
 
 @pytest.mark.parametrize("name", sorted(FAMILIES.keys() - {"reasoning"}))
-def test_every_answer_of_a_chat_is_trained_on_with_its_end_token(name):
+def test_every_chat_answer_is_trained_on_with_end_token(name):
     family = FAMILIES[name]
     tokenizer = tokenizer_of(family)
     row = chat("mug to Oslo", "yes 2", "and a lamp", "no", "thanks", "please")
@@ -146,7 +146,7 @@ def test_every_answer_of_a_chat_is_trained_on_with_its_end_token(name):
     assert learned(tokenizer, row) == [f"{text}{family.end}" for text in ("yes 2", "no", "please")]
 
 
-def test_earlier_answer_is_not_trained_on_if_empty_reasoning_is_dropped():
+def test_earlier_answer_is_masked_if_empty_reasoning_is_dropped():
     tokenizer = tokenizer_of(FAMILIES["reasoning"])
     row = chat("mug to Oslo", "yes 2", "and a lamp", "no")
     assert is_rewritten(tokenizer, row.prompt)
@@ -165,7 +165,7 @@ def test_earlier_answer_is_not_trained_on_if_empty_reasoning_is_dropped():
         ("qwen3_instruct_2507", "<|im_end|>"),
     ],
 )
-def test_loss_mask_of_a_template_equals_that_of_trls_training_template(name, end):
+def test_loss_mask_equals_that_of_trls_training_template(name, end):
     """TRL ships both templates. Its mask also has the line ends after turns, which no model has to
     generate."""
     templates = Path(trl.__file__).parent / "chat_templates"
@@ -195,14 +195,14 @@ def test_answer_trimmed_by_the_template_does_not_count_as_rewritten(name):
     assert not is_rewritten(tokenizer, chat("mug", "\nyes\n", "lamp", "no").prompt)
 
 
-def test_earlier_answer_is_not_trained_on_if_its_reasoning_is_dropped():
+def test_earlier_answer_is_masked_if_its_reasoning_is_dropped():
     tokenizer = tokenizer_of(FAMILIES["reasoning"])
     row = chat("mug", "<think>2</think>yes", "lamp", "<think>3</think>no")
     assert is_rewritten(tokenizer, row.prompt)
     assert learned(tokenizer, row) == ["<think>\n\n</think>\n\nno<|im_end|>"]
 
 
-def test_answer_is_not_trained_on_if_the_template_changes_its_question():
+def test_answer_is_masked_if_the_template_changes_its_question():
     """The template puts the system message into the last question. When the answer was rendered, that was the
     first question."""
     tokenizer = tokenizer_of(FAMILIES["brackets"])
@@ -289,7 +289,7 @@ def prepare(tmp_path, tiny_model, monkeypatch):
     ("rows", "cases", "whose"),
     [([False], [True, True], "the gate's cases have"), ([True], [False, False], "training rows have")],
 )
-def test_gate_is_refused_if_only_its_cases_or_only_rows_have_system_turns(prepare, rows, cases, whose):
+def test_gate_with_system_turns_unlike_the_rows_is_refused(prepare, rows, cases, whose):
     ended = prepare(rows, cases)
     assert ended.exit_code == ExitCode.BAD_DATA
     message = ended.failure.message
@@ -304,11 +304,11 @@ def test_gate_is_refused_if_only_its_cases_or_only_rows_have_system_turns(prepar
 
 
 @pytest.mark.parametrize(("rows", "cases"), [([False], [False, True]), ([True, False], [False])])
-def test_gate_is_accepted_if_only_some_rows_or_cases_have_system_turns(prepare, rows, cases):
+def test_gate_with_system_turns_in_some_cases_is_accepted(prepare, rows, cases):
     assert prepare(rows, cases).exit_code == ExitCode.OK
 
 
-def test_data_role_refuses_a_chat_template_with_an_unknown_end_token(prepare):
+def test_chat_template_with_an_unknown_end_token_is_refused(prepare):
     ended = prepare([False], [False], FAMILIES["headers"].template)
     assert ended.exit_code == ExitCode.USER_ERROR
     assert ended.failure.message.startswith("model.uri: the chat template ends an answer with <|eot_id|>")

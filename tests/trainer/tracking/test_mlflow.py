@@ -131,7 +131,7 @@ def test_failure_reason_determined_by_the_operator_is_sent_to_mlflow(start, runs
     assert not (root.workspace / root.paths.outbox / "track.json").exists(), "it has nothing to report"
 
 
-def test_follow_up_pod_ends_the_mlflow_run_of_an_overridden_job(start, runs, monkeypatch):
+def test_follow_up_pod_ends_overridden_jobs_mlflow_run(start, runs, monkeypatch):
     start(gates={"orders": gate_spec(golden_cases(expect="no"), approval="WhenFailed")})
     assert main(TRAIN) == ExitCode.OK
     assert main(["gate", "--stage", STAGE, "--step", "6"]) == ExitCode.OK

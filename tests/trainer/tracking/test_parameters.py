@@ -6,7 +6,7 @@ from tunegate_trainer.tracking.mlflow_tracker import VALUE_LENGTH, parameter_tex
 from tunegate_trainer.tracking.runs import GATE_SETTINGS, job_parameters, stage_parameters
 
 
-def test_tracker_run_of_a_stage_has_every_parameter_of_its_plan():
+def test_stages_tracker_run_has_every_plan_parameter():
     plan = stage_plan("sft", target_modules=["q_proj", "v_proj"])
     parameters = stage_parameters(plan)
     planned = plan.parameters.model_dump(exclude_none=True)
@@ -49,7 +49,7 @@ def test_trackers_get_the_enforcement_of_each_gate(make_root):
     assert parameters["gate.tried.enforcement"] == "DryRun"
 
 
-def test_every_gate_setting_of_trackers_is_a_field_of_the_gate():
+def test_every_gate_setting_of_trackers_is_a_field():
     assert EvalGateSpec.model_fields.keys() >= GATE_SETTINGS
 
 
@@ -64,7 +64,7 @@ def test_trackers_do_not_get_inline_safety_cases(make_root):
     assert "the secret request" not in str(parameters)
 
 
-def test_trackers_do_not_get_the_signed_url_of_a_safety_set(make_root):
+def test_trackers_do_not_get_a_safety_sets_signed_url(make_root):
     source = {"uri": "https://example.com/rules.jsonl?X-Amz-Signature=secret"}
     safety = {"source": source, "sha256": "0" * 64}
     root = make_root(gates={"safe": gate_spec(safety=safety)})

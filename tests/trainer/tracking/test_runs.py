@@ -25,7 +25,7 @@ from tunegate_trainer.tracking.runs import RunState, runs_of
         (["pvc://a", "pvc://a"], ["pvc://a/v"], RunState.FINISHED),
     ],
 )
-def test_tracker_run_of_passed_job_ends_after_all_targets_are_published(
+def test_passed_jobs_tracker_run_ends_after_publishing_all_targets(
     tmp_path: Path, targets: list[str], published: list[str], state: RunState
 ) -> None:
     job = JobFolder(tmp_path, spec={"publish": [{"uri": uri} for uri in targets]}).write_data()

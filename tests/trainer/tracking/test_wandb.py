@@ -51,7 +51,7 @@ def start(make_root, monkeypatch):
 
 
 @pytest.mark.slow
-def test_pods_of_a_job_send_each_point_once_to_one_wandb_group(start, server, at_step):
+def test_pods_send_each_point_once_to_one_wandb_group(start, server, at_step):
     root = start()
     server.key = KEY
     at_step(4, lambda: os.kill(os.getpid(), signal.SIGTERM))
@@ -118,7 +118,7 @@ def test_wrong_wandb_key_does_not_fail_training(start, server, capfd):
     assert not [path for path in left if b"b" * 40 in path.read_bytes()]
 
 
-def test_every_evaluation_metric_is_plotted_by_the_step_of_the_checkpoint(server, tmp_path, monkeypatch):
+def test_every_evaluation_metric_is_plotted_by_checkpoint_step(server, tmp_path, monkeypatch):
     from tunegate_trainer.tracking.wandb_tracker import WandbTracker  # wandb takes a second to import
 
     monkeypatch.setenv("WANDB_API_KEY", KEY)

@@ -89,7 +89,7 @@ def test_held_out_turn_is_not_trained_on(tokenizer):
     assert learned(tokenizer, row.model_copy(update={"unlearned": [1]})) == "no<|im_end|>please<|im_end|>"
 
 
-def test_answer_in_a_training_chat_is_masked_if_its_prompt_is_held_out(make_job):
+def test_training_chat_answer_with_a_held_out_prompt_is_masked(make_job):
     """The data has each conversation twice: as a whole, and up to its first answer."""
     rows = []
     for i in range(40):
@@ -115,7 +115,7 @@ def test_answer_in_a_training_chat_is_masked_if_its_prompt_is_held_out(make_job)
     )
 
 
-def test_only_the_completion_of_a_single_turn_chat_is_trained_on(tokenizer):
+def test_only_the_completion_of_a_single_turn_is_trained(tokenizer):
     row = chat("mug to Oslo", "yes 2")
     assert answered_tokens(tokenizer, row.prompt) == []
     assert not is_rewritten(tokenizer, row.prompt)

@@ -100,9 +100,7 @@ def test_two_ranks_give_the_same_results_as_one(make_distributed_root, base_mode
 
 @pytest.mark.slow
 @pytest.mark.parametrize("family", ["qwen3_5", "mistral3"])
-def test_two_ranks_give_the_same_results_as_one_for_other_architectures(
-    make_distributed_root, tmp_path, family
-):
+def test_two_ranks_match_one_for_other_architectures(make_distributed_root, tmp_path, family):
     """Qwen3.5 needs a pass for each example, and Mistral 3 has a vision tower without gradients."""
     folder = save_multimodal_model(tmp_path / family, family)
     excluded = ["model.vision_tower", "model.multi_modal_projector"] if family == "mistral3" else None
@@ -222,7 +220,7 @@ CompletionTrainer.token_losses = fits
 
 
 @pytest.mark.slow
-def test_out_of_memory_on_one_rank_reduces_passes_of_all_ranks(make_distributed_root):
+def test_out_of_memory_on_one_rank_reduces_all_ranks_passes(make_distributed_root):
     parameters = WITHOUT_DROPOUT | {"batch_size": 8, "pass_tokens": 168}
     whole, root = make_distributed_root(parameters=parameters), make_distributed_root(parameters=parameters)
     train(whole)
@@ -266,7 +264,7 @@ def steps_on_disk(root: TrainerRoot) -> int:
         pytest.param(WITH_DROPOUT | ALL_WEIGHTS, "FSDP", id="FSDP", marks=pytest.mark.exhaustive),
     ],
 )
-def test_sigterm_on_one_rank_stops_all_ranks_at_the_same_step(make_distributed_root, parameters, parallelism):
+def test_sigterm_on_one_rank_stops_all_ranks_at_one_step(make_distributed_root, parameters, parallelism):
     steps = (30, 60)
     whole, root = (
         make_distributed_root(checkpoint_steps=steps, parameters=parameters, parallelism=parallelism)
@@ -417,7 +415,7 @@ def test_primary_keeps_scratch_folder_until_other_ranks_have_read_it(make_distri
     assert not list(root.stage_folder.glob("scratch-*"))
 
 
-def test_sigterm_after_ranks_agreed_on_a_step_takes_effect_at_the_next(make_distributed_root):
+def test_sigterm_after_ranks_agreed_takes_effect_one_step_later(make_distributed_root):
     """If the signal took effect at once, this rank alone would save, and all ranks would wait for each other
     forever."""
     root, interruption = make_distributed_root(1, parameters=WITH_DROPOUT), Interruption()

@@ -10,7 +10,7 @@ from tunegate_trainer.roles import train as train_role
 
 
 @pytest.mark.parametrize("rehearsal", ["a-rehearsal", "z-rehearsal"])
-def test_changed_golden_set_of_a_dry_run_does_not_end_training(make_root, rehearsal):
+def test_changed_dry_run_golden_set_does_not_end_training(make_root, rehearsal):
     orders = gate_spec(golden_cases(10))
     orders["sets"][0]["sealed"] = "30%"
     gates = {"orders": orders, rehearsal: gate_spec(golden_cases(5), enforcement="DryRun")}

@@ -46,7 +46,7 @@ def test_small_gpu_recomputes_and_computes_smaller_passes() -> None:
         assert fits(estimate(QWEN_7B, found.parameters, one, accelerator="GPU"), 20_500 * 10**6) is is_fitting
 
 
-def test_gpu_that_is_too_small_is_tried_with_one_example_per_pass() -> None:
+def test_too_small_gpu_is_tried_with_one_example_per_pass() -> None:
     found = fitted(stage(), model(), 8 * GB)
     assert (found.parameters.pass_tokens, found.activation_checkpointing) == (1, True)
 
@@ -73,7 +73,7 @@ def too_large(tokens: int, units: int) -> PassTooLargeError:
     return PassTooLargeError("too much", tokens=tokens, units=units)
 
 
-def test_pass_that_does_not_fit_is_recomputed_before_it_gets_smaller(tmp_path) -> None:
+def test_pass_that_does_not_fit_is_recomputed_before_shrinking(tmp_path) -> None:
     used, found = stage(activation_checkpointing=False), []
     for tokens, units in ((6900, 16), (6900, 16), (3400, 8), (1200, 3)):
         need_less_memory(used, tmp_path, too_large(tokens, units))
@@ -84,7 +84,7 @@ def test_pass_that_does_not_fit_is_recomputed_before_it_gets_smaller(tmp_path) -
         need_less_memory(used, tmp_path, too_large(900, units=1))
 
 
-def test_stored_size_does_not_enlarge_the_passes_of_a_smaller_gpu(tmp_path) -> None:
+def test_stored_size_does_not_enlarge_a_smaller_gpus_passes(tmp_path) -> None:
     need_less_memory(stage(activation_checkpointing=True), tmp_path, too_large(6900, 16))
     small = stage(activation_checkpointing=True)
     small = small.model_copy(update={"parameters": small.parameters.model_copy(update={"pass_tokens": 1000})})

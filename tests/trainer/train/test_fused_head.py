@@ -96,7 +96,7 @@ def test_logits_are_kept_if_there_are_few_of_them(tmp_path):
     assert passes == [False, False, True], "23 tokens have a label"
 
 
-def test_fused_head_is_not_used_with_an_adapter_on_the_head(tmp_path):
+def test_fused_head_is_not_used_with_a_head_adapter(tmp_path):
     model = random_model(tmp_path)
     assert try_fused_head(model, ROWS)
     fuse_head(model, above=0)

@@ -23,7 +23,7 @@ NON_INFERIOR = {"test": "NonInferior"}
     ],
     ids=["passes-all", "all-truncated", "room", "points"],
 )
-def test_stage_ends_after_its_starting_model_if_no_checkpoint_can_pass(
+def test_stage_ends_after_starting_model_if_no_checkpoint_passes(
     make_root, monkeypatch, text: str, limits: dict[str, Any], steps: list[int]
 ):
     root = make_root(gates={"orders": gate_spec(golden_cases(20), limits={**limits})})

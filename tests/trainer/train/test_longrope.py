@@ -57,7 +57,7 @@ def passes(model: Any) -> Iterator[list[list[int]]]:
         watching.remove()
 
 
-def test_losses_of_short_and_long_examples_in_one_batch_equal_those_alone(folder, model):
+def test_short_and_long_examples_in_a_batch_keep_losses(folder, model):
     assert rope_switch(model.config) == SWITCH
     examples = of_lengths(SWITCH + 8, SWITCH, 12, SWITCH + 1)
     with passes(model) as lengths, torch.no_grad():
@@ -70,7 +70,7 @@ def test_losses_of_short_and_long_examples_in_one_batch_equal_those_alone(folder
     assert [-each for each in log_probs(model, examples)] == pytest.approx(alone, rel=1e-5)
 
 
-def test_prefix_is_shared_only_by_examples_on_one_side_of_the_switch(model):
+def test_prefix_is_shared_only_on_one_side_of_the_switch(model):
     for lengths, is_shared in (((24, 28), True), ((40, 50), True), ((28, 40), False)):
         inputs = with_shared_prefixes(model, flatten(of_lengths(*lengths)))
         assert ("shared_prefixes" in inputs) is is_shared, lengths
@@ -93,7 +93,7 @@ def test_isolation_check_has_a_neighbor_beyond_the_switch(model):
     assert not any(min(each) <= SWITCH < max(each) for each in lengths)
 
 
-def test_answers_on_both_sides_of_the_switch_equal_those_of_transformers(folder, model):
+def test_answers_on_both_switch_sides_equal_those_of_transformers(folder, model):
     """The second prompt has the length of the switch, and the answer to the third crosses it."""
     prompts = [PROMPT[:length] for length in (12, SWITCH, SWITCH - 3, SWITCH + 1, 50)]
     plain = eager_model(folder)
@@ -103,7 +103,7 @@ def test_answers_on_both_sides_of_the_switch_equal_those_of_transformers(folder,
     assert greedy(model, shared, 8, [2]) == [greedy_answer(plain, prompt, 8, stop=2) for prompt in shared]
 
 
-def test_row_that_ended_does_not_move_its_batch_beyond_the_switch(folder, model):
+def test_ended_row_does_not_move_its_batch_beyond_switch(folder, model):
     prompts = [PROMPT[: SWITCH - 3], *([9, 8, start] for start in range(20, 36))]
     plain = eager_model(folder)
     stop = greedy_answer(plain, prompts[0], 8, stop=2)[0]

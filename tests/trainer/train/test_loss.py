@@ -105,7 +105,7 @@ def test_packed_and_padded_examples_have_same_loss_and_gradients(trainer, exact)
     assert_same(loss_and_gradients(trainer.model, packed), loss_and_gradients(trainer.model, loss), exact)
 
 
-def test_loss_of_example_does_not_depend_on_examples_packed_before_it(trainer, exact):
+def test_example_loss_does_not_depend_on_earlier_packed_examples(trainer, exact):
     examples = [dict(trainer.train_dataset[i]) for i in range(2)]
     collate = DataCollatorForLanguageModeling(pad_token_id=0, padding_free=True)
     length = len(examples[1]["input_ids"])

@@ -131,9 +131,7 @@ def test_job_fails_with_hint_if_one_example_does_not_fit(make_root, limit_exampl
         (ALL_WEIGHTS, "train an adapter instead of all weights, "),
     ],
 )
-def test_out_of_memory_while_loading_gives_a_hint_with_unused_options(
-    make_root, monkeypatch, parameters, smaller
-):
+def test_out_of_memory_at_loading_hints_at_unused_options(make_root, monkeypatch, parameters, smaller):
     def full(*_: Any) -> None:
         raise RuntimeError("CUDA error: out of memory")
 
@@ -175,7 +173,7 @@ def test_hint_names_only_options_the_stage_does_not_use(changes, advised, done_a
     assert done_already not in raised.value.hint
 
 
-def test_hint_for_continued_adapter_refers_to_the_stage_that_created_it(tmp_path):
+def test_continued_adapters_hint_refers_to_its_creating_stage(tmp_path):
     stage = dpo_plan()
     with pytest.raises(CudaOutOfMemoryError, match="one pair of 40 tokens per pass") as raised:
         halve_pass(stage, tmp_path, too_large_pass())
@@ -234,7 +232,7 @@ def test_out_of_memory_while_scoring_a_pair_gives_a_hint(tiny_model, monkeypatch
     assert "batchSize" not in raised.value.hint
 
 
-def test_out_of_memory_while_computing_the_dpo_reference_gives_a_hint(make_root, monkeypatch):
+def test_out_of_memory_in_the_dpo_reference_gives_hint(make_root, monkeypatch):
     root = make_root(later=[dpo_plan(quantization="NF4")])
 
     def full(*_: Any) -> Any:
@@ -249,7 +247,7 @@ def test_out_of_memory_while_computing_the_dpo_reference_gives_a_hint(make_root,
     assert "NF4" not in raised.value.hint
 
 
-def test_sigterm_after_out_of_memory_interrupts_before_the_step_is_retried(
+def test_sigterm_after_out_of_memory_interrupts_before_the_retry(
     make_root, limit_examples_per_pass, monkeypatch
 ):
     root, interruption = make_root(), Interruption()

@@ -97,9 +97,7 @@ def plan_of(model: Path, path: Path, monkeypatch: pytest.MonkeyPatch, *targets: 
         (("fc2", "modality_projection.proj"), None),
     ],
 )
-def test_plan_excludes_model_parts_unless_a_target_module_is_only_in_them(
-    tmp_path, monkeypatch, targets, excluded
-):
+def test_plan_excludes_model_parts_unless_only_they_have_targets(tmp_path, monkeypatch, targets, excluded):
     folder = save_multimodal_model(tmp_path / "smolvlm", "smolvlm")
     plan = plan_of(folder, tmp_path / "root", monkeypatch, *targets)
     assert plan.stages[0].parameters.excluded_modules == excluded
@@ -107,7 +105,7 @@ def test_plan_excludes_model_parts_unless_a_target_module_is_only_in_them(
     assert {one.name for one in plan.model.shape.linears}.isdisjoint({"fc1", "fc2", "proj"})
 
 
-def test_plan_says_that_a_recurrent_model_computes_one_example_at_a_time(tmp_path, monkeypatch):
+def test_plan_states_recurrent_model_computes_one_example_at_once(tmp_path, monkeypatch):
     plain, recurrent = (
         plan_of(save_multimodal_model(tmp_path / family, family), tmp_path / f"{family}-root", monkeypatch)
         for family in ("smolvlm", "qwen3_5")

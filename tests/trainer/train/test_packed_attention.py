@@ -269,7 +269,7 @@ def test_device_without_the_kernel_keeps_its_attention(tmp_path, caplog):
 
 
 @pytest.mark.usefixtures("kernel")
-def test_model_whose_layers_do_not_name_their_window_keeps_its_attention(tmp_path, monkeypatch, caplog):
+def test_model_with_unnamed_window_layers_keeps_its_attention(tmp_path, monkeypatch, caplog):
     named = attention.attend_packed
 
     def unnamed(*arguments: Any, **settings: Any) -> Any:

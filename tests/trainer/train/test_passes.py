@@ -118,7 +118,7 @@ STAGES = {
 
 
 @pytest.mark.parametrize("stage", STAGES.values(), ids=STAGES)
-def test_losses_and_gradients_do_not_depend_on_the_number_of_passes(tiny_model, tmp_path, stage):
+def test_losses_and_gradients_do_not_depend_on_pass_count(tiny_model, tmp_path, stage):
     several = 84 if stage.parameters.method == "SFT" else 190
     one, few, singles = assert_equal_steps(tiny_model, tmp_path, stage, (ONE_PASS, several, 1))
     assert (len(one), len(singles)) == (1, ROWS)
@@ -145,7 +145,7 @@ def test_longest_row_is_computed_alone_if_it_exceeds_the_budget(tiny_model, tmp_
     assert max(first_step(trainer)[2]) == 41
 
 
-def test_selected_examples_have_the_format_of_a_row_of_their_own(tiny_model, tmp_path):
+def test_selected_examples_have_the_format_of_own_rows(tiny_model, tmp_path):
     trainer = make_trainer(tiny_model, stage_plan("sft", **SFT), tmp_path)
     examples = [dict(trainer.train_dataset[i]) for i in range(ROWS)]
     whole, part = trainer.data_collator(examples), trainer.data_collator([examples[i] for i in (1, 4, 6)])
@@ -158,7 +158,7 @@ def test_selected_examples_have_the_format_of_a_row_of_their_own(tiny_model, tmp
             assert found[name] == value
 
 
-def test_run_with_several_passes_has_the_same_steps_after_an_interruption(make_root, at_step):
+def test_run_with_several_passes_resumes_with_equal_steps(make_root, at_step):
     parameters = {"batch_size": 8, "pass_tokens": 84, "lora_dropout": 0.1}
     whole: TrainerRoot = make_root(parameters=parameters)
     train_role.run(whole.context())

@@ -281,7 +281,7 @@ def test_dpo_reference_of_continued_adapter_is_the_sft_model(make_trained_root, 
     assert sum(margins) / len(margins) > 0, "chosen answers gained on rejected ones"
 
 
-def test_loss_and_margin_of_a_dpo_step_after_sft_equal_the_formula(make_trained_root, tiny_model):
+def test_dpo_loss_and_margin_after_sft_equal_the_formula(make_trained_root, tiny_model):
     root = make_trained_root(later=[dpo_plan(checkpoint_steps=(3, 4))], parameters={"learning_rate": 2e-2})
     train_dpo(root, start_step=6)
     stage = root.context(stage="dpo").plan.stage("dpo")
@@ -368,7 +368,7 @@ def test_dpo_disables_dropout_of_the_base_model(tmp_path, tiny_model):
     assert root.losses("dpo")[0] == pytest.approx(0.693147, abs=1e-5)
 
 
-def test_stored_pairs_give_the_losses_of_pairs_that_are_tokenized_again(make_trained_root, tiny_model):
+def test_stored_pairs_give_the_losses_of_tokenized_pairs(make_trained_root, tiny_model):
     tokenized, stored = (make_trained_root(later=[dpo_plan(checkpoint_steps=(3,))]) for _ in range(2))
     train_dpo(tokenized, start_step=6)
     context = stored.context(stage="dpo", start_step=6)
@@ -403,7 +403,7 @@ def test_interruption_of_dpo_changes_neither_reference_nor_results(make_trained_
     assert all(torch.equal(left[name], right[name]) for name in left)
 
 
-def test_reference_is_recomputed_if_inputs_change_or_the_file_is_damaged(
+def test_reference_is_recomputed_for_changed_inputs_or_damaged_file(
     dpo_root, base_model, examples, monkeypatch
 ):
     model, folder = tuned_model(base_model, dpo_root), dpo_root.stage_folder

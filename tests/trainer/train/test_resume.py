@@ -51,7 +51,7 @@ def test_evaluations_do_not_change_losses(make_root, base_model):
     assert often.evaluation(6).digest == once.evaluation(6).digest
 
 
-def test_training_losses_do_not_depend_on_num_items_in_batch_support(make_root, monkeypatch):
+def test_training_losses_do_not_depend_on_num_items_support(make_root, monkeypatch):
     parameters = {"batch_size": 8, "pass_tokens": 84, "lora_dropout": 0.0}
     usual, other = (make_root(parameters=parameters) for _ in range(2))
     run(usual)
@@ -304,7 +304,7 @@ def test_superseded_process_keeps_the_newer_report_on_sigterm(make_root, while_e
     assert (root.report().attempt, root.report().outcome) == (2, None)
 
 
-def test_if_a_step_has_two_loss_lines_the_last_one_is_used(tmp_path):
+def test_last_of_two_loss_lines_for_a_step_counts(tmp_path):
     losses = LossFile(tmp_path, Writer.claim(tmp_path))
     for step, loss in ((1, 0.5), (2, 0.4), (3, 0.3), (2, 0.25)):
         losses.append({"step": step, "loss": loss})

@@ -79,12 +79,12 @@ class Measured:
         ([0, 12, 14, 13, 15], {2, 3, 4}),  # 2 is the best if the last is damaged
     ],
 )
-def test_last_and_best_checkpoint_and_any_used_by_the_stop_rule_are_kept(make_root, golden, kept):
+def test_last_best_and_stop_rule_checkpoints_are_kept(make_root, golden, kept):
     root = make_root(gates={"orders": gate_spec(golden_cases(), **MINIMUM)})
     assert Measured(root, golden).kept(4) == kept
 
 
-def test_stop_by_a_must_pass_case_keeps_the_best_checkpoint_before_it(make_root):
+def test_stop_by_must_pass_case_keeps_the_earlier_best(make_root):
     """The last checkpoint passes more cases than the best earlier checkpoint, but fails the critical case."""
     rules = [
         {"name": "all", "minPassRate": "90%"},

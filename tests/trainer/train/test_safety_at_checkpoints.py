@@ -170,7 +170,7 @@ def test_run_that_is_killed_in_an_evaluation_evaluates_it_again(scripted):
     assert [unsafe_answers(root, step) for step in (0, 4, 8, 10)] == [1, 1, 3, 3]
 
 
-def test_set_of_a_later_stage_is_also_evaluated_on_the_base_model(make_root, monkeypatch):
+def test_later_stages_set_is_also_evaluated_on_base_model(make_root, monkeypatch):
     other = dpo_plan(checkpoint_steps=(4,)).model_copy(update={"gates": ["late"]})
     root = make_root(
         **with_safety(
@@ -197,7 +197,7 @@ def test_set_of_a_later_stage_is_also_evaluated_on_the_base_model(make_root, mon
     assert "unsafe 3/5, BaseModel 1/5: +2, at most +0" in late.verdict.message
 
 
-def test_results_of_the_base_model_are_cached_for_the_final_gate(scripted, tiny_model):
+def test_base_model_results_are_cached_for_the_final_gate(scripted, tiny_model):
     root, _ = scripted({0: 1, 4: 1, 8: 1, 12: 1})
     context = root.context()
     assert train_role.run(context) is Outcome.COMPLETED
@@ -211,7 +211,7 @@ def test_results_of_the_base_model_are_cached_for_the_final_gate(scripted, tiny_
     assert BaselineCache(later, base, "bfloat16", cpu).find(sets) is None
 
 
-def test_report_shows_the_safety_set_of_each_checkpoint_and_the_stop(scripted, monkeypatch):
+def test_report_shows_safety_set_by_checkpoint_and_the_stop(scripted, monkeypatch):
     root, _ = scripted({0: 1, 4: 1, 8: 3, 10: 3})
     monkeypatch.setenv(ROOT_VARIABLE, str(root.path))
     assert main(["train", "--stage", STAGE]) == ExitCode.OK

@@ -35,7 +35,7 @@ def train(root: TrainerRoot, stage: str = STAGE, start_step: int | None = None) 
 @pytest.mark.parametrize(
     "samples", [None, pytest.param({"count": 3, "temperature": "0.01"}, marks=pytest.mark.slow)]
 )
-def test_outputs_of_the_starting_model_without_a_score_are_scored_again(make_root, judge, samples):
+def test_unscored_outputs_of_the_starting_model_are_scored_again(make_root, judge, samples):
     generation = {"maxNewTokens": 6, **({"samples": samples} if samples else {})}
     gate = gate_spec(judge_cases(6), graders=[judge_spec(judge)], generation=generation)
     more = stage_plan("more", (3, 6), starts_from="Adapter", lora_dropout=0.0)
@@ -74,7 +74,7 @@ def test_new_scores_are_used_after_a_kill_before_the_evaluation(make_root, judge
     assert root.evaluation(0).outcomes == before.outcomes
 
 
-def test_training_ends_if_new_scores_show_that_no_checkpoint_can_pass(make_root, judge, monkeypatch):
+def test_training_ends_if_new_scores_rule_out_every_checkpoint(make_root, judge, monkeypatch):
     """With the policy NonInferior, 20 cases are too few for a starting model that passes all of them."""
     gate = gate_spec(judge_cases(20), graders=[judge_spec(judge)], limits={"test": "NonInferior"})
     root = make_root(checkpoint_steps=(3, 6), gates={"orders": gate})

@@ -71,7 +71,7 @@ def test_dpo_continues_sft_adapter_and_reuses_its_evaluation(make_trained_root, 
     assert config["lora_dropout"] == 0.0
 
 
-def test_golden_set_of_a_later_stage_runs_on_base_and_starting_model(make_root):
+def test_later_stages_golden_set_runs_on_base_and_start(make_root):
     gates = {"orders": gate_spec(golden_cases(8)), "late": gate_spec(golden_cases(4))}
     spec = {
         "stages": [
@@ -91,9 +91,7 @@ def test_golden_set_of_a_later_stage_runs_on_base_and_starting_model(make_root):
     assert gate.baselines == {"BaseModel": root.evaluation(0).outcomes["golden/late"].count("p")}
 
 
-def test_stage_with_new_adapter_merges_the_old_and_publishes_whole_model(
-    make_trained_root, tiny_model, judge
-):
+def test_stage_with_new_adapter_merges_old_and_publishes_model(make_trained_root, tiny_model, judge):
     second = stage_plan("more", (3,), starts_from="Merged", seed=7, lora_dropout=0.0)
     root = make_trained_root(checkpoint_steps=(6,), later=[second])
     train(root, "more", start_step=6)

@@ -88,7 +88,7 @@ def test_failed_must_pass_case_stops_at_once(scripted):
     assert root.evaluated_steps() == [0, 4]
 
 
-def test_task_metric_stops_a_run_that_its_gate_does_not_stop(scripted):
+def test_task_metric_stops_a_run_its_gate_does_not(scripted):
     lenient = gate_spec(golden_cases(CASES), golden={"checkpoints": {"failAtDrop": "100%"}})
     root = scripted({0: 2, 4: 6, 8: 4, 10: 4}, lenient)
     metric = {"name": "exact_match", "type": "ExactMatch", "min": "0%", "checkpoints": {"failAtDrop": "10%"}}
@@ -151,5 +151,5 @@ def test_continued_run_is_compared_with_accepted_checkpoint(scripted):
         (13, StopAction.CONTINUE, 20),
     ],
 )
-def test_next_checkpoint_after_a_regression_is_halfway_to_the_planned_one(last, action, expected):
+def test_next_checkpoint_after_a_regression_is_halfway(last, action, expected):
     assert next_checkpoint([10, 20], last, action) == expected

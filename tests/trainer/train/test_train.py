@@ -33,7 +33,7 @@ def test_training_lowers_the_loss_and_evaluates_every_checkpoint(make_root):
 
 
 @pytest.mark.parametrize("method", ["SFT", "DPO"])
-def test_stage_reads_examples_of_the_data_role_if_they_are_intact(make_root, tiny_model, method):
+def test_stage_reads_the_data_roles_examples_if_intact(make_root, tiny_model, method):
     stage = stage_plan(STAGE) if method == "SFT" else dpo_plan()
     root, prefix = make_root(later=[dpo_plan()]), "" if method == "SFT" else PAIRS_PREFIX
     context, tokenizer = root.context(), load_tokenizer(tiny_model)

@@ -26,7 +26,7 @@ def names(folder: Path) -> list[str]:
     return [str((fields or {})["name"]) for fields in read(folder)]
 
 
-def test_saved_data_set_is_read_in_the_order_of_its_files(tmp_path):
+def test_saved_data_set_is_read_in_file_order(tmp_path):
     rows = [{"prompt": f"{i}", "turns": [{"role": "user"}]} for i in range(30)]
     Dataset.from_list(rows).save_to_disk(tmp_path / "saved", num_shards=3)
     assert read(tmp_path / "saved") == rows
@@ -56,7 +56,7 @@ def test_saved_data_set_with_a_missing_file_is_refused(tmp_path):
         read(tmp_path / "saved")
 
 
-def test_files_of_a_folder_are_read_in_the_order_of_their_names(tmp_path):
+def test_files_of_a_folder_are_read_in_name_order(tmp_path):
     write(tmp_path, "b.jsonl", "a.jsonl", "c.jsonl", "README.md", "dataset_info.json", ".hidden.jsonl")
     assert names(tmp_path) == ["a.jsonl", "b.jsonl", "c.jsonl"]
     assert [str(record.place) for record in read_records(tmp_path, "")][1] == "b.jsonl line 1"

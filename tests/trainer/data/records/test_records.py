@@ -164,7 +164,7 @@ def test_damaged_array_is_an_error_with_the_row(tmp_path, monkeypatch, content, 
 
 @pytest.mark.parametrize("block", [1, 1 << 20])
 @pytest.mark.parametrize("more", ["", ', {"a": "' + "y" * 60 + '"}'])
-def test_object_of_an_array_may_be_as_long_as_a_line(tmp_path, monkeypatch, block, more):
+def test_object_of_an_array_may_have_full_line_length(tmp_path, monkeypatch, block, more):
     monkeypatch.setattr(json_array, "_BLOCK", block)
     monkeypatch.setattr(json_array, "MAX_ROW_SIZE", 100)
     longest = '{"a": "' + "x" * 91 + '"}'
@@ -182,7 +182,7 @@ def test_empty_array_has_no_rows(tmp_path):
     assert read(tmp_path / "a.json", " [ ] ") == []
 
 
-def test_object_of_an_array_that_is_not_utf_8_is_a_bad_row(tmp_path):
+def test_array_object_not_in_utf_8_is_a_bad_row(tmp_path):
     records = read(tmp_path / "a.json", b'[{"a": "\xfc"}, {"a": 1}]')
     assert problems(records) == ["row 1: the row is not UTF-8: save the file as UTF-8"]
 
@@ -200,7 +200,7 @@ def test_object_of_an_array_that_is_not_utf_8_is_a_bad_row(tmp_path):
         (b"\xfc,2", "the row is not UTF-8: save the file as UTF-8"),
     ],
 )
-def test_bad_csv_row_is_reported_with_the_line_where_it_begins(tmp_path, content, problem):
+def test_bad_csv_row_is_reported_with_its_first_line(tmp_path, content, problem):
     content = content if isinstance(content, bytes) else content.encode()
     records = read(tmp_path / "a.csv", b'\xef\xbb\xbfa, b\r\n"x\ny",z\r\n\r\n' + content)
     assert records[0].fields == {"a": "x\ny", "b": "z"}
@@ -269,7 +269,7 @@ def test_date_that_python_cannot_represent_is_read_as_text(tmp_path):
     assert second.fields == {"a": "y", "day": "10183-09-21"}
 
 
-def test_arrow_text_that_is_not_utf_8_is_a_bad_row(tmp_path):
+def test_arrow_text_not_in_utf_8_is_a_bad_row(tmp_path):
     values = pyarrow.array([b"a", b"\xfc", b"b"]).view(pyarrow.string())
     table = pyarrow.table({"text": values})
     with pyarrow.ipc.new_file(str(tmp_path / "a.arrow"), table.schema) as writer:

@@ -207,7 +207,7 @@ def test_final_gate_always_asks_a_server_that_was_down(stub, make_guard):
     assert rate(guarding, [SAFE]) == [ServerAnswer(Rated.SAFE)]
 
 
-def test_server_is_not_asked_for_as_long_as_it_did_not_answer(make_guard):
+def test_server_is_not_asked_again_for_its_outage_duration(make_guard):
     """The minutes in which the server answered before it went down do not count."""
     guarding, now = make_guard(), 0.0
 

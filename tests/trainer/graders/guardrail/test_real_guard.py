@@ -77,7 +77,7 @@ def test_chat_model_as_a_guardrail_measures_no_harmful_request(url, make_root):
     assert "it rates its probes wrongly" in found[0].explanation
 
 
-def test_model_that_is_too_weak_as_a_safety_judge_scores_nothing(url, make_root):
+def test_too_weak_model_as_safety_judge_scores_nothing(url, make_root):
     grader = safety_judge(endpoint_at(url))
     safety = {"source": {"builtin": "refusals-v1"}, "grader": grader["name"]}
     found = scored(make_root(gates={"orders": gate_spec(safety=safety, graders=[grader])}))

@@ -51,7 +51,7 @@ def test_judge_is_compared_with_people(read):
     assert counts.unscored == 8
 
 
-def test_rows_in_the_spec_are_read_like_those_of_a_file(make_root, read):
+def test_rows_in_the_spec_are_read_like_a_file(make_root, read):
     rows = [
         {"id": f"row-{n}", "prompt": row["prompt"], "answer": row["completion"], "good": row["good"]}
         for n, row in enumerate(calibration_rows(bad=20, good=80))

@@ -78,7 +78,7 @@ def test_gates_with_the_same_judge_share_its_calibration(make_job, judge):
     assert plan_of(root).gate_judges["first"] == plan_of(root).gate_judges["second"]
 
 
-def test_required_gate_is_not_calibrated_with_answers_of_the_jobs_proxy(make_job, judge, monkeypatch):
+def test_required_gate_is_not_calibrated_through_the_jobs_proxy(make_job, judge, monkeypatch):
     judge.reply = lambda row, n: score(False) if row["completion"] == "mugs: 99" else find_bad_rows(row, n)
     gate = gate_spec(judge_cases(), graders=[judge_spec(judge)])
     root = make_job(free=gate, required=gate)
@@ -134,7 +134,7 @@ def test_guardrail_that_confuses_its_probes_fails_the_job(make_job):
     assert "safe probes accepted 5/5, unsafe probes flagged 0/5, minimum 80 % of each" in failure_of(root)
 
 
-def test_guardrail_that_is_down_can_be_probed_by_a_later_attempt(make_job):
+def test_unavailable_guardrail_can_be_probed_by_a_later_attempt(make_job):
     with GuardServerStub() as guardrail:
         works = guardrail.reply
         guardrail.reply = lambda _: failing(503, "no replica is ready")
@@ -171,7 +171,7 @@ def test_calibration_rows_may_have_rubrics_as_golden_cases_have(make_job, judge)
     assert not any("judge" in warning for warning in plan_of(root).data.warnings)
 
 
-def test_rubrics_of_cases_without_calibration_rows_for_them_are_a_warning(make_job, judge):
+def test_rubrics_without_calibration_rows_for_them_give_a_warning(make_job, judge):
     cases = judge_cases(rubric="It names the price.")
     root = make_job(quality=gate_spec(cases, graders=[judge_spec(judge)]))
     assert main(["data"]) == ExitCode.OK
@@ -208,7 +208,7 @@ def test_restarted_pod_asks_only_about_the_rows_without_a_score(make_job, judge)
     assert plan_of(root).gate_judges["quality"].faults["ServerError"] >= 5
 
 
-def test_too_few_calibration_rows_are_refused_before_the_judge_is_asked(make_job, judge):
+def test_too_few_calibration_rows_are_refused_before_judge_requests(make_job, judge):
     scored = calibration_rows(bad=3, good=80)
     root = make_job(scored, quality=gate_spec(judge_cases(), graders=[judge_spec(judge)]))
     assert main(["data"]) == ExitCode.BAD_DATA

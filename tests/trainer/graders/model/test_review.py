@@ -100,7 +100,7 @@ def test_calibrated_judge_scores_the_sample(make_job, judge, caplog):
     assert all(f"<code>{row.id}</code>" in page for row in found.bad[:3])
 
 
-def test_judge_that_misses_bad_rows_is_not_asked_about_the_sample(make_job, judge):
+def test_judge_that_misses_bad_rows_gets_no_sample(make_job, judge):
     missed = {row["completion"] for row in calibration_rows()[:6]}
     judge.reply = lambda row, n: score(True) if row["completion"] in missed else find_bad_rows(row, n)
     root = make_job()
@@ -123,7 +123,7 @@ def test_calibration_rows_without_a_score_count_against_the_judge(make_job, judg
     assert len(judge.rows) == 120, "nobody asks about the sample"
 
 
-def test_row_of_the_sample_without_a_score_is_neither_good_nor_bad(make_job, judge):
+def test_sample_row_without_a_score_is_neither_good_nor_bad(make_job, judge):
     judge.reply = lambda row, n: "?" if row["completion"] == "mugs: 7" else find_bad_rows(row, n)
     root = make_job()
     assert main(["data"]) == ExitCode.OK
