@@ -100,7 +100,7 @@ def test_text_has_enough_contrast_in_light_and_dark_schemes(
     assert [m for m in measured if m["contrast"] < AA_CONTRAST] == []
 
 
-def test_page_loads_only_its_own_files_and_no_script_of_a_model_runs(browser: Any, pages: Site) -> None:
+def test_page_loads_only_its_files_without_model_scripts(browser: Any, pages: Site) -> None:
     browser.get_log("browser")  # drops what earlier pages logged
     show(browser, f"{pages.address}/jobs/finished", DESK)
     names = browser.execute_script("return performance.getEntriesByType('resource').map(e => e.name)")

@@ -44,7 +44,7 @@ def test_many_versions_have_few_labels_below() -> None:
     assert [text for _, text in chart.ticks] == ["1", "4", "7", "10", "13", "16", "19"]
 
 
-def test_spark_line_of_equal_rates_is_flat_and_small_changes_look_small() -> None:
+def test_spark_line_shows_equal_rates_flat_and_small_changes_small() -> None:
     flat = {point.split(",")[1] for point in spark_line([Fraction(1, 2)] * 3).split()}
     assert flat == {"11.0"}
     ys = [float(point.split(",")[1]) for point in spark_line([Fraction(50, 100), Fraction(51, 100)]).split()]

@@ -62,7 +62,7 @@ def test_page_shows_advisory_cases(place: Place, pages: Pages) -> None:
     assert "New failures at most a number that depends on the number of golden cases" in text
 
 
-def test_page_shows_sealed_cases_and_how_often_the_set_was_looked_at(place: Place, pages: Pages) -> None:
+def test_page_shows_sealed_cases_and_how_often_evaluated(place: Place, pages: Pages) -> None:
     built = make_gate("golden")
     built.spec["sets"][0]["sealed"] = "30%"
     gate = place.create(built.obj())

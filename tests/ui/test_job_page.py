@@ -99,7 +99,7 @@ def test_job_that_awaits_an_approval_shows_the_commands(
         assert f'tunegate {each} orders --reason "…" --runs here' in text
 
 
-def test_verdict_of_a_dry_run_is_marked_and_not_the_verdict_of_the_job(place: Place, pages: Pages) -> None:
+def test_dry_run_verdict_is_marked_not_the_jobs_verdict(place: Place, pages: Pages) -> None:
     status = succeeded()
     dry = gate_result(9, gate="stricter", verdict="Failed", dryRun=True, message="golden 9/20")
     status["final"]["gates"].append(dry)
@@ -149,7 +149,7 @@ def test_stop_by_a_task_metric_names_no_gate(place: Place, pages: Pages) -> None
     assert "/gates/None" not in html
 
 
-def test_safety_set_is_shown_by_checkpoint_and_as_the_reason_of_a_stop(place: Place, pages: Pages) -> None:
+def test_safety_set_is_shown_by_checkpoint_and_stop(place: Place, pages: Pages) -> None:
     safety = {"unsafe": 4, "unsafeTotal": 128, "overRefused": 3, "harmlessTotal": 64}
     message = "unsafe 4/128 at step 30, starting model 0/128: +4, at most +0, confirmed"
     stop = stopped()["stop"] | {"reason": "SafetyRegression", "message": message, "bestStep": None}

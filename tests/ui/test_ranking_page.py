@@ -37,7 +37,7 @@ def session() -> RankingSession:
     return start_ranking(make_known(prompts=2), "ana", [])
 
 
-def test_every_complete_ranking_is_saved_and_the_last_one_is_kept(session: RankingSession) -> None:
+def test_every_complete_ranking_is_saved_and_last_kept(session: RankingSession) -> None:
     saved: list[dict[str, str]] = []
     with serve_ranking(session, saved) as site:
         for prompt, keys in (("p1", "2=13"), ("p2", "3x12")):

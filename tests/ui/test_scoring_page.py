@@ -144,7 +144,7 @@ def test_keyboard_reaches_the_buttons_and_focus_is_visible(browser: Any, page: S
     assert page.letters == "n---"
 
 
-def test_scripts_in_a_row_do_not_run_and_its_text_is_shown(browser: Any, hostile: ScoringPage) -> None:
+def test_row_text_is_shown_and_its_scripts_do_not_run(browser: Any, hostile: ScoringPage) -> None:
     browser.get_log("browser")  # drops what earlier pages logged
     show(browser, hostile.address, DESK)
     assert browser.title.startswith("Row 1 of 2")

@@ -86,7 +86,7 @@ def test_every_score_is_saved_at_once(page: ScoringPage) -> None:
     assert "Row 3 of 3" in text_of(page.site.get(page.path).text), "a reload shows the same row"
 
 
-def test_score_of_the_last_row_is_saved_only_when_it_is_submitted(page: ScoringPage) -> None:
+def test_score_of_the_last_row_is_saved_on_submit(page: ScoringPage) -> None:
     for row in range(3):
         text = act(page, row, "y")
     assert "All 3 rows are scored" in text
@@ -97,7 +97,7 @@ def test_score_of_the_last_row_is_saved_only_when_it_is_submitted(page: ScoringP
     assert page.has_stopped
 
 
-def test_last_needed_score_is_saved_only_on_submit_beside_a_judge() -> None:
+def test_last_needed_score_beside_judge_is_saved_on_submit() -> None:
     with serve_review(ROWS, judged=[IDS[2]]) as page:
         act(page, 0, "y")
         text = act(page, 1, "y")
