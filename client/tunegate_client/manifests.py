@@ -248,8 +248,8 @@ class _Loader(yaml.SafeLoader):
     bool_values: ClassVar = {**yaml.SafeLoader.bool_values, "y": True, "n": False}
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
-        """Return the value of a node. Raises MarkedYAMLError, also if PyYAML raises another error because the
-        node does not have a value of its type."""
+        """Return the value of a node. Raises MarkedYAMLError if the node has no value of its type, for which
+        PyYAML raises various other errors."""
         try:
             return super().construct_object(node, deep=deep)
         except (ValueError, KeyError, AttributeError, IndexError) as error:

@@ -106,7 +106,8 @@ def test_prompts_without_two_completions_are_reported_without_a_file(tunegate, t
     prompts(tunegate, 2)
     result = sample(tunegate, tiny_model, "--max-new-tokens", "1", "--temperature", "0.01")
     assert result.returncode == 1
-    assert "2 prompts have fewer than 4 different completions, and 2 of them" in result.stdout
+    assert "2 prompts have fewer than 4 different completions: " in result.stdout
+    assert "; 2 of them have fewer than 2 and are excluded" in result.stdout
     assert "32 samples are not used because they do not end within --max-new-tokens" in result.stdout
     assert "no prompt has 2 different completions, so candidates.jsonl is not written" in result.stdout
     assert not (tunegate.folder / "candidates.jsonl").exists()

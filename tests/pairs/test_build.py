@@ -68,7 +68,7 @@ def test_build_does_not_replace_a_file_that_it_reads(folder: Path) -> None:
     (folder / "pairs.jsonl").symlink_to("ana.jsonl")
     result = build("ana.jsonl")
     assert result.exit_code == 2
-    assert "is one of the files to read" in result.output
+    assert "is also an input file: name another file" in result.output
 
 
 @pytest.mark.parametrize(

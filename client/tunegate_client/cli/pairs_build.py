@@ -58,7 +58,7 @@ def build(
     with use: Preference. The command prints how much the raters agree, and how many pairs each rule dropped.
     """
     if output.exists() and any(output.samefile(path) for path in (candidates, *rankings)):
-        raise click.BadParameter("is one of the files to read", param_hint="--output")
+        raise click.BadParameter("is also an input file: name another file", param_hint="--output")
     known = read_candidates(candidates)
     given = read_rankings(rankings, known)
     built = build_pairs(

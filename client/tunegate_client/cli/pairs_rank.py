@@ -34,7 +34,7 @@ _SHOWN_RATERS = 20
     "--export",
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="FILE",
-    help="Write the completions to a new file, and end: .csv for a spreadsheet, .json for Label Studio.",
+    help="Only write the completions to a new file: .csv for a spreadsheet, .json for Label Studio.",
 )
 @click.option(
     "--import",

@@ -148,8 +148,8 @@ def _report(found: list[SampledPrompt], given: list[PromptLine], completions: in
     if few:
         left_out = sum(len(one.texts) < 2 for one in found)
         click.echo(
-            f"{len(few):,} prompts have fewer than {completions} different completions, and {left_out:,} of "
-            f"them, which have fewer than 2, are left out: {summarize(few, _SHOWN_IDS)}"
+            f"{len(few):,} prompts have fewer than {completions} different completions: "
+            f"{summarize(few, _SHOWN_IDS)}; {left_out:,} of them have fewer than 2 and are excluded"
         )
     for field, reason in _UNUSED.items():
         count = sum(getattr(one, field) for one in found)

@@ -45,7 +45,7 @@ Save = Callable[[Object], None]
     "--export",
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="FILE",
-    help="Write the sample to a new file, and end: .csv for a spreadsheet, .json for Label Studio.",
+    help="Only write the sample to a new file: .csv for a spreadsheet, .json for Label Studio.",
 )
 @click.option(
     "--scores",

@@ -97,7 +97,7 @@ def gate_text(starter: Starter) -> str:
 
 
 def _max_tokens(described: DescribedData) -> int:
-    """Return enough tokens for the longest answer: a token rarely has less than two bytes."""
+    """Return a token limit that fits the longest answer. A token rarely has fewer than two bytes."""
     needed = -(-described.longest_answer // (2 * _LEAST_TOKENS)) * _LEAST_TOKENS
     return min(max(needed, _LEAST_TOKENS), _MOST_TOKENS)
 

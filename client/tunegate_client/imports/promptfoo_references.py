@@ -14,7 +14,7 @@ def resolved(value: Any, config: Mapping[str, Any], depth: int = 0) -> Any:
     Raises :class:`NotCarriedError` if a reference does not lead to a part of ``config``.
     """
     if depth > _MAX_DEPTH:
-        raise NotCarriedError("$ref", "references lead to themselves, or values are nested too deeply")
+        raise NotCarriedError("$ref", "the references form a cycle, or the values are nested too deeply")
     if isinstance(value, list):
         return [resolved(each, config, depth + 1) for each in value]
     if not isinstance(value, Mapping):

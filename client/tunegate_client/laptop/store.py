@@ -87,7 +87,7 @@ class ObjectStore:
             return wire(obj) if obj else None
 
     def watch(self, listener: Listener) -> None:
-        """Call ``listener`` with every change, see ``cluster.Cluster``. Changes of Events are left out,
+        """Call ``listener`` with every change, see ``cluster.Cluster``. It is not called for Events,
         because no decision reads them."""
         with self._lock:
             self._listeners.append(listener)

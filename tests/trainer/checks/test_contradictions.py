@@ -20,7 +20,7 @@ def test_equal_prompts_with_different_labels_are_reported_with_both_lines(prompt
     assert (finding.count, finding.share) == (2, Fraction(2, 21))
     assert finding.message == (
         "the data has 2 rows with equal prompts and different labels: line 8 has the label "
-        "'yes', but line 21 'no'"
+        "'yes', but line 21 has the label 'no'"
     )
     assert finding.report == {"contradictions": list(finding.examples)}
 

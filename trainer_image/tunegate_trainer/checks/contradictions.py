@@ -117,7 +117,7 @@ def _row_examples(rows: UsableRows, found: Contradictory) -> list[str]:
         labels = [label_of(rows.rows[index].labelled.row) for index in (first, second)]
         examples.append(
             f"{rows.documents.place(first)} has the label {labels[0]!r}, but {rows.documents.place(second)} "
-            f"{labels[1]!r}"
+            f"has the label {labels[1]!r}"
         )
     return examples
 

@@ -79,7 +79,7 @@ def read_calibration(context: Context, gate: GateRequest, wanted: RequiredAgreem
             if total > MAX_CALIBRATION_ROWS:
                 raise BadDataError(
                     f"{field}: more than {MAX_CALIBRATION_ROWS} rows",
-                    "keep a random part of the rows, because the judge is asked about each of them",
+                    "keep a random sample of the rows, because the judge scores each of them",
                 )
             try:
                 row, score, rubric = _read(record)

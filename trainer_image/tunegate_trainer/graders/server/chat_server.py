@@ -41,14 +41,14 @@ class ServerCompletion:
     message: Mapping[str, Any]
     """The message of the assistant, as the server sent it."""
     ended: Any
-    """Why the answer ended: ``stop``, ``length`` if it reached the limit of tokens, ``tool_calls``, or a word
+    """Why the answer ended: ``stop``, ``length`` if it reached the token limit, ``tool_calls``, or a word
     of the server."""
 
     @property
     def text(self) -> str:
         """The text of the answer. Raises :class:`FaultError` if it is not complete, or has no text."""
         if self.ended == "length":
-            raise FaultError(Fault.TRUNCATED, "the answer is longer than the limit of tokens")
+            raise FaultError(Fault.TRUNCATED, "the answer exceeds the token limit")
         content = self.message.get("content")
         if not isinstance(content, str):
             raise FaultError(Fault.MALFORMED, "the answer has no text")

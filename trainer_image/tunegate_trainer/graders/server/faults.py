@@ -19,7 +19,7 @@ class Fault(StrEnum):
     MALFORMED = "Malformed"
     """The answer does not have the form that was asked for."""
     TRUNCATED = "Truncated"
-    """The answer reached the limit of tokens. It would again, because the temperature is 0."""
+    """The answer reached the token limit. A retry would give the same one, because the temperature is 0."""
     REFUSED = "Refused"
     """The server refuses this request: its text is too long for the model, or a content filter stopped it."""
     NOT_SENT = "NotSent"
