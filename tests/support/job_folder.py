@@ -277,7 +277,7 @@ class JobFolder:
         base_texts: Texts | None = None,
         texts: Texts | None = None,
         step: int = 100,
-        checkpoints: int = 1,
+        evaluated: dict[str, int] | None = None,
         error_rate: ErrorRateOutcomes | None = None,
     ) -> str:
         """Write an artifact with the gate's results on the golden set and test rows. Return the artifact's
@@ -309,7 +309,7 @@ class JobFolder:
         result = {
             "stage": self.stages[-1],
             "step": step,
-            "checkpoints": checkpoints,
+            "evaluated": evaluated or {},
             "artifact": digest,
             "weights": "6" * 64,
             "device": "NVIDIA L4",

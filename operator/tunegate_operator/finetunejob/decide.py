@@ -9,11 +9,10 @@ from datetime import datetime, timedelta
 
 from tunegate_api.contract.plan import Plan, StagePlan
 from tunegate_api.contract.process import Outcome, Role
-from tunegate_api.contract.results import Subject
 from tunegate_api.judging.approval import may_publish
 from tunegate_api.judging.judgement import judge_final
 from tunegate_api.judging.prospects import no_checkpoint_can_pass
-from tunegate_api.judging.selection import selection_text
+from tunegate_api.judging.selection import evaluated_checkpoints, selection_text
 from tunegate_api.judging.stages import accepted_step, assess_stage
 from tunegate_api.meta import cut
 from tunegate_api.v1alpha2.evaluation_status import GateResult
@@ -377,10 +376,9 @@ def _success(run: Run) -> str:
         passed = f"passed ({rates})" if rates else NOT_ENFORCED
         verdict = passed + (f", {decided_text(decision)}" if decision else "")
     verdict += "".join(f", dry run: {g.name} {g.verdict}{_rate(g)}" for g in gates if g.dry_run)
-    last = run.request.spec.stages[-1].name
-    checkpoints, judged = (
-        len(run.results.find(Subject.CHECKPOINT, last)),
+    judged, checkpoints = (
         judge_final(run.request, run.results),
+        evaluated_checkpoints(run.request, run.results),
     )
     selected = selection_text(checkpoints, run.request, judged) if judged else ""
     return verdict + (f", published to {where}" if where else "") + (f"; {selected}" if selected else "")

@@ -196,7 +196,7 @@ def test_checkpoint_is_compared_with_the_open_cases_of_a_version(by_case, skippe
 
 
 def test_selection_makes_only_the_open_rate_optimistic():
-    text = selection_text(10, request(gate()), judged_final(outcomes(68, 25)))
+    text = selection_text({"sft": 10}, request(gate()), judged_final(outcomes(68, 25)))
     assert text == (
         "best of 10 checkpoints by golden: open rate up to 4.4 points too high; "
         "the sealed cases are not affected"

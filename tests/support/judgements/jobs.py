@@ -11,7 +11,7 @@ from tunegate_api.contract.results import Results, Subject, golden_set
 from tunegate_api.judging.approval import approving_gates, may_override, may_publish
 from tunegate_api.judging.judgement import best_checkpoint, judge_checkpoint, judge_final
 from tunegate_api.judging.prospects import no_checkpoint_can_pass
-from tunegate_api.judging.selection import selection_text
+from tunegate_api.judging.selection import evaluated_checkpoints, selection_text
 from tunegate_api.judging.stages import StageAssessment, assess_stage, referenced_checkpoints
 from tunegate_api.v1alpha2.evaluation_status import Decision
 from tunegate_api.verdict.outcomes import VerdictState
@@ -31,9 +31,7 @@ def judged_job(record: Record) -> dict[str, Any]:
     results = objects.results(record, request)
     found: dict[str, Any] = {"mayDecide": _may_decide(request)}
     if final := judge_final(request, results):
-        last = request.spec.stages[-1].name
-        checkpoints = len(results.find(Subject.CHECKPOINT, last))
-        words = Words(selection_text(checkpoints, request, final))
+        words = Words(selection_text(evaluated_checkpoints(request, results), request, final))
         found["final"] = judgement(final) | {"selection": words}
     accepted = record.get("accepted", {})
     stages = [stage.name for stage in request.spec.stages]

@@ -53,8 +53,8 @@ def test_card_states_that_a_selected_golden_rate_is_too_high(tmp_path: Path) -> 
     )
     (tmp_path / "five").mkdir()
     (tmp_path / "one").mkdir()
-    assert selected in card_of(JobFolder(tmp_path / "five"), checkpoints=5)
-    assert "too high" not in card_of(JobFolder(tmp_path / "one"), checkpoints=1)
+    assert selected in card_of(JobFolder(tmp_path / "five"), evaluated={"sft": 5})
+    assert "too high" not in card_of(JobFolder(tmp_path / "one"), evaluated={"sft": 1})
 
 
 def test_license_of_the_base_model_is_in_the_front_matter(tmp_path: Path) -> None:

@@ -80,7 +80,7 @@ def test_artifact_is_compared_with_base_on_golden_and_test_sets(root):
     assert final.outcomes["golden/orders"] == PASS * 20
     assert final.outcomes["test/exact_match"] == PASS * 6
     assert judged.verdict is VerdictState.PASSED
-    assert judged.checkpoints == 1, "the starting model is not a checkpoint"
+    assert judged.evaluated == {"sft": 1}, "the starting model is not a checkpoint"
     report = root.report(Role.GATE)
     assert report.results.evaluations == judged.evaluations
     assert report.outcome is Outcome.COMPLETED

@@ -6,7 +6,7 @@ from tunegate_api.contract.published import PublishedVersion
 from tunegate_api.contract.request import GenerationSettings
 from tunegate_api.contract.results import ErrorRateOutcomes, Evaluation
 from tunegate_api.judging.judgement import Judgement
-from tunegate_api.meta import Sha256, StatusModel
+from tunegate_api.meta import Mapped, Sha256, StatusModel
 from tunegate_api.verdict.outcomes import VerdictState
 
 
@@ -67,8 +67,8 @@ class GateRoleResult(StatusModel):
 
     stage: str
     step: int
-    checkpoints: int
-    """Number of evaluated checkpoints of the stage, from which the artifact's was selected."""
+    evaluated: Mapped[int]
+    """Number of evaluated checkpoints of each stage, among which the best ones were selected."""
     artifact: Sha256
     """The digest in the artifact's manifest."""
     weights: Sha256

@@ -72,7 +72,7 @@ def write_evidence(
         time=datetime.now(UTC),
         stage=measured.stage,
         step=measured.step,
-        selection=selection_text(measured.checkpoints or 0, request, judgement) or None,
+        selection=selection_text(measured.evaluated, request, judgement) or None,
         artifact_digest=manifest.digest,
         artifact_files=manifest.files,
         weights_digest=measured.weights,

@@ -7,7 +7,7 @@ from typing import Literal
 from tunegate_api.contract.process import Outcome, Role
 from tunegate_api.contract.report import PublishedArtifact
 from tunegate_api.judging.judgement import Judgement
-from tunegate_api.judging.selection import selection_text
+from tunegate_api.judging.selection import evaluated_checkpoints, selection_text
 from tunegate_api.v1alpha2.finetunejob_status import Failure
 from tunegate_api.verdict.outcomes import RuleFinding, VerdictState
 from tunegate_trainer.report.collect import Collected
@@ -62,7 +62,7 @@ def headline(
             published=published,
         )
     if judgement is not None:
-        return _judged(job, judgement, stages)
+        return _judged(job, judgement)
     if not stages:
         return _before_training(job, review)
     return _in_progress(job, stages)
@@ -74,7 +74,7 @@ def publish_addresses(job: Collected) -> set[str]:
     return {target.uri for target in job.request.spec.publish}
 
 
-def _judged(job: Collected, judgement: Judgement, stages: Sequence[StageHistory]) -> Headline:
+def _judged(job: Collected, judgement: Judgement) -> Headline:
     report = job.report_of(Role.PUBLISH)
     published = tuple(report.published) if report else ()
     texts: dict[VerdictState, tuple[str, Tone, str]] = {
@@ -92,8 +92,7 @@ def _judged(job: Collected, judgement: Judgement, stages: Sequence[StageHistory]
         ),
     }
     title, tone, sentence = texts[judgement.state]
-    checkpoints = sum(c.step > 0 for c in stages[-1].checkpoints) if stages else 0
-    selected = selection_text(checkpoints, job.request, judgement)
+    selected = selection_text(evaluated_checkpoints(job.request, job.results), job.request, judgement)
     if selected and judgement.state is VerdictState.PASSED:
         sentence += f" It is the {selected}."
     decision = job.decision

@@ -151,7 +151,7 @@ def _judge(context: Context, stage: str, step: int, writer: Writer) -> None:
         GateRoleResult(
             stage=stage,
             step=step,
-            checkpoints=_evaluated_checkpoints(context, stage),
+            evaluated={each.name: _evaluated_checkpoints(context, each.name) for each in plan.stages},
             artifact=manifest.digest,
             weights=weights_digest(read_manifest(checkpoint).files),
             device=device_name(device),
