@@ -56,7 +56,7 @@ def test_checkpoints_and_final_models_of_all_jobs_count():
     found = looks(world)
     assert found is not None
     assert found.message == (
-        "best of 2 final models 94/100: if all are equally good, optimistic by up to 1.5 points"
+        "best of 2 final models 94/100: if all are equally good, up to 1.5 points too high on average"
     )
 
 
@@ -70,7 +70,7 @@ def test_cases_of_one_group_make_the_best_rate_more_optimistic():
     found = looks(world)
     assert found is not None
     assert found.message == (
-        "best of 2 final models 94/100: if all are equally good, optimistic by up to 3.2 points"
+        "best of 2 final models 94/100: if all are equally good, up to 3.2 points too high on average"
     )
 
 

@@ -144,7 +144,7 @@ def test_job_without_publish_targets_waits_too_and_then_succeeds():
     assert status.phase is Phase.SUCCEEDED
     assert status.message == (
         "passed (golden 0.94), approved by ana: reviewed by legal; "
-        "best of 5 checkpoints by golden: rate up to 3.3 points too high"
+        "best of 5 checkpoints by golden: rate up to 3.3 points too high on average"
     )
 
 

@@ -66,7 +66,7 @@ def test_page_shows_sealed_cases_and_how_often_evaluated(place: Place, pages: Pa
     built = make_gate("golden")
     built.spec["sets"][0]["sealed"] = "30%"
     gate = place.create(built.obj())
-    message = "best of 7 final models 94/100: if all are equally good, optimistic by up to 3.9 points"
+    message = "best of 7 final models 94/100: if all are equally good, up to 3.9 points too high on average"
     counts = {"jobs": 8, "checkpoints": 40, "finals": 7, "since": "2026-01-01T00:00:00Z", "message": message}
     place.set_status(gate, **judging(), looks={"goldenSha256": "a" * 64, **counts})
     text = text_of(pages.gate("golden"))

@@ -46,18 +46,30 @@ def _selections(checkpoints: Mapping[str, int], request: Request, gate: str) -> 
 
 
 def _selected_text(chosen_among: tuple[int, ...], gates: Sequence[GateJudgement]) -> str:
-    points = " and ".join(optimism_text(_optimism(prod(chosen_among), gate)) for gate in gates)
-    is_sealed = any(gate.parts for gate in gates)
-    rates = ("open " if is_sealed else "") + ("rate" if len(gates) == 1 else "rates")
     text = (
         f"best of {' and then of '.join(map(str, chosen_among))} checkpoints by "
-        f"{' and '.join(gate.name for gate in gates)}: {rates} up to {points} points too high"
+        f"{' and '.join(gate.name for gate in gates)}: "
     )
-    return f"{text}; the sealed cases are not affected" if is_sealed else text
+    measurements, rates = prod(chosen_among), "rate" if len(gates) == 1 else "rates"
+    of_open = " and ".join(optimism_text(_optimism(measurements, gate)) for gate in gates)
+    if not any(gate.parts for gate in gates):
+        return f"{text}{rates} up to {of_open} points too high on average"
+    of_all = " and ".join(optimism_text(_optimism(measurements, gate) * _open_share(gate)) for gate in gates)
+    return (
+        f"{text}open {rates} up to {of_open} points too high on average, and {rates} of all cases, which "
+        f"the verdict counts, up to {of_all}; the sealed cases are not affected"
+    )
+
+
+def _open_share(gate: GateJudgement) -> float:
+    """Return the share of the cases that selected the model."""
+    parts = gate.parts
+    return parts.open_total / (parts.open_total + parts.sealed_total) if parts else 1.0
 
 
 def _optimism(measurements: int, gate: GateJudgement) -> float:
-    """Return by how many points the rate of the open cases of a gate is optimistic at most."""
+    """Return an upper bound of the points by which the rate of the open cases of a gate is too high on
+    average."""
     counted = gate.counted.counted
     passed, total, parts = gate.verdict.passed, gate.verdict.total, gate.parts
     if parts:

@@ -158,8 +158,8 @@ class Looks(StatusModel):
     """Number of final models that were evaluated, published or not. Only they are evaluated on sealed
     cases."""
     message: Annotated[str, Field(max_length=128)] | None = None
-    """By how many percentage points the best of the final models reads too high at most. Absent if there are
-    fewer than two."""
+    """By up to how many percentage points the best of the final models reads too high on average. Absent if
+    there are fewer than two."""
     recent: Annotated[list[CountedJob], Field(max_length=MAX_RECENT_LOOKS)] = []
     """The jobs that run or ended last, so that each is read and counted once."""
     counted_until: Time | None = None

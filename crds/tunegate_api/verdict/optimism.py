@@ -34,8 +34,8 @@ def optimism(measurements: int, passed: int, total: int, independent: int | None
     highest of ``measurements`` rates of equally good models.
 
     It is the measured rate minus the true rate for which :func:`best_rate` is the measured rate. This is an
-    upper bound: measurements of checkpoints are not independent of each other, because most cases pass or
-    fail at all of them. ``independent`` is the number of independent cases, see
+    upper bound of the mean, because measurements of checkpoints are not independent of each other: most cases
+    pass or fail at all of them. A single rate can be further off. ``independent`` is the number of independent cases, see
     :func:`tunegate_api.verdict.groups.independent_cases`. If all cases passed, half a case less is taken as
     measured: no true rate below 1 is expected to give the rate 1.
     """
@@ -54,5 +54,5 @@ def optimism(measurements: int, passed: int, total: int, independent: int | None
 
 
 def optimism_text(points: float) -> str:
-    """Format an upper bound as ``5.3``: further digits are rounded up."""
+    """Format an upper bound of a mean as ``5.3``: further digits are rounded up."""
     return f"{ceil(points * 10 - 0.01) / 10:.1f}"

@@ -91,7 +91,7 @@ def with_message(looks: Looks | None, records: Iterable[JudgedModel]) -> Looks |
     points = optimism_text(optimism(looks.finals, best.passed, best.total, best.independent))
     message = (
         f"best of {looks.finals} final models {best.passed}/{best.total}: if all are equally good, "
-        f"optimistic by up to {points} points"
+        f"up to {points} points too high on average"
     )
     return looks.model_copy(update={"message": message})
 

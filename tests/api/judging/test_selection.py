@@ -69,18 +69,18 @@ def test_text_is_empty_if_nothing_was_selected():
 
 def test_text_names_checkpoints_gates_and_points():
     of = request(["golden"], [])
-    expected = "best of 5 checkpoints by golden: rate up to 5.8 points too high"
+    expected = "best of 5 checkpoints by golden: rate up to 5.8 points too high on average"
     assert selection_text({"sft": 5}, of, judged(of, golden=45)) == expected
     of = request(["golden", "safety"], [])
     assert selection_text({"sft": 2}, of, judged(of, golden=45, safety=48)) == (
-        "best of 2 checkpoints by golden and safety: rates up to 2.7 and 1.9 points too high"
+        "best of 2 checkpoints by golden and safety: rates up to 2.7 and 1.9 points too high on average"
     )
 
 
 def test_text_counts_checkpoints_of_all_stages_in_which_a_gate_selected():
     of = request(["golden"], [], stages=2)
     text = selection_text({"sft": 5, "dpo": 2}, of, judged(of, golden=45))
-    assert text == "best of 5 and then of 2 checkpoints by golden: rate up to 7.9 points too high"
+    assert text == "best of 5 and then of 2 checkpoints by golden: rate up to 7.9 points too high on average"
     assert "best of 2 checkpoints" in selection_text({"sft": 1, "dpo": 2}, of, judged(of, golden=45))
     assert "best of 5 checkpoints" in selection_text({"sft": 5, "dpo": 1}, of, judged(of, golden=45))
 
@@ -88,8 +88,8 @@ def test_text_counts_checkpoints_of_all_stages_in_which_a_gate_selected():
 def test_gates_that_selected_in_different_stages_have_own_counts():
     of = request(["golden", "safety"], ["golden"], stages=2)
     assert selection_text({"sft": 5, "dpo": 2}, of, judged(of, golden=45, safety=45)) == (
-        "best of 5 and then of 2 checkpoints by golden: rate up to 7.9 points too high; "
-        "best of 5 checkpoints by safety: rate up to 5.8 points too high"
+        "best of 5 and then of 2 checkpoints by golden: rate up to 7.9 points too high on average; "
+        "best of 5 checkpoints by safety: rate up to 5.8 points too high on average"
     )
 
 

@@ -1,6 +1,9 @@
 """Which golden cases are sealed, and how checkpoints and the final model are judged with them."""
 
 from fractions import Fraction
+from itertools import accumulate, pairwise
+from math import comb
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -195,12 +198,30 @@ def test_checkpoint_is_compared_with_the_open_cases_of_a_version(by_case, skippe
     assert compared in found.verdict.message
 
 
-def test_selection_makes_only_the_open_rate_optimistic():
+def test_selection_text_has_the_rate_of_open_and_of_all_cases():
     text = selection_text({"sft": 10}, request(gate()), judged_final(outcomes(68, 25)))
     assert text == (
-        "best of 10 checkpoints by golden: open rate up to 4.4 points too high; "
-        "the sealed cases are not affected"
+        "best of 10 checkpoints by golden: open rate up to 4.4 points too high on average, and rate of all "
+        "cases, which the verdict counts, up to 3.1; the sealed cases are not affected"
     )
+
+
+def passing_share(checkpoints: int, sealed: int) -> float:
+    """Return the exact share of models with the true rate 75 % that pass 80 of 100 cases, if each was the
+    best of independent checkpoints by the cases that are not ``sealed``."""
+    of_open, of_sealed = (
+        [comb(n, k) * 0.75**k * 0.25 ** (n - k) for k in range(n + 1)] for n in (100 - sealed, sealed)
+    )
+    below = [0.0, *accumulate(of_open)]
+    best = [after**checkpoints - before**checkpoints for before, after in pairwise(below)]
+    return sum(chance * sum(of_sealed[max(0, 80 - passed) :]) for passed, chance in enumerate(best))
+
+
+def test_docs_state_how_many_selected_models_pass_with_sealed_cases():
+    lines = Path(__file__).parents[3].joinpath("docs", "sealed-cases.md").read_text().splitlines()
+    for label, sealed in (("without sealed cases", 0), ("with `sealed: 30%`", 30)):
+        exact = " | ".join(f"{100 * passing_share(n, sealed):.1f} %" for n in (1, 2, 5, 10))
+        assert f"| {label} | {exact} |" in lines
 
 
 def cases(total: int, tag: str = "plain", tagged: int = 0) -> list[GoldenCase]:
