@@ -1,5 +1,6 @@
 """The cases of golden sets, which pass or fail. There are no ratings."""
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Annotated, Any, ClassVar
@@ -34,7 +35,7 @@ class GoldenCase(ApiModel):
     group: CaseId | None = None
     """The group of cases that are similar, such as variants of one prompt, or questions about one document.
     Cases of a group are not counted as independent of each other, see `policy: NonInferior` and
-    `maxNewFailures`."""
+    `maxNewFailures`. Cases with equal prompts are a group without it."""
     prompt: str | None = None
     """A single user message. Either `prompt` or `messages` must be set."""
     messages: Annotated[list[Message] | None, Field(min_length=1)] = None
@@ -179,11 +180,24 @@ def without_server(spec: Mapping[str, Any], cases: Sequence[GoldenCase]) -> list
     return problems
 
 
+def prompt_key(case: GoldenCase) -> str:
+    """Return a text that is equal for cases with the same messages and tools, apart from white space."""
+    turns = [[turn.role, " ".join(turn.content.split())] for turn in case.turns]
+    calls = [turn.model_dump(include={"tool_calls", "tool_call_id"}) for turn in case.turns]
+    return json.dumps([turns, calls, case.tools], default=str)
+
+
+def case_groups(cases: Sequence[GoldenCase]) -> list[int]:
+    """Return the number of each case's group. Cases with equal prompts are in one group, because a model
+    gives each the same answer."""
+    return group_numbers([c.group for c in cases], [prompt_key(c) for c in cases])
+
+
 def case_set(cases: Sequence[GoldenCase], sha256: str) -> CaseSet:
     """Return the ids, tags and groups of the cases. Their order is that of the letters in outcome strings."""
     return CaseSet(
         sha256=sha256,
         ids=[c.id for c in cases],
         tags=[c.reported_tags for c in cases],
-        groups=group_numbers([c.group for c in cases]),
+        groups=case_groups(cases),
     )

@@ -35,7 +35,8 @@ def optimism(measurements: int, passed: int, total: int, independent: int | None
 
     It is the measured rate minus the true rate for which :func:`best_rate` is the measured rate. This is an
     upper bound of the mean, because measurements of checkpoints are not independent of each other: most cases
-    pass or fail at all of them. A single rate can be further off. ``independent`` is the number of independent cases, see
+    pass or fail at all of them. A single rate can be further off. ``independent`` is the number of
+    independent cases, see
     :func:`tunegate_api.verdict.groups.independent_cases`. If all cases passed, half a case less is taken as
     measured: no true rate below 1 is expected to give the rate 1.
     """

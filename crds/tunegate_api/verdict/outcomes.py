@@ -85,13 +85,25 @@ NO_CASES = CaseSet(sha256="", ids=[])
 """An empty set, on which no outcome can pass."""
 
 
-def group_numbers(groups: Sequence[str | None]) -> list[int]:
-    """Return a number for the group of each case, from the names of the groups. A case without a group has a
-    number of its own. Returns an empty list if no two cases are in one group."""
-    numbers: dict[str | int, int] = {}
-    found = [
-        numbers.setdefault(i if group is None else group, len(numbers)) for i, group in enumerate(groups)
-    ]
+def group_numbers(*names: Sequence[str | None]) -> list[int]:
+    """Return a number for the group of each case. Each of ``names``, such as the groups in the set and the
+    prompts, has a name or None for each case. Cases with an equal name are in one group, and so are groups
+    that share a case. Returns an empty list if no two cases are in one group."""
+    firsts = list(range(len(names[0])))
+
+    def first_of(case: int) -> int:
+        while firsts[case] != case:
+            case = firsts[case]
+        return case
+
+    for kind in names:
+        known: dict[str, int] = {}
+        for case, name in enumerate(kind):
+            if name is not None:
+                low, high = sorted((first_of(known.setdefault(name, case)), first_of(case)))
+                firsts[high] = low
+    numbers: dict[int, int] = {}
+    found = [numbers.setdefault(first_of(case), len(numbers)) for case in firsts]
     return found if len(numbers) < len(found) else []
 
 

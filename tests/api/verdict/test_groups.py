@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from support.bars import golden_bar
 from tunegate_api.cases.case_lines import parse_cases
 from tunegate_api.cases.golden import GoldenCase, case_set
+from tunegate_api.messages import Message
 from tunegate_api.verdict.allowed_failures import allowed, default_limit
 from tunegate_api.verdict.bar import Bar
 from tunegate_api.verdict.golden import judge_golden
@@ -139,8 +140,48 @@ def test_power_is_that_of_independent_cases(rules):
     assert text_of([2] * 100, rules) == ("groups count as 100 independent cases; " + power_text(100, rules))
 
 
+QUARTERS = "".join(
+    f'{{"id": "case-{i}", "prompt": "question {i // 4}", "expect": [{{"type": "contains", "value": "x"}}]}}\n'
+    for i in range(100)
+)
+"""100 cases: 25 prompts, four times each."""
+
+
+def test_cases_with_equal_prompts_are_one_group():
+    found = case_set(parse_cases(QUARTERS, GoldenCase), "golden")
+    assert found.groups == [i // 4 for i in range(100)]
+
+
+def test_equal_prompts_join_the_groups_of_their_cases():
+    cases = parse_cases(QUARTERS, GoldenCase)[:12]
+    named = [case.model_copy(update={"group": "x"}) if i in (3, 4) else case for i, case in enumerate(cases)]
+    assert case_set(named, "golden").groups == [0] * 8 + [1] * 4
+
+
+def test_prompts_with_other_system_turns_or_tools_are_different():
+    (one, *_) = parse_cases(QUARTERS, GoldenCase)
+    turns = [Message(role="system", content="Be brief."), *one.turns]
+    tools = [{"type": "function", "function": {"name": "find", "parameters": {"type": "object"}}}]
+    others = [{"prompt": None, "messages": turns}, {"tools": tools}]
+    found = [one, *(one.model_copy(update=other) for other in others)]
+    assert case_set(found, "golden").groups == []
+
+
+def test_repeated_prompts_do_not_let_non_inferior_pass_a_worse_model():
+    """A model is worse by the limit of 5 points: one of 20 prompts regresses, with all four cases of it."""
+    random, groups = Random(5), case_set(parse_cases(QUARTERS, GoldenCase), "golden")
+    assert groups.groups, "equal prompts are a group"
+    base = {"BaseModel": Baseline("golden", "p" * 100)}
+
+    def passes() -> bool:
+        letters = "".join("f" * 4 if random.random() < 0.05 else "p" * 4 for _ in range(25))
+        return judge_golden(groups, letters, NON_INFERIOR, base).state is VerdictState.PASSED
+
+    assert sum(passes() for _ in range(400)) <= 0.05 * 400
+
+
 def test_group_of_a_golden_case_is_in_the_reported_set():
-    line = '{{"id": "{}", {}"prompt": "?", "expect": [{{"type": "contains", "value": "x"}}]}}\n'
+    line = '{{"id": "{0}", {1}"prompt": "{0}?", "expect": [{{"type": "contains", "value": "x"}}]}}\n'
     text = (
         line.format("a", '"group": "refunds", ')
         + line.format("b", "")

@@ -228,7 +228,7 @@ def cases(total: int, tag: str = "plain", tagged: int = 0) -> list[GoldenCase]:
     expect = [{"type": "contains", "value": "x"}]
     return [
         GoldenCase.model_validate(
-            {"id": f"case-{i}", "prompt": "?", "expect": expect, "tags": [tag] if i < tagged else []}
+            {"id": f"case-{i}", "prompt": f"{i}?", "expect": expect, "tags": [tag] if i < tagged else []}
         )
         for i in range(total)
     ]

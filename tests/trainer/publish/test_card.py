@@ -48,8 +48,8 @@ def test_hub_library_parses_results_of_gates_and_task_metrics(tmp_path: Path) ->
 
 def test_card_states_that_a_selected_golden_rate_is_too_high(tmp_path: Path) -> None:
     selected = (
-        "The model is the best of 5 checkpoints by invoice-golden: rate up to 8.0 points too high on average; "
-        "the test split is not affected."
+        "The model is the best of 5 checkpoints by invoice-golden: rate up to 8.0 points too high on "
+        "average; the test split is not affected."
     )
     (tmp_path / "five").mkdir()
     (tmp_path / "one").mkdir()

@@ -488,10 +488,11 @@ def test_macro_f1_of_correct_rows_explains_its_missing_interval(tmp_path: Path) 
     assert "1.00 no interval: all samples of the rows have this value" in text_of(page(job))
 
 
-def test_groups_of_golden_cases_are_read_from_the_results(job: JobFolder) -> None:
+@pytest.mark.parametrize("field", ["group", "prompt"])
+def test_groups_of_golden_cases_are_read_from_the_results(job: JobFolder, field: str) -> None:
     job.write_data().write_checkpoint("sft", 20, GOOD, "p" * 10)
     path = job.workspace / job.paths.evaluation("sft", 20) / f"golden-{GATE}.jsonl"
-    lines = [case | {"group": f"template-{i // 2}"} for i, case in enumerate(read_lines(path))]
+    lines = [case | {field: f"template-{i // 2}"} for i, case in enumerate(read_lines(path))]
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
     found = collect(job.workspace, job.request).results.sets[golden_set(GATE)]
     assert found.groups == [i // 2 for i in range(20)]

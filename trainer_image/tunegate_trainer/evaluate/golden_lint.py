@@ -18,11 +18,11 @@ from tunegate_api.cases.expectations import (
     TextExpectation,
     leaves,
 )
-from tunegate_api.cases.golden import GoldenCase
+from tunegate_api.cases.golden import GoldenCase, case_groups, prompt_key
 from tunegate_api.cases.golden_findings import GoldenFinding, LintedGolden
 from tunegate_api.cases.normalize import normalized
 from tunegate_api.meta import summarize
-from tunegate_api.verdict.outcomes import FAIL, PASS, group_numbers
+from tunegate_api.verdict.outcomes import FAIL, PASS
 from tunegate_trainer.evaluate.contradictions import contradiction
 from tunegate_trainer.evaluate.expected import combined, expected_outputs, placed
 from tunegate_trainer.evaluate.golden_references import golden_labels, plain_reference
@@ -59,7 +59,7 @@ def lint(cases: Sequence[GoldenCase]) -> LintedGolden:
     ]
     untried = [case.id for case in cases if not _is_triable(case)]
     found.sort(key=lambda finding: finding.severity != "Error")
-    groups = group_numbers([case.group for case in cases])
+    groups = case_groups(cases)
     return LintedGolden(cases=len(cases), groups=groups, untried=untried, findings=found)
 
 
@@ -161,9 +161,7 @@ def _duplicates(cases: Sequence[GoldenCase]) -> Iterator[GoldenFinding]:
     """Find cases with equal prompts, apart from white space."""
     by_prompt: dict[str, list[GoldenCase]] = {}
     for case in cases:
-        turns = [[turn.role, " ".join(turn.content.split())] for turn in case.turns]
-        calls = [turn.model_dump(include={"tool_calls", "tool_call_id"}) for turn in case.turns]
-        by_prompt.setdefault(json.dumps([turns, calls, case.tools], default=str), []).append(case)
+        by_prompt.setdefault(prompt_key(case), []).append(case)
     for group in by_prompt.values():
         if len(group) > 1:
             ids = [case.id for case in group]

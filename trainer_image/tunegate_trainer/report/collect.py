@@ -215,7 +215,9 @@ def _case_sets(folder: Path, request: Request, plan: Plan | None) -> dict[str, C
     """Return the cases of one evaluation by set: the cases of each golden set and safety set, and the dev
     rows or pairs of each task metric."""
     found = {
-        golden_set(gate.name): _case_set(folder / golden_file(gate.name), gate.golden_sha256)
+        golden_set(gate.name): _case_set(
+            folder / golden_file(gate.name), gate.golden_sha256, joins_prompts=True
+        )
         for gate in request.gates
     }
     found |= {
@@ -230,13 +232,15 @@ def _case_sets(folder: Path, request: Request, plan: Plan | None) -> dict[str, C
     return {name: cases for name, cases in found.items() if cases.ids}
 
 
-def _case_set(path: Path, sha256: str) -> CaseSet:
+def _case_set(path: Path, sha256: str, *, joins_prompts: bool = False) -> CaseSet:
+    """Return the cases in a file of results. Golden cases with equal prompts are in one group."""
     cases = read_lines(path)
+    prompts = [(case.get("prompt") or None) if joins_prompts else None for case in cases]
     return CaseSet(
         sha256=sha256,
         ids=[str(case.get("id", "")) for case in cases],
         tags=[[str(tag) for tag in case.get("tags", ())] for case in cases],
-        groups=group_numbers([case.get("group") or None for case in cases]),
+        groups=group_numbers([case.get("group") or None for case in cases], prompts),
     )
 
 
