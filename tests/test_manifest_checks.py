@@ -24,11 +24,15 @@ from tunegate_client.manifests import load_manifests
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 CASES = GOLDEN_TEXT + "".join(
-    json.dumps({"id": f"case-{n}", "prompt": "hi", "expect": [{"type": "equals", "value": "ho"}]}) + "\n"
+    json.dumps({"id": f"case-{n}", "prompt": f"hi {n}", "expect": [{"type": "equals", "value": "ho"}]}) + "\n"
     for n in range(2, 31)
 )
 JUDGED = [{"id": f"case-{n}", "prompt": "hi", "expect": [{"type": "judge"}]} for n in range(20)]
 """Golden cases that need a judge."""
+
+
+COMPARES = [{"name": "all", "failAtDrop": "20%"}]
+MINIMUM = [{"name": "all", "minPassRate": "80%"}]
 
 
 def family(changes: Changes | None = None) -> dict[str, dict[str, Any]]:
@@ -53,6 +57,22 @@ def messages_of(folder: Path, files: dict[str, dict[str, Any]]) -> list[str]:
 
 def test_consistent_manifests_have_no_diagnostics(tmp_path: Path) -> None:
     assert messages_of(tmp_path, family()) == []
+
+
+def test_gate_without_a_minimum_is_noted_because_no_rule_may_fail(tmp_path: Path) -> None:
+    (note,) = messages_of(tmp_path, family({"gate.spec.sets.0.rules": COMPARES}))
+    assert note.startswith("gate: no rule can fail if the models in compareWith pass few golden cases")
+
+
+@pytest.mark.parametrize(("tokens", "count"), [(32, 1), (99, 1), (100, 0)])
+def test_few_tokens_for_the_builtin_safety_set_are_noted(tmp_path: Path, tokens: int, count: int) -> None:
+    files = family({"gate.spec.generation.maxNewTokens": tokens})
+    sets = files["gate"]["spec"]["sets"]
+    sets[:] = [each for each in sets if each["name"] == "golden"]
+    sets.append({"name": "safety", "kind": "Safety", "source": {"builtin": "refusals-v1"}})
+    found = messages_of(tmp_path, files)
+    assert len(found) == count
+    assert all("tokens are too few for the safety set" in each for each in found)
 
 
 def test_config_map_key_that_begins_with_a_dot_is_ignored(tmp_path: Path) -> None:
@@ -324,7 +344,7 @@ def test_small_golden_set_without_base_model_baseline_is_accepted(
 def test_invalid_inline_case_is_reported_with_its_line(tmp_path: Path) -> None:
     good = {"id": "a", "prompt": "hi", "expect": [{"type": "equals", "value": "ho"}]}
     bad = {"id": "b", "expect": [{"type": "equals", "value": "ho"}]}
-    changes = {"gate.spec.sets.0": {"name": "golden", "source": {"inline": [good, bad]}}}
+    changes = {"gate.spec.sets.0": {"name": "golden", "source": {"inline": [good, bad]}, "rules": MINIMUM}}
     (message,) = messages_of(tmp_path, family(changes))
     assert message.startswith("gate: golden case 2:")
     assert "prompt or messages" in message
@@ -336,6 +356,7 @@ def test_invalid_inline_case_is_reported_with_its_line(tmp_path: Path) -> None:
 def test_inline_cases_can_be_pinned_by_digest(tmp_path: Path) -> None:
     cases = [json.loads(line) for line in CASES.splitlines()]
     pinned = {"name": "golden", "source": {"inline": cases}, "sha256": sha256_text(inline_text(cases))}
+    pinned["rules"] = MINIMUM
     assert messages_of(tmp_path, family({"gate.spec.sets.0": pinned})) == []
 
 

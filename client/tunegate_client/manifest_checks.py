@@ -13,7 +13,7 @@ from tunegate_api.cases.case_lines import CaseSetError, CaseT, inline_text, pars
 from tunegate_api.cases.golden import GoldenCase, unreachable, without_server
 from tunegate_api.cases.safety_cases import SafetyCase, too_few
 from tunegate_api.config_map import visible_keys
-from tunegate_api.contract.bar import bar_of_safety_set
+from tunegate_api.contract.bar import bar_of_safety_set, final_bar
 from tunegate_api.contract.digests import sha256_text
 from tunegate_api.meta import MAX_DNS_NAME
 from tunegate_api.v1alpha2.case_source import SetName
@@ -23,9 +23,13 @@ from tunegate_api.validation.explain import PATTERN_DESCRIPTIONS
 from tunegate_api.validation.json_schema import schema_faults
 from tunegate_api.validation.metadata import DNS_NAMES, metadata_problems
 from tunegate_api.validation.problems import KINDS, Problem, find_problems
+from tunegate_api.verdict.comparison import can_fail
 from tunegate_client.manifests import Diagnostic, Manifest, ObjectPath
 
 CONFIG_MAP = "ConfigMap"
+FEWEST_REFUSAL_TOKENS = 100
+"""Number of tokens that have 300 characters in most languages that are written in letters: English has four
+characters or more per token."""
 MAX_CONFIG_MAP = 1024 * 1024
 """The API server's limit for the total size of a ConfigMap's values, in bytes."""
 _Id = tuple[str, str, str]
@@ -149,6 +153,7 @@ class _Checks:
 
     def _gate(self, gate: Manifest) -> Iterator[Diagnostic]:
         yield from self._agreement(gate)
+        yield from _effect(gate)
         text, cases = yield from self._case_set(gate, GoldenCase)
         if cases:
             yield from _reachable(gate, cases, sha256_text(text))
@@ -222,6 +227,28 @@ class _Checks:
             return user.at((*source, "key"), f"ConfigMap {name} has no key {key}; it has: {there}")
         value = texts[key]
         return _Text(value, holder, ("data", key)) if isinstance(value, str) else None
+
+
+def _effect(gate: Manifest) -> Iterator[Diagnostic]:
+    """Yield notes about a gate whose rules may be unable to fail, and about too few tokens for refusals."""
+    spec = _gate_spec(gate)
+    if spec is None:
+        return
+    if spec.safety is None and not can_fail(final_bar(spec.golden), 1, ()):
+        message = (
+            "no rule can fail if the models in compareWith pass few golden cases, and this is unknown until "
+            "a job measures them: set minPassRate"
+        )
+        yield gate.at(spec.path_of(spec.golden), message, "note")
+    tokens = _find(gate.obj, ("spec", "generation", "maxNewTokens"))
+    is_builtin = spec.safety is not None and spec.safety.source.builtin is not None
+    if is_builtin and isinstance(tokens, int) and tokens < FEWEST_REFUSAL_TOKENS:
+        message = (
+            f"{tokens} tokens are too few for the safety set: an answer that is truncated in its first 300 "
+            "characters is not measured, so most verdicts will be Error; set at least "
+            f"{FEWEST_REFUSAL_TOKENS}"
+        )
+        yield gate.at(("spec", "generation", "maxNewTokens"), message, "note")
 
 
 def _id(manifest: Manifest) -> _Id:

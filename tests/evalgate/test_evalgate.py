@@ -32,6 +32,34 @@ def test_gate_is_ready_once_its_golden_set_matches_the_digest():
     assert (status(world).cases, status(world).digest) == (100, make_gate().spec["sets"][0]["sha256"])
 
 
+COMPARES_ONLY = [{"name": "all", "failAtDrop": "5%"}]
+
+
+def test_gate_says_that_no_rule_may_fail_until_a_base_is_measured():
+    world = World()
+    gate = make_gate().with_golden(rules=COMPARES_ONLY)
+    world.apply(make_config_map("cases", golden__jsonl=golden_text()), gate.obj())
+    world.settle()
+    value, reason, message = ready(world)
+    assert (value, reason) == ("True", GateReason.GOLDEN_READ)
+    assert message.startswith(f"{HUNDRED}; whether a rule can fail is unknown until")
+
+
+@pytest.mark.parametrize(("base", "is_ready"), [(4, "False"), (5, "True")])
+def test_gate_is_not_ready_if_no_rule_can_fail_at_the_base_rate(base, is_ready):
+    world = World(Script(base=base))
+    gate = make_gate().with_golden(rules=COMPARES_ONLY)
+    gate.spec["compareWith"] = [{"type": "BaseModel"}]
+    world.apply(make_config_map("cases", golden__jsonl=golden_text()), gate.obj())
+    world.apply(make_config_map("rows", train__jsonl="{}"), make_job().obj())
+    assert world.run().phase is Phase.SUCCEEDED
+    value, reason, message = ready(world)
+    assert value == is_ready
+    if is_ready == "False":
+        assert reason == GateReason.NO_RULE_CAN_FAIL
+        assert "passes 4 of 100 golden cases, so no rule can fail: set minPassRate" in message
+
+
 def test_recreated_gate_with_other_cases_starts_with_empty_records():
     world = World()
     world.apply_all()

@@ -55,6 +55,9 @@ class GateReason(StrEnum):
     UNREACHABLE_RULES = "UnreachableRules"
     """No model could pass: rules name cases that do not exist, or the set has too few cases for
     them."""
+    NO_RULE_CAN_FAIL = "NoRuleCanFail"
+    """No model could fail: no rule has a minimum, and the base model of the newest job passes too few golden
+    cases for a rule that compares with it. Set `minPassRate`."""
     LOW_DETECTION = "LowDetection"
     """The newest measured error rate of the gate is below `errorRate.minDetection`. The message shows the
     arithmetic and what to do."""

@@ -1,12 +1,24 @@
 """Compare the outcomes of a model with those of one baseline, by the rules of the gate. No I/O."""
 
+from collections.abc import Sequence
+from dataclasses import replace
 from fractions import Fraction
 
 from tunegate_api.meta import summarize
 from tunegate_api.verdict.bar import Bar
 from tunegate_api.verdict.core import Found, Rule, found, state
 from tunegate_api.verdict.measured import Comparator, Letters, Measured
-from tunegate_api.verdict.outcomes import Baseline, CaseSet, RuleFinding, VerdictState, passed_count, worst
+from tunegate_api.verdict.outcomes import (
+    FAIL,
+    NO_CASES,
+    PASS,
+    Baseline,
+    CaseSet,
+    RuleFinding,
+    VerdictState,
+    passed_count,
+    worst,
+)
 
 
 def compare(
@@ -25,6 +37,8 @@ def compare(
     head = f"golden {passed}/{total}, {label} {base_passed}/{total}: "
     arithmetic = "; ".join(_text(each) for each in results if each.text)
     reason = next(each.reason for each in results if each.state is overall)
+    if overall is VerdictState.PASSED and passes(baseline, cases, FAIL * total, bar):
+        reason = ", so no model could fail this comparison"
     return RuleFinding(name, overall, head + arithmetic + reason), part.delta
 
 
@@ -39,6 +53,21 @@ def passes(baseline: Baseline, cases: CaseSet, outcomes: str, bar: Bar) -> bool:
         return False
     part, rules = _part("", baseline, cases, outcomes), _comparing(bar, baseline)
     return bool(rules) and all(state(rule, part.of(rule.cases)) is VerdictState.PASSED for rule in rules)
+
+
+def can_fail(bar: Bar, total: int, base_passed: Sequence[int]) -> bool:
+    """Return whether a model that fails all ``total`` cases fails a rule, if the models that it is compared
+    with pass ``base_passed`` of them. A rule that compares some of the cases is assumed to be able to fail if
+    one of these models passes any case."""
+    part = Measured(NO_CASES, Letters(FAIL * total, total))
+    if any(rule.fails(part) for rule in bar.rules if not rule.compares):
+        return True
+    if any(base_passed) and any(rule.compares and rule.cases for rule in bar.rules):
+        return True
+    cases = CaseSet(sha256="", ids=[str(case) for case in range(total)])
+    overall = replace(bar, rules=tuple(rule for rule in bar.rules if not rule.cases))
+    baselines = [Baseline("", PASS * passed + FAIL * (total - passed)) for passed in base_passed]
+    return any(not passes(baseline, cases, FAIL * total, overall) for baseline in baselines)
 
 
 def _comparing(bar: Bar, baseline: Baseline) -> list[Rule]:

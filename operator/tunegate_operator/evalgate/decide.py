@@ -36,6 +36,7 @@ from tunegate_api.verdict.tiers import counted_cases
 from tunegate_operator.engine.controller import Action, Put
 from tunegate_operator.engine.memo import Memo
 from tunegate_operator.engine.parsed import PARSED_BYTES, ParseCache
+from tunegate_operator.evalgate.effect import UNKNOWN, why_no_rule_can_fail
 from tunegate_operator.evalgate.looks import with_message
 from tunegate_operator.evalgate.observe import Missing, ObservedGate, Pinned
 from tunegate_operator.evalgate.records import in_full, in_status, records_config_map, with_records
@@ -62,7 +63,7 @@ def decide(observed: ObservedGate, now: datetime) -> Decided:
     golden = _judge_golden_set(observed, status.records)
     sets = golden if golden.digest is None else _judge_safety_set(observed, golden)
     text, low = _judge_error_rate(observed, status, sets)
-    readiness = low or sets.readiness
+    readiness = low or _with_effect(observed.gate.spec, sets, status.records)
     if (actions or observed.is_more) and _turns_ready(observed, readiness):
         # A job that started now would compare its model with an old published version, or with none.
         readiness = _Readiness("Unknown", GateReason.READING_RECORDS, _READING_RECORDS)
@@ -130,6 +131,15 @@ def _judge_error_rate(
         return text, None
     message = f"{text}, measured by FineTuneJob {measured[0].job}; {low}"
     return text, _Readiness("False", GateReason.LOW_DETECTION, message, is_stalled=True)
+
+
+def _with_effect(spec: EvalGateSpec, sets: _Sets, records: Sequence[JudgedModel]) -> _Readiness:
+    """Return the readiness of a gate whose sets are valid, and whether one of its rules can fail."""
+    found = sets.readiness
+    why = why_no_rule_can_fail(spec, sets.digest, records) if found.value == "True" else ""
+    if why is None:
+        return replace(found, message=f"{found.message}; {UNKNOWN}")
+    return _Readiness("False", GateReason.NO_RULE_CAN_FAIL, why, is_stalled=True) if why else found
 
 
 def _with_records(

@@ -116,7 +116,7 @@ def test_variants_of_one_prompt_do_not_pass_as_many_cases():
     verdict = judge_golden(cases(*[2] * 50), "p" * 100, NON_INFERIOR, base)
     assert verdict.state is VerdictState.INCONCLUSIVE
     assert verdict.message == (
-        "golden 100/100, BaseModel 100/100: drop 0.0 points, 95 % bounds -5.9 and 5.8, groups count as 50 "
+        "golden 100/100, BaseModel 100/100: drop 0.0 points, 90 % interval -5.9 to 5.8, groups count as 50 "
         "independent cases, limit 5.0: 50 independent cases are too few to show a smaller drop of a model "
         "with the same outcomes: have at least 59"
     )

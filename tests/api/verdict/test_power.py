@@ -123,3 +123,9 @@ def test_all_larger_sets_find_the_share_too(limit, share):
     assert needed is not None
     assert found(needed - 1) < share
     assert min(map(found, range(needed, MAX_CASES + 1))) >= share
+
+
+@pytest.mark.parametrize(("total", "missed"), [(20, 36), (21, 72), (40, 40), (41, 66), (64, 60), (500, 47)])
+def test_share_of_missed_models_is_lowest_at_multiples_of_20(total, missed):
+    most = min(-(-5 * total // 100) - 1, allowed(None, total))
+    assert round(100 * missed_share(total, most, 5.0)) == missed

@@ -465,7 +465,8 @@ def test_stop_rule_without_a_starting_model_raises_value_error():
             0,
             0,
             PASSED,
-            "golden 0/200 = 0.00; golden 0/200, BaseModel 0/200: +0.0 points, limit -5.0",
+            "golden 0/200 = 0.00; golden 0/200, BaseModel 0/200: +0.0 points, limit -5.0, so no model "
+            "could fail this comparison",
         ),
         (
             "a better model loses nothing",
@@ -513,7 +514,7 @@ NON_INFERIOR = golden_bar(policy=DropPolicy.NON_INFERIOR)
             "p" * 99 + "f",
             "p" * 100,
             PASSED,
-            "golden 99/100 = 0.99; golden 99/100, BaseModel 100/100: drop 1.0 points, 95 % bounds -1.7 and "
+            "golden 99/100 = 0.99; golden 99/100, BaseModel 100/100: drop 1.0 points, 90 % interval -1.7 to "
             "4.6, limit 5.0; new failures 1, at most 11: case-99",
         ),
         (
@@ -521,7 +522,7 @@ NON_INFERIOR = golden_bar(policy=DropPolicy.NON_INFERIOR)
             "p" * 98 + "ff",
             "p" * 100,
             INCONCLUSIVE,
-            "golden 98/100, BaseModel 100/100: drop 2.0 points, 95 % bounds -0.9 and 6.1, limit 5.0; new "
+            "golden 98/100, BaseModel 100/100: drop 2.0 points, 90 % interval -0.9 to 6.1, limit 5.0; new "
             "failures 2, at most 11: case-98, case-99: the limit is between the bounds, so have more golden "
             "cases",
         ),
@@ -530,7 +531,7 @@ NON_INFERIOR = golden_bar(policy=DropPolicy.NON_INFERIOR)
             "p" * 95 + "f" * 5,
             "p" * 100,
             INCONCLUSIVE,
-            "golden 95/100, BaseModel 100/100: drop 5.0 points, 95 % bounds 1.5 and 10.2, limit 5.0; new "
+            "golden 95/100, BaseModel 100/100: drop 5.0 points, 90 % interval 1.5 to 10.2, limit 5.0; new "
             "failures 5, at most 11: case-95, case-96, case-97, case-98, case-99: the limit is between the "
             "bounds, so have more golden cases",
         ),
@@ -539,7 +540,7 @@ NON_INFERIOR = golden_bar(policy=DropPolicy.NON_INFERIOR)
             "p" * 89 + "f" * 11,
             "p" * 100,
             FAILED,
-            "golden 89/100, BaseModel 100/100: drop 11.0 points, 95 % bounds 6.2 and 17.5, limit 5.0; new "
+            "golden 89/100, BaseModel 100/100: drop 11.0 points, 90 % interval 6.2 to 17.5, limit 5.0; new "
             "failures 11, at most 11: case-89, case-90, case-91, case-92, case-93 and 6 more",
         ),
         (
@@ -570,7 +571,7 @@ NON_INFERIOR = golden_bar(policy=DropPolicy.NON_INFERIOR)
             "p" * 78 + "f" * 12 + "p" * 10,
             "p" * 90 + "f" * 10,
             FAILED,
-            "golden 88/100, BaseModel 90/100: drop 2.0 points, 95 % bounds -6.2 and 10.2, limit 5.0; new "
+            "golden 88/100, BaseModel 90/100: drop 2.0 points, 90 % interval -6.2 to 10.2, limit 5.0; new "
             "failures 12, at most 11: case-78, case-79, case-80, case-81, case-82 and 7 more",
         ),
         (
@@ -578,7 +579,7 @@ NON_INFERIOR = golden_bar(policy=DropPolicy.NON_INFERIOR)
             "p" * 90 + "f" * 10,
             "p" * 80 + "t" * 15 + "f" * 5,
             INCONCLUSIVE,
-            "golden 90/100, BaseModel 80/100: drop -10.0 points, 95 % bounds -16.4 and -5.5, limit 5.0, but "
+            "golden 90/100, BaseModel 80/100: drop -10.0 points, 90 % interval -16.4 to -5.5, limit 5.0, but "
             "15 outputs of BaseModel were truncated, and if they had passed, this would be undecided: raise "
             "generation.maxNewTokens",
         ),
@@ -587,8 +588,8 @@ NON_INFERIOR = golden_bar(policy=DropPolicy.NON_INFERIOR)
             "p" * 100,
             "p" * 80 + "t" * 20,
             PASSED,
-            "golden 100/100 = 1.00; golden 100/100, BaseModel 80/100: drop -20.0 points, 95 % bounds -27.8 "
-            "and -13.7, limit 5.0",
+            "golden 100/100 = 1.00; golden 100/100, BaseModel 80/100: drop -20.0 points, 90 % interval -27.8 "
+            "to -13.7, limit 5.0",
         ),
     ],
 )
@@ -603,7 +604,7 @@ def test_non_inferior_passes_an_unchanged_model_from_59_cases():
     few = judge_golden(cases(58), "p" * 58, NON_INFERIOR, base("p" * 58))
     assert few.state is INCONCLUSIVE
     assert few.message == (
-        "golden 58/58, BaseModel 58/58: drop 0.0 points, 95 % bounds -5.1 and 5.0, limit 5.0: 58 golden "
+        "golden 58/58, BaseModel 58/58: drop 0.0 points, 90 % interval -5.1 to 5.0, limit 5.0: 58 golden "
         "cases are too few to show a smaller drop of a model with the same outcomes: have at least 59"
     )
     assert judge_golden(cases(59), "p" * 59, NON_INFERIOR, base("p" * 59)).state is PASSED

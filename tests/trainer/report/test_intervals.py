@@ -88,6 +88,16 @@ def test_macro_f1_without_variation_has_no_interval_and_a_reason(entries):
     assert interval_of(Aggregate.MACRO, entries) == "no interval: all samples of the rows have this value"
 
 
+@pytest.mark.parametrize("rows", [10, 15])
+def test_bootstrap_of_few_rows_covers_about_90_of_100_samples(rows):
+    random, covered = np.random.default_rng(1), 0
+    for _ in range(300):
+        entries = [Counts(int(value), 10) for value in random.binomial(10, random.choice([0.5, 0.9], rows))]
+        found = bootstrap(Aggregate.MEAN, entries)
+        covered += found.low <= 0.7 <= found.high
+    assert 0.85 <= covered / 300 <= 0.94
+
+
 def test_values_that_differ_have_the_interval_of_the_bootstrap():
     for aggregate, entries in ((Aggregate.MEAN, MEANS), (Aggregate.MACRO, LABELS)):
         assert interval_of(aggregate, entries) == bootstrap(aggregate, entries)

@@ -21,7 +21,7 @@ def test_job_without_production_inputs_has_no_comparison(job: JobFolder) -> None
 
 def test_report_shows_the_auc_against_its_limit(job: JobFolder) -> None:
     text = text_of(page(job.write_data(distribution())))
-    assert "AUC ✗ 0.83 95 % confidence interval 0.80 to 0.87; lower bound 0.7951, limit 0.75" in text
+    assert "AUC ✗ 0.83 nominal 95 % interval 0.80 to 0.87; lower bound 0.7951, limit 0.75" in text
     assert "distinguishes 400 training inputs from 120 production inputs: 0.5 means not at all" in text
 
 

@@ -114,7 +114,7 @@ def _warning(message: str) -> Finding:
 def _separation_text(separation: "Separation", training: Inputs, production: Inputs) -> str:
     numbers = (
         f"a classifier distinguishes {len(training.texts)} training inputs from {len(production.texts)} "
-        f"production inputs with an AUC of {separation.auc:.2f} (95 % confidence interval "
+        f"production inputs with an AUC of {separation.auc:.2f} (nominal 95 % interval "
         f"{separation.low:.2f} to {separation.high:.2f}; 0.5 means not at all, 1 means always)"
     )
     more = [

@@ -68,7 +68,8 @@ def _of_equal_values(value: float, total: int) -> Interval:
 
 
 def bootstrap(aggregate: Aggregate, entries: Sequence[Entry]) -> Interval:
-    """Return the percentile interval of a Mean or Macro metric (Efron, Bootstrap Methods, 1979).
+    """Return the percentile interval of a Mean or Macro metric (Efron, Bootstrap Methods, 1979). With fewer
+    than 20 cases, it covers the true value in about 90 of 100 samples instead of 95.
 
     Each bootstrap sample draws as many cases as there are, with replacement. Since equal entries are
     interchangeable, the number of times that each distinct entry is drawn has a multinomial distribution.

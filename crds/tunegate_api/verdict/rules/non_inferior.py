@@ -7,8 +7,9 @@ from tunegate_api.verdict.paired import bounds, fewest_cases, is_at_least, is_be
 
 
 class NonInferior:
-    """If the upper 95 % bound of the drop is below the limit, the model passes, and if the lower one is at or
-    above it, the model fails. The bounds are those of :mod:`tunegate_api.verdict.paired`."""
+    """If the upper one-sided 95 % bound of the drop is below the limit, the model passes, and if the lower
+    one is at or above it, the model fails. Both bounds together are a 90 % interval, see
+    :mod:`tunegate_api.verdict.paired`."""
 
     consequence = "undecided"
 
@@ -16,7 +17,7 @@ class NonInferior:
         text = f"drop {_tenths(int(-10 * measured.delta))} points, "
         if measured.before.by_case and not measured.now.missing and not measured.before.score.missing:
             low, high = bounds(measured.counts, limit)
-            text += f"95 % bounds {_tenths(low)} and {_tenths(high)}, "
+            text += f"90 % interval {_tenths(low)} to {_tenths(high)}, "
             if measured.counts.independent is not None:
                 text += f"groups count as {measured.counts.independent} independent cases, "
         return f"{text}limit {_tenths(int(10 * limit))}"
