@@ -59,7 +59,7 @@ def test_consistent_manifests_have_no_diagnostics(tmp_path: Path) -> None:
     assert messages_of(tmp_path, family()) == []
 
 
-def test_gate_without_a_minimum_is_noted_because_no_rule_may_fail(tmp_path: Path) -> None:
+def test_gate_without_a_minimum_is_noted(tmp_path: Path) -> None:
     (note,) = messages_of(tmp_path, family({"gate.spec.sets.0.rules": COMPARES}))
     assert note.startswith("gate: no rule can fail if the models in compareWith pass few golden cases")
 

@@ -10,15 +10,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
+
+
 # Test names that are still too long. Add none.
-STILL_TOO_LONG = {
-    "test_annotation_before_the_verdict_waits_for_a_verdict_with_its_digest",
-    "test_decision_about_a_stop_of_an_earlier_job_is_not_used",
-    "test_lost_override_is_restored_only_from_an_override_of_this_verdict",
-    "test_stop_without_a_regression_in_the_results_is_a_gate_error",
-}
-
-
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     """Run Python in the root of the repository."""
     return subprocess.run(
@@ -49,7 +43,7 @@ def test_test_names_have_at_most_ten_words_and_70_characters() -> None:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith("test_")
     }
     too_long = {n for n in names if len(n) > 70 or len(n.removeprefix("test_").split("_")) > 10}
-    assert too_long <= STILL_TOO_LONG
+    assert not too_long
 
 
 @pytest.mark.parametrize("isolation", ["-S", "-sE"])

@@ -35,7 +35,7 @@ def test_gate_is_ready_once_its_golden_set_matches_the_digest():
 COMPARES_ONLY = [{"name": "all", "failAtDrop": "5%"}]
 
 
-def test_gate_says_that_no_rule_may_fail_until_a_base_is_measured():
+def test_ready_says_that_the_base_rate_is_unknown():
     world = World()
     gate = make_gate().with_golden(rules=COMPARES_ONLY)
     world.apply(make_config_map("cases", golden__jsonl=golden_text()), gate.obj())
@@ -46,7 +46,7 @@ def test_gate_says_that_no_rule_may_fail_until_a_base_is_measured():
 
 
 @pytest.mark.parametrize(("base", "is_ready"), [(4, "False"), (5, "True")])
-def test_gate_is_not_ready_if_no_rule_can_fail_at_the_base_rate(base, is_ready):
+def test_gate_is_not_ready_if_no_rule_can_fail(base, is_ready):
     world = World(Script(base=base))
     gate = make_gate().with_golden(rules=COMPARES_ONLY)
     gate.spec["compareWith"] = [{"type": "BaseModel"}]

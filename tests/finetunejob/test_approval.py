@@ -276,7 +276,7 @@ def test_decision_for_another_kind_of_verdict_has_no_effect(final, action, right
     assert f": {right} it instead. " in status.message
 
 
-def test_annotation_before_the_verdict_waits_for_a_verdict_with_its_digest():
+def test_early_annotation_waits_for_a_verdict_with_its_digest():
     digest = digest_of(waiting(**APPROVED))
     world = World()
     world.apply_all(make_job().with_publish().obj(), make_gate().with_spec(**APPROVED).obj())
@@ -385,7 +385,7 @@ def test_lost_status_is_restored_from_the_annotation_while_publishing(final, gat
 
 
 @pytest.mark.parametrize(("action", "verdict"), [("override", "e" * 64), ("reject", None)])
-def test_lost_override_is_restored_only_from_an_override_of_this_verdict(action, verdict):
+def test_lost_override_is_restored_only_from_this_verdicts_override(action, verdict):
     world = waiting(FAILS, **OVERRIDABLE)
     annotate(world, "override")
     value = {"verdict": verdict or digest_of(world), "by": "ana", "reason": "late"}

@@ -193,7 +193,7 @@ def test_failed_must_pass_case_stops_training_at_once():
     assert status.stop.best_step is None
 
 
-def test_stop_without_a_regression_in_the_results_is_a_gate_error(monkeypatch):
+def test_stop_without_a_regression_is_a_gate_error(monkeypatch):
     world = World()
     monkeypatch.setattr(world, "_is_stopped", lambda results, _: bool(results.find(Subject.CHECKPOINT)))
     world.apply_all()
@@ -224,7 +224,7 @@ def test_every_decision_emits_an_event_and_status_keeps_the_newest():
     assert [decision.reason for decision in world.status().decisions] == expected
 
 
-def test_decision_about_a_stop_of_an_earlier_job_is_not_used():
+def test_earlier_jobs_stop_decision_is_not_used():
     world = stopped()
     decide(world, CONTINUE_ANNOTATION)
     assert world.run().phase is Phase.SUCCEEDED

@@ -77,7 +77,7 @@ def test_text_names_checkpoints_gates_and_points():
     )
 
 
-def test_text_counts_checkpoints_of_all_stages_in_which_a_gate_selected():
+def test_text_counts_checkpoints_of_all_selecting_stages():
     of = request(["golden"], [], stages=2)
     text = selection_text({"sft": 5, "dpo": 2}, of, judged(of, golden=45))
     assert text == "best of 5 and then of 2 checkpoints by golden: rate up to 7.9 points too high on average"

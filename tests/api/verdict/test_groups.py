@@ -167,7 +167,7 @@ def test_prompts_with_other_system_turns_or_tools_are_different():
     assert case_set(found, "golden").groups == []
 
 
-def test_repeated_prompts_do_not_let_non_inferior_pass_a_worse_model():
+def test_non_inferior_refuses_a_worse_model_despite_repeated_prompts():
     """A model is worse by the limit of 5 points: one of 20 prompts regresses, with all four cases of it."""
     random, groups = Random(5), case_set(parse_cases(QUARTERS, GoldenCase), "golden")
     assert groups.groups, "equal prompts are a group"

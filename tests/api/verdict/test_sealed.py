@@ -198,7 +198,7 @@ def test_checkpoint_is_compared_with_the_open_cases_of_a_version(by_case, skippe
     assert compared in found.verdict.message
 
 
-def test_selection_text_has_the_rate_of_open_and_of_all_cases():
+def test_selection_text_has_rates_of_open_and_all_cases():
     text = selection_text({"sft": 10}, request(gate()), judged_final(outcomes(68, 25)))
     assert text == (
         "best of 10 checkpoints by golden: open rate up to 4.4 points too high on average, and rate of all "

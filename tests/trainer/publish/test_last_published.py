@@ -477,7 +477,7 @@ def test_version_without_history_entry_is_a_baseline(folder: Path, target: Path)
     assert f"LastPublished ({first.version}) 19/20" in second.operators_judgement().message
 
 
-def test_version_without_entry_is_the_baseline_if_the_newest_is_removed(folder: Path, target: Path) -> None:
+def test_unlisted_version_is_the_baseline_if_the_newest_is_removed(folder: Path, target: Path) -> None:
     first, second, third = Job(folder, "first", 19), Job(folder, "second", 20), Job(folder, "third", 16)
     first.publish()
     shutil.rmtree(target / ".history")
@@ -486,7 +486,7 @@ def test_version_without_entry_is_the_baseline_if_the_newest_is_removed(folder: 
     assert not third.publish()
 
 
-def test_version_with_another_golden_set_after_the_gate_is_not_compared(
+def test_later_version_with_another_golden_set_is_not_compared(
     folder: Path, target: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The publish role cannot evaluate it. The job is published as if it had been first."""
