@@ -43,13 +43,6 @@ def test_wrong_options_of_init_are_explained(data: Path, changes: dict[str, str]
     assert list(Path().iterdir()) == [data]
 
 
-def test_path_with_white_space_is_refused() -> None:
-    Path("my tickets.csv").write_text("text,label\n")
-    result = init(**{"--data": "my tickets.csv"})
-    assert result.exit_code == 2
-    assert "my tickets.csv: rename the path" in result.output
-
-
 @pytest.mark.parametrize("name", ["finetunejob.yaml", "evalgate.yaml"])
 def test_existing_manifest_is_never_replaced(data: Path, name: str) -> None:
     del data

@@ -1,6 +1,7 @@
 """``tunegate init`` writes manifests from data: what it recognizes, guesses, and refuses."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,36 @@ def test_next_commands_quote_the_folder(tunegate):
     code, output = init(tunegate, write(tunegate, "orders.jsonl", rows), "--output", "my orders")
     assert code == 0, output
     assert "tunegate run 'my orders' " in output
+
+
+@pytest.mark.parametrize("parent", ["my data ü", "50%20off"])
+def test_first_commands_work_below_a_folder_of_any_name(tunegate, tiny_model, parent):
+    folder = tunegate.folder / parent
+    (folder / "new tickets").mkdir(parents=True)
+    here = replace(tunegate, folder=folder)
+    rows = [{"prompt": f"order {i} mugs", "completion": f"{i} mugs"} for i in range(300)]
+    write(here, "new tickets/Größe 5%.jsonl", rows)
+    (folder / "base model").symlink_to(tiny_model)
+    data = "new tickets/Größe 5%.jsonl"
+    model = ("--model", "base model", "--goal", "StyleOrFormat", "--accelerator", "CPU")
+    assert here("check", data, "--goal", "StyleOrFormat").returncode == 0
+    assert here("init", "--data", data, *model, "--output", "orders").returncode == 0
+    gate = folder / "orders" / "evalgate.yaml"
+    gate.write_text(filled_in(gate.read_text()))
+    validated = here("validate", "orders")
+    assert validated.returncode == 0, validated.stdout
+    planned = here("plan", "orders")
+    assert planned.returncode == 0, planned.stdout
+    assert " train · " in planned.stdout
+
+
+def filled_in(gate: str) -> str:
+    """Return the manifest of a gate with an answer in each case."""
+    spec = yaml.safe_load(gate)
+    for i, case in enumerate(spec["spec"]["sets"][0]["source"]["inline"]):
+        del case["todo"]
+        case.update(prompt=f"golden order {i}", expect=[{"type": "equals", "value": f"{i} mugs"}])
+    return yaml.safe_dump(spec)
 
 
 def test_init_of_chats_writes_the_system_prompt_into_each_case(tunegate):

@@ -2,12 +2,13 @@
 
 import os
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import yaml
 
-from support.command import FEW_CHECKPOINTS
+from support.command import FEW_CHECKPOINTS, manifests
 from support.waiting import eventually
 from tunegate_api.validation.problems import find_problems
 
@@ -41,6 +42,21 @@ def test_job_without_an_adapter_publishes_a_whole_model(tunegate, tiny_model):
     names = {path.name for path in published(tunegate).iterdir()}
     assert {"model.safetensors", "config.json", "tokenizer.json", "README.md"} <= names
     assert not [name for name in names if name.startswith("adapter")]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("parent", ["my data ü", "50%20off"])
+def test_run_below_a_folder_of_any_name_publishes_its_model(tunegate, tiny_model, parent):
+    here = replace(tunegate, folder=tunegate.folder / parent)
+    here.folder.mkdir()
+    sources = [{"name": "train", "uri": "file://../new%20rows%205%25.jsonl"}]
+    data = {"goal": "StyleOrFormat", "sizePolicy": "Warn", "sources": sources, "heldOut": {"fraction": "25%"}}
+    publish = [{"uri": "file://../published%20ü"}]
+    here.write(tiny_model, data=data, publish=publish, **FEW_CHECKPOINTS)
+    (here.folder / "new rows 5%.jsonl").write_text(manifests(tiny_model)[0]["data"]["train.jsonl"])
+    result = here("run", "manifests")
+    assert result.returncode == 0, result.stdout
+    assert list((here.folder / "published ü").glob("orders-*/adapter_model.safetensors"))
 
 
 def test_status_file_is_a_valid_finetunejob(finished):

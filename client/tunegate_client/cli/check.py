@@ -13,6 +13,7 @@ from rich.text import Text
 
 from tunegate_api import API_VERSION
 from tunegate_api.contract.forecast import CheckedData
+from tunegate_api.file_uri import FILE, file_path
 from tunegate_api.v1alpha2.data import Goal
 from tunegate_client.cli import exit_codes
 from tunegate_client.cli.data_job import COLUMNS, FIELDS, REVISION, data_job, refuse_problems
@@ -88,7 +89,8 @@ def check(
     objects = [obj for i, path in enumerate(golden_sets, start=1) for obj in _gate(f"golden-{i}", path)]
     job["spec"]["gates"] = [{"name": f"golden-{i}"} for i, _ in enumerate(golden_sets or ("",), start=1)]
     refuse_problems(job)
-    sources = (Path(one.removeprefix("file://")) for one in (data, preference, production) if one)
+    given = [one for one in (data, preference, production) if one]
+    sources = [file_path(one) if one.startswith(FILE) else Path(one) for one in given]
     prepare("--report", report, [*sources, *golden_sets])
     try:
         found = check_data(

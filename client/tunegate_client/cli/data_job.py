@@ -7,6 +7,7 @@ from typing import Any, get_args
 import click
 
 from tunegate_api import API_VERSION
+from tunegate_api.file_uri import file_uri
 from tunegate_api.v1alpha2.data import Goal
 from tunegate_api.validation.problems import find_problems
 
@@ -89,10 +90,7 @@ def address_of(given: str) -> str:
     path = Path(given)
     if not path.exists():
         raise click.UsageError(f"{given} does not exist")
-    uri = f"file://{path.resolve()}"
-    if any(char.isspace() for char in uri):
-        raise click.UsageError(f"{given}: rename the path, because {uri} must not contain white space")
-    return uri
+    return file_uri(path.resolve())
 
 
 def _set(data: dict[str, Any], given: str) -> None:

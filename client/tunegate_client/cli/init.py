@@ -11,6 +11,7 @@ import click
 from rich.console import Console
 
 from tunegate_api.contract.forecast import CheckedData, DescribedData
+from tunegate_api.file_uri import file_uri
 from tunegate_api.meta import printable, summarize
 from tunegate_api.v1alpha2.data import Columns, Goal
 from tunegate_client.cli.check import check_view
@@ -156,7 +157,7 @@ def _address_from(folder: Path, given: str) -> str:
     if "://" in given:
         return given
     path = Path(given)
-    return f"file://{path if path.is_absolute() else os.path.relpath(path.resolve(), folder.resolve())}"
+    return file_uri(path if path.is_absolute() else os.path.relpath(path.resolve(), folder.resolve()))
 
 
 def _unreadable(found: CheckedData) -> str:

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 
 from tunegate_api.contract.forecast import AnswerKind, DescribedData
 from tunegate_api.data_sizes import MAX_UNREVIEWED_ROWS, MINIMUM_ROWS
+from tunegate_api.file_uri import FILE
 from tunegate_api.v1alpha2.finetunejob import MetricType
 from tunegate_client.cli.starter import Starter, comment, scalar
 from tunegate_client.laptop.object_folder import to_yaml
@@ -106,7 +107,7 @@ def _data(starter: Starter) -> Iterator[str]:
     )
     yield "    sources:"
     yield f"    - name: {scalar(starter.name)}"
-    if starter.data.startswith("file://"):
+    if starter.data.startswith(FILE):
         yield comment("file:// is for `tunegate run`. On a cluster, write pvc://CLAIM/PATH.", 6)
     yield f"      uri: {scalar(starter.data)}"
     columns = starter.columns.to_wire()

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tunegate_api.contract.digests import sha256_text
+from tunegate_api.file_uri import FILE, file_path, file_uri
 from tunegate_api.schema.crd import MUTABLE
 from tunegate_api.v1alpha2.reasons import Phase
 from tunegate_client.laptop.trainer import missing_trainer
@@ -214,8 +215,8 @@ def _located(obj: Object, folder: Path) -> Object:
             return {k: absolute(v) for k, v in value.items()}
         if isinstance(value, list):
             return [absolute(v) for v in value]
-        if isinstance(value, str) and value.startswith("file://") and not value.startswith("file:///"):
-            return f"file://{(folder / value.removeprefix('file://')).resolve()}"
+        if isinstance(value, str) and value.startswith(FILE) and not value.startswith(f"{FILE}/"):
+            return file_uri((folder / file_path(value)).resolve())
         return value
 
     return {**obj, "spec": absolute(obj["spec"])} if obj["kind"] == "FineTuneJob" else obj

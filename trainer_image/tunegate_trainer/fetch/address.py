@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 
 from tunegate_api.contract.plan import ModelLicense
 from tunegate_api.contract.workspace import Workspace
+from tunegate_api.file_uri import file_path
 from tunegate_api.meta import RESERVED
 from tunegate_trainer.fetch.checksum import Checksum
 from tunegate_trainer.process.credentials import Secret
@@ -41,7 +42,8 @@ class Address:
     @property
     def has_parent_part(self) -> bool:
         """Whether the path of the address has a part ``..``, with which it could leave its folder."""
-        return ".." in PurePosixPath(self.rest).parts
+        path = file_path(self.uri) if self.scheme == "file" else PurePosixPath(self.rest)
+        return ".." in path.parts
 
     def on_volume(self, root: Path) -> Path:
         """Return the path of ``pvc://CLAIM/PATH`` below ``root``.
@@ -84,7 +86,10 @@ class Address:
         an address with an absolute path."""
         if not self.rest.startswith("/"):
             raise self.wrong(f"the path must be absolute, as in {example}")
-        return Path(self.rest)
+        path = file_path(self.uri)
+        if "\0" in str(path):
+            raise self.wrong("a path has no character %00")
+        return path
 
     def not_found(self, what: str, hint: str = "") -> SourceNotFoundError:
         return SourceNotFoundError(f"{self.field}: {what}", hint)

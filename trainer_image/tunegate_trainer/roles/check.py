@@ -20,6 +20,7 @@ from transformers import PreTrainedTokenizerBase
 
 from tunegate_api.contract.forecast import CheckedData, CheckFinding, DescribedData
 from tunegate_api.contract.process import Role
+from tunegate_api.file_uri import file_uri
 from tunegate_api.v1alpha2 import FineTuneJob
 from tunegate_api.v1alpha2.data import Columns, DataSource
 from tunegate_api.v1alpha2.finetunejob_status import Failure
@@ -180,7 +181,7 @@ def _with_train(job: FineTuneJob, path: Path, columns: Columns | None) -> FineTu
     """Return the job with training rows at a path, so that they are not downloaded again, and with
     ``columns`` if they were guessed."""
     data = job.spec.data
-    local = {"uri": f"file://{path}", "config_map": None, "key": None, "secret_name": None}
+    local = {"uri": file_uri(path), "config_map": None, "key": None, "secret_name": None}
     train = data.train.model_copy(update={**local, "columns": columns or data.train.columns})
     sources = [train if source is data.train else source for source in data.sources]
     data = data.model_copy(update={"sources": sources})

@@ -15,6 +15,7 @@ from transformers import PreTrainedTokenizerBase
 
 from tunegate_api.contract.process import Role
 from tunegate_api.contract.workspace import Workspace
+from tunegate_api.file_uri import file_uri
 from tunegate_api.preference import PromptLine, SampledPrompt, SampleRequest
 from tunegate_api.v1alpha2.finetunejob import ModelSource
 from tunegate_trainer.artifacts.build import is_adapter
@@ -84,7 +85,7 @@ def _base_of(config: dict[str, Any]) -> ModelSource:
     Hugging Face Hub."""
     name = str(config.get("base_model_name_or_path"))
     if "://" not in name:
-        name = f"file://{Path(name).resolve()}" if Path(name).is_dir() else f"hf://{name}"
+        name = file_uri(Path(name).resolve()) if Path(name).is_dir() else f"hf://{name}"
     return ModelSource(uri=name, revision=config.get("revision"))
 
 
