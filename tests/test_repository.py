@@ -12,7 +12,6 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 
-# Test names that are still too long. Add none.
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     """Run Python in the root of the repository."""
     return subprocess.run(

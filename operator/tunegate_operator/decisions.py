@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from tunegate_api.meta import MAX_MESSAGE
-from tunegate_api.v1alpha2.evaluation_status import Decision
+from tunegate_api.v1alpha2.evaluation_status import PersonDecision
 from tunegate_api.v1alpha2.reasons import Phase
 from tunegate_api.verdict.outcomes import VerdictState
 from tunegate_operator.engine.cluster import Object
@@ -108,7 +108,7 @@ def verdict_actions(verdict: str) -> tuple[str, str]:
     return ("approve" if verdict == VerdictState.PASSED else "override", "reject")
 
 
-def decided_text(decision: Decision) -> str:
+def decided_text(decision: PersonDecision) -> str:
     """Return what a person decided about the final verdict, who it was, and why."""
     return f"{PAST[decision.action]} by {decision.by}: {decision.reason}"
 

@@ -11,7 +11,7 @@ from support.world import Script, World, letters
 from tunegate_api.contract.digests import sha256_text
 from tunegate_api.contract.published import LastPublished, PublishedVersion
 from tunegate_api.judging.approval import DECISION_VARIABLE
-from tunegate_api.v1alpha2.evaluation_status import Decision
+from tunegate_api.v1alpha2.evaluation_status import PersonDecision
 from tunegate_api.v1alpha2.reasons import Phase, Reason
 from tunegate_operator.engine.cluster import Key, Object
 from tunegate_operator.names import VERDICT_ANNOTATIONS
@@ -65,9 +65,9 @@ def decision_variable(job: Object) -> str:
     return value
 
 
-def decision_of(job: Object) -> Decision:
+def decision_of(job: Object) -> PersonDecision:
     """Return the decision that the pods of a Job get."""
-    return Decision.model_validate_json(decision_variable(job).replace("$$", "$"))
+    return PersonDecision.model_validate_json(decision_variable(job).replace("$$", "$"))
 
 
 def test_model_that_passed_waits_for_the_required_approval():
@@ -345,7 +345,7 @@ def test_later_jobs_are_compared_with_an_overridden_version():
 
 def approved_with(world: World, verdict: str) -> None:
     """Record an approval of a verdict in status, as if the results had changed after it."""
-    decision = Decision(action="approve", about=verdict, by="ana", reason="ok", time=world.clock.now())
+    decision = PersonDecision(action="approve", about=verdict, by="ana", reason="ok", time=world.clock.now())
     job = world.job()
     status = job["status"] | {"decisions": [decision.to_wire()]}
     world.cluster.as_user.patch_status(Key.of(job), status, job["metadata"]["resourceVersion"])

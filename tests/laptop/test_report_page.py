@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 
 from tunegate_api.v1alpha2 import FineTuneJobStatus
-from tunegate_api.v1alpha2.evaluation_status import Decision
+from tunegate_api.v1alpha2.evaluation_status import PersonDecision
 from tunegate_api.v1alpha2.reasons import Phase
 from tunegate_client.laptop.report_page import with_status
 
@@ -11,7 +11,7 @@ STATUS = FineTuneJobStatus(
     phase=Phase.SUCCEEDED,
     message="passed (golden 1.00), approved by ada: tone is <fine>",
     decisions=[
-        Decision(
+        PersonDecision(
             action="approve",
             about="1" * 64,
             by="ada",

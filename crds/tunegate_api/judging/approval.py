@@ -10,16 +10,16 @@ from tunegate_api.contract.digests import sha256_text
 from tunegate_api.contract.request import Request
 from tunegate_api.judging.judgement import Judgement
 from tunegate_api.meta import Sha256
-from tunegate_api.v1alpha2.evaluation_status import Decision
+from tunegate_api.v1alpha2.evaluation_status import PersonDecision
 from tunegate_api.verdict.outcomes import VerdictState, threshold_text
 
 DECISION_VARIABLE = "TUNEGATE_VERDICT_DECISION"
-"""Environment variable with a :class:`Decision` as JSON. Not set without a decision."""
+"""Environment variable with a :class:`PersonDecision` as JSON. Not set without a decision."""
 
 
-def read_decision(text: str | None) -> Decision | None:
+def read_decision(text: str | None) -> PersonDecision | None:
     """Parse the value of :data:`DECISION_VARIABLE`; None if it is not set."""
-    return Decision.model_validate_json(text) if text else None
+    return PersonDecision.model_validate_json(text) if text else None
 
 
 def verdict_digest(judged: Judgement) -> Sha256:
@@ -71,7 +71,7 @@ def may_override(request: Request, verdict: VerdictState) -> bool:
 
 
 def may_publish(
-    request: Request, verdict: VerdictState, digest: Sha256 | None, decision: Decision | None
+    request: Request, verdict: VerdictState, digest: Sha256 | None, decision: PersonDecision | None
 ) -> bool:
     """Return whether an artifact with this verdict may be published, and its job may succeed.
 

@@ -8,7 +8,7 @@ from tunegate_api.contract.request import GateRequest, Request
 from tunegate_api.contract.results import Evaluation, Results, Subject, golden_set, task_set
 from tunegate_api.judging.gate_safety import measured_safety
 from tunegate_api.judging.judgement import best_checkpoint, measured_cases, task_score
-from tunegate_api.v1alpha2.evaluation_status import Decision
+from tunegate_api.v1alpha2.evaluation_status import PersonDecision
 from tunegate_api.v1alpha2.finetunejob import TaskMetric
 from tunegate_api.v1alpha2.shares import share
 from tunegate_api.verdict.counts import Aggregate, CountedMetric
@@ -79,7 +79,7 @@ def assess_stage(
     return max(assessed, key=lambda a: order.index(a.assessment.action), default=None)
 
 
-def accepted_step(decisions: Sequence[Decision], stage: str) -> int:
+def accepted_step(decisions: Sequence[PersonDecision], stage: str) -> int:
     """Return the optimizer step of the last stop after which a person continued the stage; 0 if there is
     none."""
     continued = (d for d in decisions if d.stage == stage and d.action == "continue")

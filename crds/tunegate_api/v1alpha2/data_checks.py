@@ -61,7 +61,7 @@ class DataCheck(ApiModel):
     max: Annotated[Percent | None, Field(examples=["2%"])] = None
     """Maximum share of rows with the fault. For Distribution, the maximum area under the ROC curve of the
     classifier, 50% to 100%: 50% means that it distinguishes nothing, 100% that it distinguishes all inputs.
-    The lower bound of the nominal 95 % interval, which covers about 85 % of true values, is compared."""
+    The lower bound of the nominal 95 % interval is compared. The interval is somewhat too narrow."""
 
 
 @dataclass(frozen=True)

@@ -181,7 +181,7 @@ class FinalStatus(StatusModel):
         return bool(self.gates) and len(self.dry_runs) == len(self.gates)
 
 
-class Decision(StatusModel):
+class PersonDecision(StatusModel):
     """A person's decision about a stop of training, or about the final verdict."""
 
     action: Literal["continue", "discard", "approve", "override", "reject"]

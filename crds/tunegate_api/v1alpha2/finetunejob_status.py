@@ -14,8 +14,8 @@ from tunegate_api.v1alpha2.evaluation_status import (
     BaselineDigest,
     CheckpointReference,
     CheckpointStatus,
-    Decision,
     FinalStatus,
+    PersonDecision,
 )
 from tunegate_api.v1alpha2.reasons import HELD, ConditionType, LifecycleStage, LifecycleState, Phase
 
@@ -334,7 +334,7 @@ class FineTuneJobStatus(StatusModel):
     again."""
     stop: Stop | None = None
     """Why a gate or a task metric stopped training."""
-    decisions: Annotated[list[Decision], Field(max_length=MAX_DECISIONS)] = []
+    decisions: Annotated[list[PersonDecision], Field(max_length=MAX_DECISIONS)] = []
     """Decisions of people about stops and about the final verdict."""
     failure: Failure | None = None
     """Why the job failed, and how to fix it."""
@@ -365,7 +365,7 @@ class FineTuneJobStatus(StatusModel):
         return next(found, None)
 
     @property
-    def verdict_decision(self) -> Decision | None:
+    def verdict_decision(self) -> PersonDecision | None:
         """The decision about the final verdict, which is made once; None until then."""
         return next((each for each in self.decisions if each.action not in STOP_ACTIONS), None)
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from tunegate_api.contract.process import Role
 from tunegate_api.judging.approval import approving_gates, may_override
-from tunegate_api.v1alpha2.evaluation_status import Decision, FinalStatus
+from tunegate_api.v1alpha2.evaluation_status import FinalStatus, PersonDecision
 from tunegate_api.v1alpha2.finetunejob_status import MAX_DECISIONS, Failure
 from tunegate_api.v1alpha2.reasons import Phase, Reason
 from tunegate_api.verdict.outcomes import VerdictState
@@ -70,7 +70,7 @@ def _annotations(run: Run, final: FinalStatus) -> Sequence[VerdictAnnotation | s
 
 def _record(run: Run, final: FinalStatus, found: VerdictAnnotation) -> bool:
     draft = run.draft
-    decision = Decision(
+    decision = PersonDecision(
         action=found.action, about=found.verdict, by=found.by, reason=found.reason, time=draft.now
     )
     draft.set(decisions=[*draft.status.decisions, decision][-MAX_DECISIONS:])

@@ -12,7 +12,7 @@ from tunegate_api.contract.workspace import Workspace
 from tunegate_api.judging.approval import DECISION_VARIABLE
 from tunegate_api.judging.review import ReviewRecord
 from tunegate_api.v1alpha2 import FineTuneJob
-from tunegate_api.v1alpha2.evaluation_status import BaselineDigest, Decision
+from tunegate_api.v1alpha2.evaluation_status import BaselineDigest, PersonDecision
 from tunegate_operator.children.job import (
     GRACE_SECONDS,
     JobOwner,
@@ -97,7 +97,7 @@ def child_job(
     plan: Plan | None = None,
     extra_args: tuple[str, ...] = (),
     baselines: Sequence[BaselineDigest] = (),
-    decision: Decision | None = None,
+    decision: PersonDecision | None = None,
     leave_out_claims: bool = False,
 ) -> Object:
     """Build the Job that runs one attempt of one step. Its pods may use the cached ``baselines``, and get the
@@ -151,7 +151,7 @@ def deletion_job(job: FineTuneJob, pods: PodSettings) -> Object:
     return build_job(owner_of(job), Step(Role.CLEANUP), DELETION_ATTEMPT, needs, pods)
 
 
-def _decision_variable(decision: Decision, pods: PodSettings) -> Object:
+def _decision_variable(decision: PersonDecision, pods: PodSettings) -> Object:
     """Return the environment variable with the decision about the final verdict. ``$`` is escaped, because
     the reason may contain ``$(NAME)``, which a kubelet replaces with the value of another variable."""
     text = canonical_json(decision)

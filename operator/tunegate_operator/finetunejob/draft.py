@@ -18,8 +18,8 @@ from tunegate_api.v1alpha2.evaluation_status import (
     BaselineDigest,
     CheckpointReference,
     CheckpointStatus,
-    Decision,
     FinalStatus,
+    PersonDecision,
 )
 from tunegate_api.v1alpha2.finetunejob_status import (
     Attempt,
@@ -66,7 +66,7 @@ class StatusChanges(TypedDict, total=False):
     baselines: list[BaselineDigest]
     error_rates: list[JobErrorRate]
     stop: Stop | None
-    decisions: list[Decision]
+    decisions: list[PersonDecision]
     failure: Failure | None
     attempts: list[Attempt]
     evictions: list[Eviction]

@@ -2,7 +2,7 @@
 
 from tunegate_api.meta import Condition, summarize
 from tunegate_api.v1alpha2 import FineTuneJobStatus
-from tunegate_api.v1alpha2.evaluation_status import MAX_NAMED_CASES, Decision
+from tunegate_api.v1alpha2.evaluation_status import MAX_NAMED_CASES, PersonDecision
 from tunegate_api.v1alpha2.finetunejob_status import STOP_ACTIONS, Stop, TrackingStatus
 from tunegate_api.v1alpha2.reasons import ConditionType, Phase, Reason
 from tunegate_operator.decisions import PAST, decided_text
@@ -56,7 +56,7 @@ def _held_by(status: FineTuneJobStatus) -> str | None:
     return status.ready_reason if status.is_held else None
 
 
-def _about_decision(decision: Decision) -> list[Event]:
+def _about_decision(decision: PersonDecision) -> list[Event]:
     """Return the event about a decision. A rejection has none, because the event of the failure names it."""
     if decision.action in STOP_ACTIONS:
         text = f"{decision.action} at step {decision.step}: {decision.reason}"

@@ -4,7 +4,7 @@ from tunegate_api.contract.plan import StagePlan
 from tunegate_api.contract.process import Role
 from tunegate_api.judging.stages import StageAssessment
 from tunegate_api.v1alpha2 import FineTuneJob
-from tunegate_api.v1alpha2.evaluation_status import MAX_NAMED_CASES, Decision
+from tunegate_api.v1alpha2.evaluation_status import MAX_NAMED_CASES, PersonDecision
 from tunegate_api.v1alpha2.finetunejob_status import MAX_DECISIONS, Failure, Stop
 from tunegate_api.v1alpha2.reasons import Phase, Reason
 from tunegate_operator.children.child_jobs import newest
@@ -27,7 +27,7 @@ def record_decision(run: Run) -> bool:
     if stop is None or found is None:
         return False
     action, reason = found
-    decision = Decision(
+    decision = PersonDecision(
         action=action, about=stop.id, reason=reason, stage=stop.stage, step=stop.step, time=draft.now
     )
     decisions = newest([*draft.status.decisions, decision], MAX_DECISIONS, key=lambda one: one.stage)
@@ -53,7 +53,7 @@ def enter_stopped(run: Run, stop: Stop) -> None:
     run.draft.enter(Phase.STOPPED, message, Reason(stop.reason))
 
 
-def _ignored_annotation(job: FineTuneJob, stop: Stop, decisions: list[Decision]) -> str:
+def _ignored_annotation(job: FineTuneJob, stop: Stop, decisions: list[PersonDecision]) -> str:
     """Return why a continue or discard annotation is wrong; empty if neither is wrong. An annotation is
     not wrong if it names an earlier stop about which a person decided."""
     for annotation in (DISCARD_ANNOTATION, CONTINUE_ANNOTATION):
@@ -79,7 +79,7 @@ def stop_id(uid: str, stage: str, attempt: int, step: int) -> str:
     return f"{stage}-{attempt}-{step}-{uid[:5]}"
 
 
-def is_continued(decisions: list[Decision], uid: str, stage: str, attempt: int, step: int) -> bool:
+def is_continued(decisions: list[PersonDecision], uid: str, stage: str, attempt: int, step: int) -> bool:
     """Whether a person decided to continue after the stop of this attempt at ``step``."""
     stop = stop_id(uid, stage, attempt, step)
     return any((d.about, d.action) == (stop, "continue") for d in decisions)

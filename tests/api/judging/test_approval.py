@@ -12,7 +12,7 @@ from tunegate_api.contract.results import Evaluation, Results, Subject
 from tunegate_api.judging.approval import may_override, may_publish, verdict_digest
 from tunegate_api.judging.judgement import judge_final
 from tunegate_api.v1alpha2.evalgate import EvalGateSpec
-from tunegate_api.v1alpha2.evaluation_status import Decision
+from tunegate_api.v1alpha2.evaluation_status import PersonDecision
 from tunegate_api.v1alpha2.finetunejob import FineTuneJobSpec
 from tunegate_api.verdict.outcomes import CaseSet, VerdictState
 
@@ -40,8 +40,8 @@ def request_with(*gates: dict[str, Any]) -> Request:
     )
 
 
-def decided(action: str, verdict: str = DIGEST) -> Decision:
-    return Decision.model_validate(
+def decided(action: str, verdict: str = DIGEST) -> PersonDecision:
+    return PersonDecision.model_validate(
         {"action": action, "about": verdict, "by": "ana", "reason": "ok", "time": datetime.now(UTC)}
     )
 

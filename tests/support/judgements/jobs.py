@@ -13,7 +13,7 @@ from tunegate_api.judging.judgement import best_checkpoint, judge_checkpoint, ju
 from tunegate_api.judging.prospects import no_checkpoint_can_pass
 from tunegate_api.judging.selection import evaluated_checkpoints, selection_text
 from tunegate_api.judging.stages import StageAssessment, assess_stage, referenced_checkpoints
-from tunegate_api.v1alpha2.evaluation_status import Decision
+from tunegate_api.v1alpha2.evaluation_status import PersonDecision
 from tunegate_api.verdict.outcomes import VerdictState
 
 Record = Mapping[str, Any]
@@ -93,11 +93,11 @@ def _may_decide(request: Request) -> dict[str, Any]:
     }
 
 
-def _decision(decided: Any) -> Decision | None:
+def _decision(decided: Any) -> PersonDecision | None:
     if decided is None:
         return None
     action, is_about_it = decided
-    return Decision.model_construct(
+    return PersonDecision.model_construct(
         action=action,
         about=VERDICT if is_about_it else sha256_text("other"),
         by="ana",

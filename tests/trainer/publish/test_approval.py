@@ -12,7 +12,7 @@ from tunegate_api.contract.digests import canonical_json
 from tunegate_api.contract.results import Results
 from tunegate_api.judging.approval import DECISION_VARIABLE, verdict_digest
 from tunegate_api.judging.judgement import judge_final
-from tunegate_api.v1alpha2.evaluation_status import Decision
+from tunegate_api.v1alpha2.evaluation_status import PersonDecision
 from tunegate_trainer.process.context import Context
 from tunegate_trainer.process.errors import UserError
 from tunegate_trainer.report import render
@@ -46,7 +46,7 @@ def decided(
     results, _ = read_gate_results(job.context(digest=digest), digest)
     verdict = verdict_of(job.context(), results)
     value = {"action": action, "about": verdict, "by": "ana", "reason": "1 | 2 <b>", "time": TIME} | changes
-    monkeypatch.setenv(DECISION_VARIABLE, canonical_json(Decision.model_validate(value)))
+    monkeypatch.setenv(DECISION_VARIABLE, canonical_json(PersonDecision.model_validate(value)))
 
 
 def test_model_without_the_required_approval_is_not_published(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from support.job_folder import JobFolder
 from support.report_page import BASE, GOOD
 from tunegate_api.contract.process import Role
 from tunegate_api.contract.report import PublishedArtifact
-from tunegate_api.v1alpha2.evaluation_status import Decision
+from tunegate_api.v1alpha2.evaluation_status import PersonDecision
 from tunegate_trainer.report.collect import collect
 from tunegate_trainer.tracking.runs import RunState, runs_of
 
@@ -59,7 +59,7 @@ def test_run_of_overridden_job_ends_after_all_targets_are_published(
 def test_tracker_run_of_overridden_job_without_targets_has_finished(tmp_path: Path) -> None:
     job = JobFolder(tmp_path, spec={"publish": []}, gate_spec={"approval": "WhenFailed"}).write_data()
     job.write_gate(base=(BASE, "p" * 10), final=("f" * 20, "p" * 10))
-    decision = Decision(
+    decision = PersonDecision(
         action="override", about="d" * 64, by="ana", reason="retired form", time=datetime.now(UTC)
     )
     before, after = (

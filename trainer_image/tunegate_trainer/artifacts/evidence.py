@@ -12,7 +12,7 @@ from tunegate_api.contract.digests import files_digest
 from tunegate_api.contract.request import GenerationSettings
 from tunegate_api.meta import Decimal, Sha256, StatusModel, Time, first_problem
 from tunegate_api.v1alpha2.error_rate_status import ErrorRate
-from tunegate_api.v1alpha2.evaluation_status import Decision
+from tunegate_api.v1alpha2.evaluation_status import PersonDecision
 from tunegate_api.v1alpha2.finetunejob import MetricType
 from tunegate_api.verdict.outcomes import VerdictState
 from tunegate_trainer.artifacts.gate_result import UsedServer
@@ -220,7 +220,7 @@ class VerdictEvidence(StatusModel):
     verdict: VerdictState
     verdict_digest: Sha256
     """The digest of the verdict, see :func:`tunegate_api.judging.approval.verdict_digest`."""
-    decision: Decision | None = None
+    decision: PersonDecision | None = None
     """The approval or override of the verdict by a person. Absent if none was needed."""
     gates: list[GateEvidence]
     task_metrics: list[TaskEvidence]

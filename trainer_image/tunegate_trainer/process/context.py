@@ -18,7 +18,7 @@ from tunegate_api.contract.request import GateRequest, Request
 from tunegate_api.contract.workspace import Workspace
 from tunegate_api.judging.approval import DECISION_VARIABLE, read_decision
 from tunegate_api.judging.review import ReviewRecord
-from tunegate_api.v1alpha2.evaluation_status import Decision
+from tunegate_api.v1alpha2.evaluation_status import PersonDecision
 from tunegate_trainer.process.credentials import Secret, read_secret
 from tunegate_trainer.process.errors import TrainerError
 from tunegate_trainer.process.files import sha256_file, write_model
@@ -82,7 +82,7 @@ class Context:
         default_factory=lambda: read_baselines(os.environ.get(BASELINES_VARIABLE, ""))
     )
     """The digests that the operator has recorded for cached baselines, by the key of the baseline."""
-    decision: Decision | None = field(
+    decision: PersonDecision | None = field(
         default_factory=lambda: read_decision(os.environ.get(DECISION_VARIABLE))
     )
     """The decision of a person about the final verdict. Only the roles publish and track have one. None if no

@@ -19,7 +19,7 @@ from tunegate_api.judging.approval import verdict_digest
 from tunegate_api.judging.judgement import GateJudgement, Judgement, TaskJudgement
 from tunegate_api.judging.selection import selection_text
 from tunegate_api.meta import Sha256
-from tunegate_api.v1alpha2.evaluation_status import Decision
+from tunegate_api.v1alpha2.evaluation_status import PersonDecision
 from tunegate_api.verdict.bar import SAFETY_RULES
 from tunegate_api.verdict.counts import COUNTED
 from tunegate_api.verdict.outcomes import points_text, rate, rate_text, threshold_text
@@ -55,7 +55,7 @@ def write_evidence(
     gate_folder: Path,
     manifest: FileManifest,
     review: ReviewEvidence | None,
-    decision: Decision | None = None,
+    decision: PersonDecision | None = None,
 ) -> None:
     """Write ``evidence/`` and the model card into ``folder``, which has the weights. ``gate_folder`` has the
     outputs of endpoints.

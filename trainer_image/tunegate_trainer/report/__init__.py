@@ -13,7 +13,7 @@ from tunegate_api.duration import duration_text
 from tunegate_api.judging.judgement import judge_final
 from tunegate_api.judging.review import ReviewRecord
 from tunegate_api.memory.fitting import size_text
-from tunegate_api.v1alpha2.evaluation_status import Decision
+from tunegate_api.v1alpha2.evaluation_status import PersonDecision
 from tunegate_trainer.process.files import write_atomic
 from tunegate_trainer.publish.parameters import parameter_rows
 from tunegate_trainer.report.cases import comparisons
@@ -48,7 +48,7 @@ def render(
     workspace: Path,
     request: Request,
     review: ReviewRecord | None = None,
-    decision: Decision | None = None,
+    decision: PersonDecision | None = None,
 ) -> Path:
     """Write the report into the job's folder below ``workspace``, the storage volume, and return its path.
 

@@ -17,7 +17,7 @@ from tunegate_api.contract.results import Evaluation, Results, golden_set, task_
 from tunegate_api.contract.workspace import RESULT, Workspace, golden_file, pairs_file, rows_file, safety_file
 from tunegate_api.judging.case_comparison import parse_lines
 from tunegate_api.judging.review import ReviewRecord
-from tunegate_api.v1alpha2.evaluation_status import Decision
+from tunegate_api.v1alpha2.evaluation_status import PersonDecision
 from tunegate_api.verdict.outcomes import CaseSet, group_numbers
 from tunegate_api.verdict.safety import safety_set
 from tunegate_trainer.artifacts.gate_result import GateRoleResult
@@ -124,7 +124,7 @@ class Collected:
     review: ReviewRecord | None
     """The scores with which the review of the data was decided. None if it is not decided, or if they were
     deleted."""
-    decision: Decision | None = None
+    decision: PersonDecision | None = None
     """A person's decision about the final verdict. None until it is made, or if none was needed."""
 
     @property
@@ -139,7 +139,7 @@ def collect(
     workspace: Path,
     request: Request,
     review: ReviewRecord | None = None,
-    decision: Decision | None = None,
+    decision: PersonDecision | None = None,
 ) -> Collected:
     """Read the files below ``workspace/<uid>``. A file that cannot be read is logged and left out."""
     paths = Workspace(request.uid)
