@@ -1,10 +1,12 @@
 """The repository layout: the folder ``operator`` must not shadow the module of the standard library.
-Test names are short."""
+Test names are short, and class names are unique."""
 
 import ast
 import signal
 import subprocess
 import sys
+from collections import Counter
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -43,6 +45,17 @@ def test_test_names_have_at_most_ten_words_and_70_characters() -> None:
     }
     too_long = {n for n in names if len(n) > 70 or len(n.removeprefix("test_").split("_")) > 10}
     assert not too_long
+
+
+def test_class_name_is_used_once_in_the_product() -> None:
+    folders = ("crds", "operator", "client", "trainer_image")
+    names = Counter(
+        node.name
+        for path in chain.from_iterable((ROOT / folder).rglob("*.py") for folder in folders)
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.ClassDef)
+    )
+    assert [name for name, count in names.items() if count > 1] == []
 
 
 @pytest.mark.parametrize("isolation", ["-S", "-sE"])
