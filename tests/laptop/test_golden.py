@@ -58,7 +58,10 @@ def test_lint_shows_weak_cases_and_fails_if_one_is_unpassable(tunegate: Command)
     assert "✗ Unpassable: case broken: the expected answer '12' does not contain '1204.50'" in result.stdout
     assert "! Duplicates: 2 cases have the same prompt: total, broken" in result.stdout
     assert "! Tags: no case is tagged as one of the adversarial cases" in result.stdout
-    assert "2 cases; by default, too few to detect a drop of 5 points, have at least 20." in result.stdout
+    assert (
+        "2 cases; by default, groups count as 1 independent case; too few to detect a drop of 5 points, "
+        "have at least 20."
+    ) in result.stdout
     found = json.loads(tunegate("golden", "lint", name, "-o", "json").stdout)
     assert [finding["check"] for finding in found["findings"]] == ["Unpassable", "Duplicates", "Tags"]
 

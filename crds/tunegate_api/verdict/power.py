@@ -104,7 +104,8 @@ def power_text(total: int, bar: Bar, groups: Sequence[int] = ()) -> str:
     """
     limit, most = bar.drop.limit, allowed(bar.new_failures.most, total, groups)
     independent = independent_cases(total, groups)
-    text = f"groups count as {independent} independent cases; " if independent < total else ""
+    cases = "case" if independent == 1 else "cases"
+    text = f"groups count as {independent} independent {cases}; " if independent < total else ""
     if bar.drop.policy is DropPolicy.NON_INFERIOR:
         return text + _of_non_inferior(independent, limit, most * independent // total)
     if independent < ceil(100 / limit):
