@@ -136,7 +136,7 @@ def test_follow_up_pod_ends_overridden_jobs_mlflow_run(start, runs, monkeypatch)
     assert main(TRAIN) == ExitCode.OK
     assert main(["gate", "--stage", STAGE, "--step", "6"]) == ExitCode.OK
     assert runs()["orders"].info.status == "FAILED"
-    override = {"action": "override", "verdict": "d" * 64, "by": "ana", "reason": "retired form"}
+    override = {"action": "override", "about": "d" * 64, "by": "ana", "reason": "retired form"}
     monkeypatch.setenv(DECISION_VARIABLE, json.dumps(override | {"time": "2026-01-01T00:00:00Z"}))
     assert main(["track"]) == ExitCode.OK
     assert runs()["orders"].info.status == "FINISHED"
