@@ -26,6 +26,8 @@ FILES_FINALIZER = f"{GROUP}/files"
 COLLECTOR_FINALIZERS = ("foregroundDeletion", "orphan")
 """Finalizers with which the garbage collector deletes the children of an object first, or releases them."""
 MANAGED_LABELS = {"app.kubernetes.io/managed-by": "tunegate"}
+CONTAINER = "trainer"
+"""Name of the trainer container in the pods of child Jobs."""
 
 CONTINUE_ANNOTATION = f"{GROUP}/continue"
 DISCARD_ANNOTATION = f"{GROUP}/discard"

@@ -258,7 +258,7 @@ def test_indexed_objects_are_found_in_the_order_of_positions() -> None:
     put("late", 1, "12:00")
     put("early", 2, "10:00")
     put("same", 3, "10:00")
-    cache.put(make("pod", "pod", 4, kind="Pod") | {"spec": "11:00"})
+    cache.put(make("gate", "gate", 4, kind="EvalGate") | {"spec": "11:00"})
     assert indexed() == [("early", "10:00"), ("same", "10:00"), ("late", "12:00")]
     assert indexed(after="10:00") == [("late", "12:00")]
     put("early", 5, "13:00")

@@ -1,7 +1,6 @@
 """Users with Kubernetes' role ``edit`` attack a running job on a real API server with the chart's policies.
 Each attack is refused with advice, and the job ends like an undisturbed one."""
 
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,14 +20,16 @@ from support.child_attacks import (
     attack,
     unexpected,
 )
-from support.fake_kubelet import Address, FakeKubelet, FakePod
+from support.editor import make_editor
+from support.fake_kubelet import Address
 from support.helm import NAMESPACE
 from support.impersonation import acting_as
 from support.masking import differences, masked_status
 from support.operator_command import SERVICE, operator
+from support.paused_kubelet import PausedKubelet
 from support.team import GROUP, Team
 from support.waiting import eventually
-from tunegate_api.contract.process import Outcome, Role
+from tunegate_api.contract.process import Role
 
 pytestmark = pytest.mark.cluster
 
@@ -38,45 +39,15 @@ LABELS = {"app.kubernetes.io/managed-by": "tunegate", "tunegate.dev/job": "order
 LABELLED = {"metadata": {"labels": LABELS}, "spec": EVIL}
 
 
-class PausedKubelet(FakeKubelet):
-    """A kubelet whose training pods run, but do nothing until ``may_train`` is set."""
-
-    def __init__(self, api: client.ApiClient, address: Address) -> None:
-        super().__init__(api, address)
-        self.may_train = threading.Event()
-
-    def run_role(self, pod: FakePod) -> Outcome:
-        if pod.role is Role.TRAIN:
-            assert self.may_train.wait(120)
-        return super().run_role(pod)
-
-
 @pytest.fixture
 def kubelet(api: client.ApiClient) -> PausedKubelet:
-    return PausedKubelet(api, Address(api, NAMESPACE, SERVICE))
+    return PausedKubelet(api, Address(api, NAMESPACE, SERVICE), Role.TRAIN)
 
 
 @pytest.fixture
 def editor(team: Team) -> User:
-    """A user with Kubernetes' role ``edit``, who may also debug pods, in the team's namespace. The policies
-    are in force."""
-    name, rbac = f"editor-of-{team.namespace}", "rbac.authorization.k8s.io"
-
-    def bind(kind: str, role: str) -> None:
-        binding = {
-            "metadata": {"name": role},
-            "roleRef": {"kind": kind, "apiGroup": rbac, "name": role},
-            "subjects": [{"kind": "User", "apiGroup": rbac, "name": name}],
-        }
-        client.RbacAuthorizationV1Api(team.api).create_namespaced_role_binding(team.namespace, binding)
-
-    for role_of_edit in ("system:aggregate-to-edit", "system:aggregate-to-view"):
-        bind("ClusterRole", role_of_edit)  # no controller of this cluster aggregates them
-    debugger = {"apiGroups": [""], "resources": ["pods/ephemeralcontainers"], "verbs": ["patch"]}
-    role = {"metadata": {"name": "debugger"}, "rules": [debugger]}
-    client.RbacAuthorizationV1Api(team.api).create_namespaced_role(team.namespace, role)
-    bind("Role", "debugger")
-    user = User(acting_as(team.api, name), team.namespace, dry_run=True)
+    """A user with Kubernetes' role ``edit``. The policies are in force."""
+    user = make_editor(team, dry_run=True)
     probe = {"generateName": "probe-"}
     owner = {"apiVersion": "tunegate.dev/v1", "kind": "FineTuneJob", "name": "a", "uid": "1"}
     record = {"metadata": probe | {"ownerReferences": [owner]}}
@@ -87,7 +58,7 @@ def editor(team: Team) -> User:
         (TOKEN_REFUSED, lambda: user.request_token("tunegate.dev/probe")),
     ):
         eventually(lambda advice=advice, act=act: advice in act(), what=advice, pause=0.2)
-    return User(acting_as(team.api, name), team.namespace)
+    return User(user.api, team.namespace)
 
 
 @contextmanager
@@ -104,7 +75,7 @@ def training(server: ApiServer, team: Team, kubelet: PausedKubelet, log: Path) -
         try:
             yield eventually(pod, seconds=40, what="the training pod runs")
         finally:
-            kubelet.may_train.set()
+            kubelet.release()
 
 
 @pytest.mark.parametrize("is_admin", [False, True], ids=["edit", "administrator"])
@@ -114,7 +85,7 @@ def test_attacks_are_refused_and_the_job_succeeds(server, team, kubelet, editor,
     with training(server, team, kubelet, tmp_path / "operator.log") as pod:
         undisturbed.apply_all()
         assert unexpected(attack(user, team.job(), pod)) == {}
-        kubelet.may_train.set()
+        kubelet.release()
         for each in (team, undisturbed):
             each.wait_for("Succeeded", "Failed")
     assert team.phase() == "Succeeded", team.job()["status"]["message"]
@@ -170,7 +141,7 @@ def test_job_can_be_deleted_with_its_records(server, team, kubelet, editor, tmp_
         client.CustomObjectsApi(team.api).delete_namespaced_custom_object(
             *GROUP, team.namespace, "finetunejobs", "orders", propagation_policy=propagation
         )
-        kubelet.may_train.set()
+        kubelet.release()
         if propagation == "Orphan":
 
             def is_orphaned() -> bool:
@@ -188,7 +159,7 @@ def test_namespace_can_be_deleted_with_its_jobs(server, team, kubelet, tmp_path)
     and no kubelet ends them here."""
     core = client.CoreV1Api(team.api)
     with training(server, team, kubelet, tmp_path / "operator.log"):
-        kubelet.may_train.set()
+        kubelet.release()
         team.wait_for("Succeeded")
         assert team.children()
         core.delete_namespace(team.namespace)

@@ -243,11 +243,11 @@ def test_token_with_another_pods_name_or_namespace_is_refused(authenticator, rev
         ),
         (
             make_owned("Job", "c", "FineTuneJob", JOB, labels=LABELS | {ATTEMPT_LABEL: "3"}),
-            "the labels of the pod differ from those of its Job",
+            "its label tunegate.dev/attempt is not that of the Job",
         ),
         (
             make_owned("Job", "c", "FineTuneJob", JOB, labels=LABELS | {ROLE_LABEL: "gate"}),
-            "the labels of the pod differ from those of its Job",
+            "its label tunegate.dev/role is not that of the Job",
         ),
     ],
     ids=["other kind", "other group", "no Job", "no labels", "another job's", "attempt", "role"],

@@ -11,13 +11,15 @@ from tunegate_operator.children.job import CONTAINER_SECURITY, POD_SECURITY
 from tunegate_operator.engine.owners import owner_reference
 
 Object = dict[str, Any]
-_EVIL_CONTAINER = {"name": "trainer", "image": "evil", "securityContext": CONTAINER_SECURITY}
-EVIL = {"restartPolicy": "Never", "securityContext": POD_SECURITY, "containers": [_EVIL_CONTAINER]}
+EVIL_CONTAINER = {"name": "trainer", "image": "evil", "securityContext": CONTAINER_SECURITY}
+EVIL = {"restartPolicy": "Never", "securityContext": POD_SECURITY, "containers": [EVIL_CONTAINER]}
 """The spec of a forged pod, which the Pod Security standard "restricted" allows."""
 RECORD_REFUSED = "see Restoring records in docs/install.md"
 JOB_REFUSED = "only the operator may create Jobs that a FineTuneJob or an EvalGate owns"
 JOB_CHANGE_REFUSED = "change the FineTuneJob instead"
-POD_REFUSED = "only the Job controller may create pods with labels of tunegate.dev; create a FineTuneJob"
+POD_REFUSED = "only the Job controller may create pods with labels of tunegate.dev or"
+JOB_POD_REFUSED = "only the Job controller may create pods that a Job owns, or"
+JOB_POD_CHANGE_REFUSED = "only the Job controller may change the Job that owns a pod"
 POD_CHANGE_REFUSED = "create another FineTuneJob"
 CONTAINER_REFUSED = "debug a copy of the pod without the labels of tunegate.dev"
 TOKEN_REFUSED = "only a node may request tokens with an audience of tunegate.dev"
@@ -31,7 +33,7 @@ class User:
 
     def __init__(self, api: client.ApiClient, namespace: str, *, dry_run: bool = False) -> None:
         """With ``dry_run``, the API server checks created objects, but does not store them."""
-        self.namespace = namespace
+        self.api, self.namespace = api, namespace
         self._options = {"dry_run": "All"} if dry_run else {}
         self.core, self.batch = client.CoreV1Api(api), client.BatchV1Api(api)
 
@@ -42,8 +44,9 @@ class User:
     def patch_job(self, name: str, patch: Object) -> str:
         return refusal(lambda: self.batch.patch_namespaced_job(name, self.namespace, patch))
 
-    def create_pod(self, metadata: Object) -> str:
-        pod = {"metadata": metadata, "spec": EVIL}
+    def create_pod(self, metadata: Object, spec: Object | None = None) -> str:
+        """Create a pod, by default one with the spec :data:`EVIL`."""
+        pod = {"metadata": metadata, "spec": spec or EVIL}
         return refusal(lambda: self.core.create_namespaced_pod(self.namespace, pod, **self._options))
 
     def patch_pod(self, name: str, patch: Object) -> str:
@@ -51,7 +54,7 @@ class User:
 
     def debug(self, name: str) -> str:
         """Add an ephemeral container to a pod."""
-        added = {"spec": {"ephemeralContainers": [_EVIL_CONTAINER | {"name": "debug"}]}}
+        added = {"spec": {"ephemeralContainers": [EVIL_CONTAINER | {"name": "debug"}]}}
         patch = self.core.patch_namespaced_pod_ephemeralcontainers
         return refusal(lambda: patch(name, self.namespace, added))
 
@@ -144,16 +147,32 @@ def _change_jobs(user: User, child: Any, owner: Object) -> Answers:
 
 def _forge_pods(user: User, pod: Any, child: Any) -> Answers:
     labels, name = _labels(pod), pod.metadata.name
+    managed = {"app.kubernetes.io/managed-by": "tunegate"}
+    counted = {"batch.kubernetes.io/controller-uid": child.metadata.uid}
     owner = {"apiVersion": "batch/v1", "kind": "Job", "name": child.metadata.name, "uid": child.metadata.uid}
+    owner["controller"] = True
     created = {
         "pod that copies a pod": user.create_pod(_copied(pod, "a")),
         "pod with labels": user.create_pod({"name": "b", "labels": labels}),
+        "pod with the label managed-by": user.create_pod({"name": "c", "labels": managed}),
+        "pod with the label managed-by and an owner": user.create_pod(
+            {"name": "d", "labels": managed | counted, "ownerReferences": [owner]}
+        ),
+    }
+    of_the_job = {
+        "pod with an owner": user.create_pod({"name": "e", "ownerReferences": [owner]}),
+        "pod that a Job counts": user.create_pod({"name": "f", "labels": counted}),
+    }
+    adopted = {
+        "own pod gets a child Job as owner": {"ownerReferences": [owner]},
+        "own pod is counted by a child Job": {"labels": counted},
     }
     changes: dict[str, tuple[str, Object]] = {
         "own pod gets labels": ("own", {"metadata": {"labels": labels}}),
+        "own pod gets the label managed-by": ("own", {"metadata": {"labels": managed}}),
         "own pod gets labels and a child Job as owner": (
             "own",
-            {"metadata": {"labels": labels, "ownerReferences": [owner | {"controller": True}]}},
+            {"metadata": {"labels": labels, "ownerReferences": [owner]}},
         ),
         "pod loses its labels": (name, {"metadata": {"labels": dict.fromkeys(labels)}}),
         "pod loses its owner": (name, {"metadata": {"ownerReferences": None}}),
@@ -163,6 +182,11 @@ def _forge_pods(user: User, pod: Any, child: Any) -> Answers:
     return {
         **{attack: (answer, POD_REFUSED) for attack, answer in created.items()},
         **{attack: (answer, POD_CHANGE_REFUSED) for attack, answer in patched.items()},
+        **{attack: (answer, JOB_POD_REFUSED) for attack, answer in of_the_job.items()},
+        **{
+            attack: (user.patch_pod("own", {"metadata": change}), JOB_POD_CHANGE_REFUSED)
+            for attack, change in adopted.items()
+        },
         "pod gets an ephemeral container": (user.debug(name), CONTAINER_REFUSED),
     }
 

@@ -295,6 +295,14 @@ class FakeCluster(ObjectStore):
         self._step_job(job_name, namespace)
         return pod
 
+    def foreign_pod(self, pod: Object, status: Object, *, counts: bool = False) -> None:
+        """Create a pod that a user made with a child Job as its owner, with this status. With ``counts``, the
+        Job controller counts the pod."""
+        made = self._set_status(self.as_user.create(pod), status)
+        if counts:
+            metadata = made["metadata"]
+            self._step_job(metadata["ownerReferences"][0]["name"], metadata["namespace"])
+
     def complete_job(self, job_name: str, message: str = "", namespace: str = "default") -> Object:
         """End the Job's pod with exit code 0. Returns the Job."""
         self.finish_pod(job_name, 0, message, namespace=namespace)

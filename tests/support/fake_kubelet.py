@@ -42,6 +42,8 @@ log = logging.getLogger(__name__)
 LOOK_SECONDS = 0.1
 REPORT_SECONDS = 60.0
 """How long a pod retries to send a report, in seconds."""
+FORGED = "example.com/forged"
+"""Label of pods that do not run here, because a test sets their status."""
 _LABELS = ",".join(f"{key}={value}" for key, value in MANAGED_LABELS.items())
 
 
@@ -177,7 +179,7 @@ class FakePod:
         bound = {"apiVersion": "v1", "kind": "Pod", "name": meta.name, "uid": meta.uid}
         spec = {"audiences": [audience], "expirationSeconds": 3600, "boundObjectRef": bound}
         make = self._address.node.create_namespaced_service_account_token
-        made = make("default", meta.namespace, {"spec": spec})
+        made = make(self._pod.spec.service_account_name, meta.namespace, {"spec": spec})
         token: str = made.status.token
         return token
 
@@ -268,7 +270,7 @@ class FakeKubelet:
     def _look(self) -> None:
         while not self._stop.wait(LOOK_SECONDS):
             try:
-                pods = self._core.list_pod_for_all_namespaces(label_selector=_LABELS).items
+                pods = self._core.list_pod_for_all_namespaces(label_selector=f"{_LABELS},!{FORGED}").items
             except (ApiException, urllib3.exceptions.HTTPError):
                 continue
             for pod in pods:

@@ -10,14 +10,13 @@ from tunegate_api.contract.request import Request
 from tunegate_api.meta import first_problem, summarize
 from tunegate_api.v1alpha2 import FineTuneJobStatus
 from tunegate_api.v1alpha2.reasons import Phase
-from tunegate_operator.children.job import CONTAINER
 from tunegate_operator.children.pod_status import container_state, is_terminal
 from tunegate_operator.decisions import verdict_actions
 from tunegate_operator.engine.cluster import Object
 from tunegate_operator.engine.controller import StatusT, UnreadableStatusError, parse_status
 from tunegate_operator.engine.events import event_time
 from tunegate_operator.engine.objects import resource_version
-from tunegate_operator.names import REQUEST_KEY
+from tunegate_operator.names import CONTAINER, REQUEST_KEY
 
 MAX_NAMES = 20
 """How many names an error message lists."""

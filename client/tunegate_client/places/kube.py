@@ -27,7 +27,6 @@ from tunegate_client.places.client import (
 from tunegate_client.places.log_position import LogPosition
 from tunegate_client.places.retry import Retry
 from tunegate_client.places.volume_file import REPORT, REVIEW_SAMPLE, VolumeFile, read_file
-from tunegate_operator.children.job import CONTAINER
 from tunegate_operator.decisions import ReasonTooLongError, stop_decision, verdict_decision
 from tunegate_operator.engine.apply import apply
 from tunegate_operator.engine.clock import SystemClock
@@ -48,6 +47,7 @@ from tunegate_operator.engine.objects import uid_of
 from tunegate_operator.engine.owners import controlling_owner
 from tunegate_operator.names import (
     ATTEMPT_LABEL,
+    CONTAINER,
     JOB_LABEL,
     REVIEW_LABEL,
     VERDICT_ANNOTATIONS,

@@ -23,14 +23,14 @@ from tunegate_api.contract.process import Role
 from tunegate_api.contract.workspace import Workspace
 from tunegate_api.v1alpha2.pods import PodTemplate
 from tunegate_client.places.client import ClientError, has_ended, has_log, sorted_events
-from tunegate_operator.children.job import CONTAINER, CONTAINER_SECURITY, POD_SECURITY
+from tunegate_operator.children.job import CONTAINER_SECURITY, POD_SECURITY
 from tunegate_operator.children.pod_status import container_state
 from tunegate_operator.children.pod_template import for_role, with_user_settings
 from tunegate_operator.children.volumes import ROOT, PodVolumes
 from tunegate_operator.engine.cluster import ClusterError, Key, Object
 from tunegate_operator.engine.kubernetes import REQUEST_SECONDS, KubernetesCluster
 from tunegate_operator.engine.objects import uid_of
-from tunegate_operator.names import JOB_LABEL, REQUEST_KEY, child_name, request_name
+from tunegate_operator.names import CONTAINER, JOB_LABEL, REQUEST_KEY, child_name, request_name
 
 WAIT_SECONDS = 180.0
 """How long to wait until the pod has read the file, without the time in which its image is pulled."""

@@ -24,6 +24,7 @@ from tunegate_operator.engine.cluster import Key, Object
 from tunegate_operator.engine.owners import Owner
 from tunegate_operator.names import (
     ATTEMPT_LABEL,
+    CONTAINER,
     MANAGED_LABELS,
     ROLE_LABEL,
     STAGE_LABEL,
@@ -32,7 +33,6 @@ from tunegate_operator.names import (
     nodes_name,
 )
 
-CONTAINER = "trainer"
 BACKOFF_LIMIT = 3
 """How many times the pod of an attempt may be restarted: the ``backoffLimit`` of its Job."""
 GRACE_SECONDS = 120

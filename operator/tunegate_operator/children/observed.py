@@ -3,7 +3,7 @@ kind."""
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -11,13 +11,15 @@ from typing import Any
 from pydantic import ValidationError
 
 from tunegate_api.contract.process import Role, Termination, cause_priority
-from tunegate_operator.children.job import CONTAINER
 from tunegate_operator.engine.cluster import Key, Object
 from tunegate_operator.engine.controller import View
 from tunegate_operator.engine.events import event_time
-from tunegate_operator.names import ATTEMPT_LABEL, ROLE_LABEL, STAGE_LABEL, Step
+from tunegate_operator.engine.own_pods import pod_problem
+from tunegate_operator.names import ATTEMPT_LABEL, CONTAINER, ROLE_LABEL, STAGE_LABEL, Step
 
 _ATTEMPT = re.compile("[1-9][0-9]{0,5}")
+NO_OWN_POD = "NoOwnPodSucceeded"
+"""Failure reason of a Job that is complete, although none of its own pods succeeded."""
 
 
 class ChildState(StrEnum):
@@ -142,35 +144,50 @@ def _weight(pod: Pod) -> float:
 
 
 @dataclass(frozen=True)
-class IgnoredJob:
-    """A Job that names an object as its owner, but whose labels do not give one of the owner's steps and an
-    attempt number."""
+class Ignored:
+    """A Job that names an object as its owner, but is none of its attempts, or a pod that names a child Job
+    as its owner, but is not what the pod template of the Job makes."""
 
+    kind: str
     name: str
     problem: str
 
 
 def observe_children(
     owner: Object, view: View, nodes: Mapping[Step, int]
-) -> tuple[tuple[Child, ...], tuple[IgnoredJob, ...]]:
-    """Return the child Jobs of ``owner``, and the Jobs to ignore: they name ``owner`` as their owner, but
-    their labels do not give one of its steps and an attempt number.
+) -> tuple[tuple[Child, ...], tuple[Ignored, ...]]:
+    """Return the child Jobs of ``owner``, and the Jobs and pods to ignore.
 
     ``nodes`` maps each step that the owner may have to the number of its pods that run at the same time.
     """
-    found = [_child(job, view, nodes) for job in view.children(owner, "Job")]
-    return (
-        tuple(child for child in found if isinstance(child, Child)),
-        tuple(child for child in found if isinstance(child, IgnoredJob)),
-    )
+    children: list[Child] = []
+    ignored: list[Ignored] = []
+    for job in view.children(owner, "Job"):
+        try:
+            step, attempt = _attempt(job["metadata"].get("labels") or {}, nodes)
+        except ValueError as error:
+            ignored.append(Ignored("Job", job["metadata"]["name"], str(error)))
+            continue
+        pods = [(pod, pod_problem(pod, job)) for pod in view.children(job, "Pod")]
+        foreign = [Ignored("Pod", pod["metadata"]["name"], problem) for pod, problem in pods if problem]
+        own = tuple(_pod(pod, view) for pod, problem in pods if not problem)
+        child = _child(job, own, view, step=step, attempt=attempt, nodes=nodes[step])
+        children.append(_without_forged_success(child) if foreign or step.role.is_chore else child)
+        ignored += foreign
+    return tuple(children), tuple(ignored)
 
 
-def _child(obj: Object, view: View, nodes: Mapping[Step, int]) -> Child | IgnoredJob:
+def _without_forged_success(child: Child) -> Child:
+    """Return a child as failed if it completed, but none of its own pods succeeded. The Job controller counts
+    every pod that names the Job, and the cache lacks those without the operator's labels. If a role reports,
+    its last report is needed too, so this matters for the other roles."""
+    if child.state is not ChildState.COMPLETE or any(pod.phase == "Succeeded" for pod in child.pods):
+        return child
+    return replace(child, state=ChildState.FAILED, failure_reason=NO_OWN_POD)
+
+
+def _child(obj: Object, pods: tuple[Pod, ...], view: View, *, step: Step, attempt: int, nodes: int) -> Child:
     meta, status = obj["metadata"], obj.get("status", {})
-    try:
-        step, attempt = _attempt(meta.get("labels") or {}, nodes)
-    except ValueError as error:
-        return IgnoredJob(meta["name"], str(error))
     conditions = {c["type"]: c for c in status.get("conditions", []) if c["status"] == "True"}
     if "Complete" in conditions:
         state, finished = ChildState.COMPLETE, _time(status.get("completionTime"))
@@ -178,10 +195,6 @@ def _child(obj: Object, view: View, nodes: Mapping[Step, int]) -> Child | Ignore
         state, finished = ChildState.FAILED, _time(conditions["Failed"].get("lastTransitionTime"))
     else:
         state, finished = ChildState.ACTIVE, None
-    pods = sorted(
-        view.children(obj, "Pod"),
-        key=lambda p: (p["metadata"]["creationTimestamp"], p["metadata"]["name"]),
-    )
     return Child(
         key=Key.of(obj),
         uid=meta["uid"],
@@ -192,9 +205,9 @@ def _child(obj: Object, view: View, nodes: Mapping[Step, int]) -> Child | Ignore
         failure_reason=conditions.get("Failed", {}).get("reason", ""),
         finished=finished,
         deleting="deletionTimestamp" in meta,
-        pods=tuple(_pod(pod, view) for pod in pods),
+        pods=pods,
         looked_up=_looked_up(view, meta["uid"]),
-        nodes=nodes[step],
+        nodes=nodes,
     )
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from tunegate_api.validation.spec_size import MAX_SPEC_BYTES, TOO_LARGE, is_too_large
 from tunegate_operator.engine.cluster import Object
 from tunegate_operator.engine.objects import write_json
+from tunegate_operator.engine.own_pods import pod_digests
 from tunegate_operator.names import (
     APPROVE_ANNOTATION,
     ATTEMPT_LABEL,
@@ -29,8 +30,6 @@ from tunegate_operator.names import (
 FETCHED_KINDS = frozenset({"ConfigMap"})
 """Kinds of which watches and lists cache only the metadata. The content is read from the cluster when a
 decision needs it, and stays cached while there is room."""
-_STATUS_ONLY = frozenset({"Job", "Pod"})
-"""Kinds whose spec is dropped, because no decision reads it."""
 _FIELDS = frozenset(
     {"name", "namespace", "uid", "resourceVersion", "generation", "creationTimestamp", "deletionTimestamp"}
 )
@@ -92,7 +91,9 @@ def _with_read_fields(obj: Object) -> Object:
         return {"apiVersion": obj["apiVersion"], "kind": obj["kind"], "metadata": small}
     result = {field: value for field, value in obj.items() if field not in ("metadata", "spec")}
     result["metadata"] = small
-    if "spec" in obj and obj["kind"] not in _STATUS_ONLY:
+    if "spec" in obj and obj["kind"] in ("Job", "Pod"):
+        result["digests"] = pod_digests(obj)
+    elif "spec" in obj:
         result["spec"] = _spec(obj["kind"], obj["spec"])
     return result
 

@@ -10,7 +10,7 @@ from tunegate_api.v1alpha2.finetunejob_status import Failure
 from tunegate_api.v1alpha2.reasons import ConditionType, Phase, Reason
 from tunegate_api.validation.problems import Problem
 from tunegate_operator.children.job import PodSettings
-from tunegate_operator.children.observed import IgnoredJob
+from tunegate_operator.children.observed import Ignored
 from tunegate_operator.children.records import UnreadableRecordError
 from tunegate_operator.engine.cluster import Key, Object
 from tunegate_operator.engine.controller import (
@@ -93,7 +93,7 @@ class FineTuneJobController:
             actions=with_finalizer(draft.agenda.actions, obj, observed.job),
             events=events_between(name, old, new),
             warnings=(
-                *_about_ignored_jobs(observed.ignored_jobs),
+                *_about_ignored(observed.ignored),
                 *_about_baselines(observed),
             ),
             requeue_after=draft.agenda.requeue_after,
@@ -192,16 +192,20 @@ def _message_is_progress(status: FineTuneJobStatus, refusal: Refusal | None) -> 
     return ready is not None and ready.reason in _CHANGING_MESSAGES
 
 
-def _about_ignored_jobs(ignored_jobs: tuple[IgnoredJob, ...]) -> tuple[Event, ...]:
-    """Return an event about the first ignored Job only, because there may be many."""
+def _about_ignored(ignored: tuple[Ignored, ...]) -> tuple[Event, ...]:
+    """Return an event about the first Job or pod only, because there may be many."""
+    passes_as = {
+        "Job": "names this FineTuneJob as its owner, but is not one of its attempts",
+        "Pod": "names a Job of this FineTuneJob as its owner, but is not one of its pods",
+    }
     return tuple(
         Event(
             "Warning",
             "ChildIgnored",
-            f"Job {ignored.name} names this FineTuneJob as its owner, but is not one of its attempts: "
-            f"{ignored.problem}. The operator ignores this Job; delete the Job.",
+            f"{one.kind} {one.name} {passes_as[one.kind]}: {one.problem}. The operator ignores it. "
+            "Delete it; see Ignored Jobs and pods in docs/security.md.",
         )
-        for ignored in ignored_jobs[:1]
+        for one in ignored[:1]
     )
 
 

@@ -14,7 +14,7 @@ from tunegate_api.judging.review import MAX_SCORE_MAPS, ReviewRecord
 from tunegate_api.meta import Sha256, find_condition
 from tunegate_api.v1alpha2 import EvalGate, FineTuneJob
 from tunegate_operator.children.after_end import pods_gone_by
-from tunegate_operator.children.observed import Child, IgnoredJob, observe_children
+from tunegate_operator.children.observed import Child, Ignored, observe_children
 from tunegate_operator.children.pod_status import is_terminal
 from tunegate_operator.children.records import UnreadableRecordError, read_record
 from tunegate_operator.engine.cluster import Key, Object
@@ -71,8 +71,8 @@ class ObservedJob:
     more_score_maps: int
     """How many further ConfigMaps have the label of scores."""
     children: tuple[Child, ...]
-    ignored_jobs: tuple[IgnoredJob, ...]
-    """Jobs that name this FineTuneJob as their owner, but are not attempts of its steps."""
+    ignored: tuple[Ignored, ...]
+    """Jobs and pods that pass as children of this FineTuneJob, but are none."""
     reports: tuple[Report, ...]
     required_gates: RequiredGates
     """The gates that the job must name. They are read only for a job that could start otherwise."""
@@ -114,7 +114,7 @@ def observe(obj: Object, view: View, required_gates: tuple[str, ...] = ()) -> Ob
     names = {g.name for g in job.spec.gates} | {g.name for s in job.spec.stages for g in s.gates or []}
     gates = {name: view.parsed(Key("EvalGate", meta.namespace, name), _gate) for name in sorted(names)}
     config_maps = input_config_maps(job.spec, [g.spec for g in gates.values() if g])
-    children, ignored_jobs = observe_children(obj, view, steps_of(job))
+    children, ignored = observe_children(obj, view, steps_of(job))
     owner = owner_of(job)
     plan = read_record(view, owner, plan_name(meta.name, meta.uid), PLAN_KEY, Plan)
     review = _review(view, job, plan) if job.spec.data.quality else None
@@ -139,7 +139,7 @@ def observe(obj: Object, view: View, required_gates: tuple[str, ...] = ()) -> Ob
         score_maps=tuple(found for key in scores[:MAX_SCORE_MAPS] if (found := view.get(key))),
         more_score_maps=len(scores[MAX_SCORE_MAPS:]),
         children=children,
-        ignored_jobs=ignored_jobs,
+        ignored=ignored,
         reports=tuple(Report.model_validate(report) for report in view.reports(meta.uid)),
         required_gates=read_required_gates(view, meta.namespace, required_gates) if may_start else NOT_READ,
         refusal=view.refusal(meta.uid),

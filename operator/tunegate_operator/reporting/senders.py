@@ -18,6 +18,7 @@ from tunegate_operator.engine.clock import Clock
 from tunegate_operator.engine.cluster import Object
 from tunegate_operator.engine.expiring_cache import ExpiringCache
 from tunegate_operator.engine.objects import is_being_deleted, uid_of
+from tunegate_operator.engine.own_pods import pod_problem
 from tunegate_operator.names import (
     ATTEMPT_LABEL,
     JOB_LABEL,
@@ -40,8 +41,6 @@ Review = Callable[[str, str], Object]
 _POD_NAME = "authentication.kubernetes.io/pod-name"
 _POD_UID = "authentication.kubernetes.io/pod-uid"
 _SERVICE_ACCOUNT = "system:serviceaccount:"
-_LABELS = (*MANAGED_LABELS, JOB_LABEL, ROLE_LABEL, STAGE_LABEL, ATTEMPT_LABEL)
-"""Labels that must have the same values on a pod and on its Job."""
 
 
 class ForbiddenSenderError(Exception):
@@ -208,13 +207,11 @@ def _child_problem(child: Object, pod: Object, job: Object) -> str | None:
         return "the pod's Job is in another namespace"
     if _controller(child, GROUP, "FineTuneJob") != uid_of(job):
         return "the token belongs to a pod of another job"
-    own, its = (obj["metadata"].get("labels") or {} for obj in (pod, child))
     expected = MANAGED_LABELS | {JOB_LABEL: job["metadata"]["name"]}
-    if not expected.items() <= its.items():
+    if not expected.items() <= (child["metadata"].get("labels") or {}).items():
         return "the pod's Job does not have the labels of the operator's Jobs"
-    if any(own.get(label) != its.get(label) for label in _LABELS):
-        return "the labels of the pod differ from those of its Job"
-    return None
+    problem = pod_problem(pod, child)
+    return f"the pod is not one of its Job: {problem}" if problem else None
 
 
 def _controller(obj: Object, group: str, kind: str) -> str | None:
