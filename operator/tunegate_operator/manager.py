@@ -15,7 +15,7 @@ from tunegate_api.backoff import backoff
 from tunegate_operator.children.job import PodSettings, ReportTo
 from tunegate_operator.engine.cache import Cache
 from tunegate_operator.engine.clock import Clock
-from tunegate_operator.engine.cluster import ClusterError
+from tunegate_operator.engine.cluster import ClusterError, RestoredFromBackupError
 from tunegate_operator.engine.kubernetes import CHILD_RESOURCES, OWN_RESOURCES, KubernetesCluster
 from tunegate_operator.engine.lease import Lease
 from tunegate_operator.engine.listing import Listing, WatchStarts
@@ -66,7 +66,8 @@ class Manager:
     """One operator process. Only the leader reconciles. The other replicas cache the child objects, and list
     all objects when they begin to lead.
 
-    ``lost`` is called from a thread when the process must exit, because it lost the Lease or failed to lead.
+    ``lost`` is called from a thread when the process must exit, because it lost the Lease, failed to lead, or
+    the cluster was restored from a backup.
     """
 
     def __init__(
@@ -295,7 +296,14 @@ class Manager:
     # Threads and probes
 
     def _run(self, name: str, work: Callable[[], None]) -> None:
-        thread = threading.Thread(target=work, name=name, daemon=True)
+        def run() -> None:
+            try:
+                work()
+            except RestoredFromBackupError as error:
+                logger.error("%s; this process exits, so that it starts with an empty cache", error)
+                self._give_up()
+
+        thread = threading.Thread(target=run, name=name, daemon=True)
         thread.start()
         self._threads.append(thread)  # after its start: a probe may check it at any moment
 

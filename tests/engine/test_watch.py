@@ -4,18 +4,27 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
 
 from support import manifests
-from support.api_server import ApiServer
+from support.api_server import ApiServer, api_server
 from support.operator_process import watching
 from support.waiting import eventually
 from tunegate_operator.engine.api_errors import ExpiredError
 from tunegate_operator.engine.cache import Cache
 from tunegate_operator.engine.clock import SystemClock
-from tunegate_operator.engine.cluster import ClusterError, ConflictError, Key, Object, WatchEvent
+from tunegate_operator.engine.cluster import (
+    ClusterError,
+    ConflictError,
+    Key,
+    Object,
+    RestoredFromBackupError,
+    WatchEvent,
+)
 from tunegate_operator.engine.kubernetes import KubernetesCluster
 from tunegate_operator.engine.listing import Listing
 from tunegate_operator.engine.objects import uid_of
@@ -161,3 +170,24 @@ def test_reflector_sees_all_changes_during_an_outage(server: ApiServer, cluster:
         assert cache.by_uid(uid_of(stays))
     finally:
         stop.set()
+
+
+def test_reflector_ends_after_etcd_is_restored_from_a_backup(tmp_path: Path) -> None:
+    """The server accepts a watch from a version in its future, and reports no event."""
+    with api_server(tmp_path) as server, server.client(retries=False) as api:
+        cluster = KubernetesCluster(api, SystemClock())
+        backup = server.back_up()
+        cache, stop = Cache(), threading.Event()
+        cluster.watch(cache.apply)
+        listing = Listing("ConfigMap", None, lambda: None)
+        with ThreadPoolExecutor(1) as pool:
+            reflecting = pool.submit(Reflector(cluster, listing).run, stop)
+            try:
+                assert listing.is_synced.wait(30)
+                lost = cluster.create(new_config_map())
+                eventually(lambda: cache.by_uid(uid_of(lost)))
+                server.restore(backup)
+                with pytest.raises(RestoredFromBackupError):
+                    reflecting.result(90)
+            finally:
+                stop.set()

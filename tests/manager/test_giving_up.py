@@ -1,4 +1,5 @@
-"""A process whose leader election fails unexpectedly makes no more decisions and exits."""
+"""A process whose leader election fails unexpectedly, or whose cluster was restored from a backup, makes no
+more decisions and exits."""
 
 import asyncio
 import socket
@@ -13,7 +14,7 @@ from support.builders import make_gate
 from support.fake_cluster import FakeCluster
 from support.waiting import eventually
 from tunegate_operator.engine.clock import SystemClock
-from tunegate_operator.engine.cluster import Key, Object
+from tunegate_operator.engine.cluster import ClusterError, Key, Object
 from tunegate_operator.engine.kubernetes import OWN_RESOURCES
 from tunegate_operator.manager import Manager
 from tunegate_operator.settings import Settings
@@ -29,6 +30,7 @@ class WatchedCluster(FakeCluster):
         self.lease_error: Exception | None = None
         self.lease_reads = 0
         self.closed = threading.Event()
+        self.version = "1"
 
     def get(self, key: Key) -> Object | None:
         if key.kind == "Lease":
@@ -38,7 +40,7 @@ class WatchedCluster(FakeCluster):
         return super().get(key)
 
     def current_version(self, _kind: str, _namespace: str | None) -> str:
-        return "1"
+        return self.version
 
     def review_token(self, _token: str, _audience: str) -> Object:
         raise AssertionError("no pod reports here")
@@ -155,3 +157,14 @@ def test_leader_that_cannot_listen_for_reports_ends_the_process(process, caplog)
         worker.join(5)
         assert not worker.is_alive()
     assert "leading failed" in caplog.text
+
+
+def test_process_exits_after_etcd_was_restored_from_a_backup(process, caplog):
+    """A process that does not lead has a cache too, with which it would make decisions later."""
+    process.cluster.lease_error = ClusterError("not now")
+    process.start()
+    eventually(lambda: all(listing.is_synced.is_set() for listing in process.manager._listings))
+    process.cluster.version = "0"
+    process.cluster.closed.set()
+    assert process.lost.wait(10), "the process must exit"
+    assert "etcd was restored from a backup" in caplog.text

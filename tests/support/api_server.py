@@ -3,8 +3,10 @@
 import base64
 import random
 import secrets
+import shutil
 import socket
 import subprocess
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -95,6 +97,27 @@ class ApiServer:
             server.start()
             self.wait_until_ready()
             controllers.start()
+
+    def back_up(self) -> Path:
+        """Copy the data of etcd, and return the folder with the copy. All programs are stopped meanwhile."""
+        backup = self.folder / f"etcd-{uuid.uuid4().hex[:6]}"
+        with self._etcd_outage():
+            shutil.copytree(self.folder / "etcd", backup)
+        return backup
+
+    def restore(self, backup: Path) -> None:
+        """Replace the data of etcd by a copy of it. All programs are stopped meanwhile."""
+        with self._etcd_outage():
+            shutil.rmtree(self.folder / "etcd")
+            shutil.copytree(backup, self.folder / "etcd")
+
+    @contextmanager
+    def _etcd_outage(self) -> Iterator[None]:
+        etcd = self._programs["etcd"]
+        with self.outage():
+            etcd.stop()
+            yield
+            etcd.start()
 
     def stop(self) -> None:
         """Stop every program, in reverse order."""

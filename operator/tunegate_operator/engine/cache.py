@@ -17,7 +17,7 @@ from tunegate_operator.engine.cached_object import (
     References,
     read_sorted,
 )
-from tunegate_operator.engine.cluster import Key, Object, WatchEvent
+from tunegate_operator.engine.cluster import Key, Object, RestoredFromBackupError, WatchEvent
 from tunegate_operator.engine.content_cache import CONTENT_BYTES, ContentCache
 from tunegate_operator.engine.controller import EventsAbout, Refusal
 from tunegate_operator.engine.deletions import FINAL_VERSION, Deletions
@@ -70,7 +70,7 @@ class Cache:
         self._refusals: dict[str, Refusal] = {}
         self._events: dict[str, EventsAbout] = {}
         self._unconfirmed: set[str] = set()  # uids of our own writes that no watch or list has reported yet
-        self._added = 0  # counts the objects that were added
+        self._changes = 0  # counts the states that were stored, and the deletions
 
     # Reading: controller.View
 
@@ -237,7 +237,7 @@ class Cache:
     def mark(self) -> int:
         """Return the value to pass as ``since`` to :meth:`resync`. Call it before requesting the list."""
         with self._lock:
-            return self._added
+            return self._changes
 
     def resync(
         self, kind: str, listed: Iterable[Object], since: int, namespace: str | None = None
@@ -251,13 +251,22 @@ class Cache:
         after ``since``, because it may be newer than the list. If iterating over ``listed`` raises an
         exception, no deletions are reported. If an object is missing in the list because it lost its label,
         the next read of the object from the cluster adds it to the cache again.
+
+        Raises RestoredFromBackupError if the list has an older state than the cache had before ``since``.
         """
         present: set[str] = set()
         for obj in listed:
             present.add(uid_of(obj))
             with self._lock:
                 is_known, replaced = uid_of(obj) in self._objects, self._namesake(obj)
+                known_since = self._known_since(obj)
                 freshness = self._apply_object(obj)
+                if freshness is _Freshness.OLD and known_since <= since:
+                    key = Key.of(obj)
+                    raise RestoredFromBackupError(
+                        f"{key.kind} {key.namespace}/{key.name} is listed in an older state than before: "
+                        "etcd was restored from a backup"
+                    )
                 is_unconfirmed = freshness is _Freshness.SAME and uid_of(obj) in self._unconfirmed
                 is_change = freshness is _Freshness.NEW or is_unconfirmed
                 if is_change:
@@ -323,16 +332,15 @@ class Cache:
         if namesake:
             # Two objects with one name: the older one was deleted, even if no event reported it.
             if version < namesake.version:
-                self._deleted.add(uid, owner, FINAL_VERSION)
+                self._changes += 1
+                self._deleted.add(uid, owner, FINAL_VERSION, self._changes)
                 return _Freshness.OLD
             self._drop(namesake.uid, namesake.owner, FINAL_VERSION)
         self._deleted.remove(uid)
         self._contents.discard(uid)
         if held:
             self._unlink(held)
-        else:
-            self._added += 1
-        first_seen = held.first_seen if held else self._added
+        self._changes += 1
         before = held or namesake
         new = CachedObject(
             uid,
@@ -342,7 +350,8 @@ class Cache:
             references=references,
             referenced_before=before.references if before else (),
             indexed=tuple(entry for index in self._index_functions for entry in index(obj)),
-            first_seen=first_seen,
+            first_seen=held.first_seen if held else self._changes,
+            changed=self._changes,
             text=text,
         )
         self._objects[uid] = new
@@ -353,6 +362,12 @@ class Cache:
             self._ordered.add((key.kind, reader), position, uid)
         self.on_change(key.kind, uid, False)
         return _Freshness.NEW
+
+    def _known_since(self, obj: Object) -> int:
+        """Return how many changes were counted when the cache last changed what it knows about this object,
+        or about another object with its name."""
+        held = (self._objects.get(uid_of(obj)), self._namesake(obj))
+        return max(self._deleted.changed(uid_of(obj)), *(one.changed for one in held if one), 0)
 
     def _namesake(self, obj: Object) -> CachedObject | None:
         """Return the cached object that has the same name but another uid, or None."""
@@ -368,7 +383,8 @@ class Cache:
         self._unconfirmed.discard(uid)
         self._refusals.pop(uid, None)
         self._events.pop(uid, None)
-        self._deleted.add(uid, owner or (held.owner if held else None), version)
+        self._changes += 1
+        self._deleted.add(uid, owner or (held.owner if held else None), version, self._changes)
 
     def _unlink(self, held: CachedObject) -> None:
         """Remove an object from the index, and remove index entries that are then empty."""

@@ -31,7 +31,9 @@ class CachedObject:
     indexed: tuple[tuple[Key, str], ...]
     """Keys of objects whose decisions read this object, each with the position of this object."""
     first_seen: int
-    """Number of objects that the cache had added when it added this object."""
+    """Number of changes that the cache had counted when it added this object."""
+    changed: int
+    """Number of changes that the cache had counted when it stored this state."""
     text: bytes
 
     def read(self) -> Object:

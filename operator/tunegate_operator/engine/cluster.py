@@ -79,6 +79,13 @@ class InvalidObjectError(ClusterError):
     """The cluster refuses the object itself. Retrying does not help."""
 
 
+class RestoredFromBackupError(Exception):
+    """The cluster's etcd was restored from a backup, because resource versions are lower than before.
+
+    This is no ClusterError, because a retry does not help: what the process has cached and watches is from
+    another history of the cluster. The process must start again with an empty cache."""
+
+
 class Cluster(Protocol):
     """The requests that the engine makes. Every call may raise :class:`ClusterError`."""
 

@@ -17,9 +17,10 @@ every state of the object counts as older."""
 class _Deletion:
     owner: Owner | None
     version: int
+    changed: int
 
 
-_NONE = _Deletion(None, 0)
+_NONE = _Deletion(None, 0, 0)
 
 
 class Deletions:
@@ -39,10 +40,15 @@ class Deletions:
         """Return whether the object was deleted after its state of this ``version``, which is stale then."""
         return version < self._known.get(uid, _NONE).version
 
-    def add(self, uid: str, owner: Owner | None, version: int) -> None:
+    def changed(self, uid: str) -> int:
+        """Return how many changes the cache had counted when it recorded this deletion; 0 if there is
+        none."""
+        return self._known.get(uid, _NONE).changed
+
+    def add(self, uid: str, owner: Owner | None, version: int, changed: int) -> None:
         """Record a deletion. An owner and a higher version that are known already are kept."""
         before = self._known.get(uid, _NONE)
-        self._known[uid] = _Deletion(owner or before.owner, max(version, before.version))
+        self._known[uid] = _Deletion(owner or before.owner, max(version, before.version), changed)
         if len(self._known) > REMEMBERED_DELETIONS:
             self._known.popitem(last=False)
 

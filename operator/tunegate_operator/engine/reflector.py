@@ -10,7 +10,7 @@ import threading
 
 from tunegate_api.backoff import backoff
 from tunegate_operator.engine.api_errors import ExpiredError
-from tunegate_operator.engine.cluster import ClusterError, Object
+from tunegate_operator.engine.cluster import ClusterError, Object, RestoredFromBackupError
 from tunegate_operator.engine.kubernetes import KubernetesCluster
 from tunegate_operator.engine.listing import FIRST_PAUSE, LONGEST_PAUSE, Listing
 
@@ -33,11 +33,15 @@ class Reflector:
         self._version = ""
 
     def run(self, stop: threading.Event) -> None:
-        """Watch until ``stop`` is set, which is checked between events. Failures are retried forever."""
+        """Watch until ``stop`` is set, which is checked between events. Failures are retried forever.
+
+        Raises RestoredFromBackupError."""
         failures = 0
         while not stop.is_set():
             try:
-                if not self._version:
+                if self._version:
+                    self._check_version()
+                else:
                     self._list()
                 since, listing = self._version, self._listing
                 for event in self._cluster.watch_from(listing.kind, listing.namespace, since, WATCH_SECONDS):
@@ -58,9 +62,22 @@ class Reflector:
     def _list(self) -> None:
         """List the kind. The next watch starts from a version that was read before the list. So the watch
         misses no change, but may repeat changes that the list had already, which is harmless."""
-        version = self._cluster.current_version(self._listing.kind, self._listing.namespace)
+        version = self._current_version()
         self._listing.update()
         self._version = version
+
+    def _check_version(self) -> None:
+        """Raise RestoredFromBackupError if the version of the watch is in the future. The server would accept
+        the watch, and report no event until it reaches this version."""
+        current = self._current_version()
+        if int(current) < int(self._version):
+            raise RestoredFromBackupError(
+                f"the resource version of {self._listing.kind}s went back from {self._version} to {current}: "
+                "etcd was restored from a backup"
+            )
+
+    def _current_version(self) -> str:
+        return self._cluster.current_version(self._listing.kind, self._listing.namespace)
 
     def _take_in(self, event: Object) -> None:
         if event["type"] != "BOOKMARK":
