@@ -63,9 +63,30 @@ def test_every_permission_is_documented(helm: Helm) -> None:
 
 def test_watch_namespaces_limit_permissions_to_these_namespaces(helm: Helm) -> None:
     objects = helm.render("watchNamespaces={team-a}")
-    assert bound(objects, "ClusterRoleBinding") == {("tokenreviews", "create")}
+    assert bound(objects, "ClusterRoleBinding") == documented("In the whole cluster")
     assert objects["RoleBinding", "tunegate"]["metadata"]["namespace"] == "team-a"
     assert documented("In the namespaces that it serves") == grants(objects["Role", "tunegate"]["rules"])
+
+
+def test_cluster_wide_finalizer_permission_names_the_watched_namespaces(helm: Helm) -> None:
+    objects = helm.render("watchNamespaces={team-a,team-b}")
+    assert bound(objects, "ClusterRoleBinding") == {
+        ("tokenreviews", "create"),
+        ("finetunejobs", "get"),
+        ("finetunejobs", "patch"),
+        ("namespaces", "get"),
+    }
+    (named,) = (
+        rule for rule in objects["ClusterRole", "tunegate-finalizers"]["rules"] if "resourceNames" in rule
+    )
+    assert (named["resources"], named["resourceNames"]) == (["namespaces"], ["team-a", "team-b"])
+    policy = objects["ValidatingAdmissionPolicy", "tunegate-finalizers"]["spec"]
+    assert 'request.namespace in ["team-a","team-b"]' in [v["expression"] for v in policy["validations"]]
+
+
+def test_cluster_wide_finalizer_permission_needs_the_policies(helm: Helm) -> None:
+    objects = helm.render("watchNamespaces={team-a}", "admissionPolicy.install=false")
+    assert bound(objects, "ClusterRoleBinding") == {("tokenreviews", "create")}
 
 
 def test_operator_has_no_access_to_secrets_logs_or_exec(helm: Helm) -> None:
