@@ -86,6 +86,8 @@ class JobFolder:
     mix: Sequence[MixedPlan] = ()
     review: SamplePlan | None = None
     """The review sample."""
+    schemas_sha256: dict[str, str] = field(default_factory=dict)
+    """The digests of the JSON schemas, by task metric."""
 
     @property
     def workspace(self) -> Path:
@@ -187,6 +189,7 @@ class JobFolder:
                 dropped=12,
                 mix=list(self.mix),
                 review=self.review,
+                schemas_sha256=self.schemas_sha256,
                 warnings=list(self.warnings),
             ),
             stages=[

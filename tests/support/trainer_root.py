@@ -28,6 +28,7 @@ from tunegate_api.messages import Message
 from tunegate_api.v1alpha2.evalgate import EvalGateSpec
 from tunegate_api.v1alpha2.finetunejob import FineTuneJobSpec
 from tunegate_api.v1alpha2.sets import GateSet
+from tunegate_trainer.evaluate.config_map_files import metric_schema, schema_sha256
 from tunegate_trainer.process.context import Context, Options
 from tunegate_trainer.process.files import seal, sha256_file, write_model
 from tunegate_trainer.process.interruption import Interruption
@@ -271,10 +272,20 @@ class TrainerRoot:
                 "activation_checkpointing": self.activation_checkpointing,
             }
         )
+        metrics = self._request().spec.task_metrics
+        schemas = {metric.name: metric_schema(self.path, metric) for metric in metrics}
         return Plan(
             job_uid=UID,
             model=ModelPlan(uri="package://tiny", digest=digest, parameters=100_000),
-            data=DataPlan(source_sha256="0" * 64, dropped=0, preference=preference, **splits),
+            data=DataPlan(
+                source_sha256="0" * 64,
+                dropped=0,
+                preference=preference,
+                schemas_sha256={
+                    name: schema_sha256(schema) for name, schema in schemas.items() if schema is not None
+                },
+                **splits,
+            ),
             stages=[first, *self.later],
             versions={"torch": "tiny"},
         )

@@ -220,6 +220,9 @@ class DataPlan(StatusModel):
     """The sample that is reviewed. None without `data.quality`."""
     production: ProductionPlan | None = None
     """The production inputs. None without a source of use Production."""
+    schemas_sha256: Mapped[Sha256] = {}
+    """Digest of the JSON schema of each JSONSchema metric, by the metric's name, see
+    :func:`tunegate_trainer.evaluate.config_map_files.schema_sha256`."""
     warnings: Listed[str] = []
 
 

@@ -20,6 +20,7 @@ from tunegate_api.v1alpha2.reasons import Reason
 from tunegate_api.verdict.outcomes import FAIL, PASS, VerdictState
 from tunegate_trainer.artifacts import build as artifact_module
 from tunegate_trainer.artifacts.gate_result import GateRoleResult
+from tunegate_trainer.evaluate.config_map_files import schema_sha256
 from tunegate_trainer.evaluate.evaluate import SetResult
 from tunegate_trainer.main import main
 from tunegate_trainer.process import files
@@ -126,6 +127,10 @@ def test_outputs_that_break_the_json_schema_give_a_failed_verdict(root):
     }
     request["spec"]["taskMetrics"] = [metric]
     file.write_text(json.dumps(request))
+    file = root.path / "plan" / "plan.json"
+    plan = json.loads(file.read_text())
+    plan["data"]["schemasSha256"] = {"json_schema": schema_sha256({"type": "object"})}
+    file.write_text(json.dumps(plan))
     assert gate() == ExitCode.OK
     judged = result(root)
     assert judged.evaluations[-1].outcomes["golden/orders"] == PASS * 20

@@ -461,6 +461,15 @@ def test_evidence_has_counts_and_digests_but_no_prompts(job: JobFolder) -> None:
     assert "output case-" not in everything
 
 
+def test_evidence_has_digest_of_a_metrics_schema(job: JobFolder) -> None:
+    metric = {"name": "exact_match", "type": "JSONSchema", "min": "80%", "schema": {"configMap": "schema"}}
+    job.spec, job.schemas_sha256 = {"taskMetrics": [metric]}, {"exact_match": "c" * 64}
+    job.write_request().write_data()
+    run(job.context(digest=job.write_gate(**PASSING)))
+    (task,) = json.loads((published(job) / "evidence" / "verdict.json").read_text())["taskMetrics"]
+    assert task["schemaSha256"] == "c" * 64
+
+
 def test_publish_role_writes_its_report_to_the_outbox(job: JobFolder) -> None:
     run(job.context(Role.PUBLISH, digest=job.write_gate(**PASSING)))
     assert (job.workspace / job.paths.outbox / "publish.json").exists()

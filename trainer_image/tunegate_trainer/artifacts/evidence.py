@@ -113,6 +113,8 @@ class TaskEvidence(StatusModel):
 
     name: str
     type: MetricType
+    schema_sha256: Sha256 | None = None
+    """The digest of the JSON schema. Absent for all types but JSONSchema."""
     generation: GenerationSettings | None
     passed: int
     total: int

@@ -4,6 +4,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+from tunegate_api.contract.digests import sha256_text
+from tunegate_api.contract.plan import DataPlan
+from tunegate_api.meta import Sha256
 from tunegate_api.v1alpha2.finetunejob import SchemaSource, TaskMetric
 from tunegate_trainer.process.errors import BadDataError, SourceNotFoundError, UserError, unreadable
 
@@ -63,3 +66,28 @@ def metric_schema(root: Path, metric: TaskMetric) -> dict[str, Any] | None:
             f"spec.taskMetrics: the schema at {path.relative_to(root)} must be a JSON object", _CORRECT_SCHEMA
         )
     return schema
+
+
+def planned_schema(root: Path, metric: TaskMetric, plan: DataPlan) -> dict[str, Any] | None:
+    """Return the JSON schema of a JSONSchema metric, or None for other metrics.
+
+    Raises :class:`BadDataError` if the schema does not have the digest in the plan, and the errors of
+    :func:`metric_schema`.
+    """
+    schema = metric_schema(root, metric)
+    if schema is None:
+        return None
+    found, planned = schema_sha256(schema), plan.schemas_sha256.get(metric.name, "none")
+    if found != planned:
+        raise BadDataError(
+            f"spec.taskMetrics[{metric.name}].schema was changed after the plan was made: it has sha256 "
+            f"{found}, but the plan has {planned}",
+            "create the job again, and do not change the ConfigMap of the schema while it runs",
+        )
+    return schema
+
+
+def schema_sha256(schema: dict[str, Any]) -> Sha256:
+    """Return the digest of a JSON schema: the SHA-256 of the schema as JSON with sorted keys and without
+    spaces. It does not depend on how the schema is formatted."""
+    return sha256_text(json.dumps(schema, sort_keys=True, separators=(",", ":")))

@@ -20,7 +20,7 @@ from tunegate_api.v1alpha2.finetunejob import TaskMetric
 from tunegate_api.verdict.counts import Aggregate, aggregate_of
 from tunegate_api.verdict.outcomes import MAX_CASES, CaseSet
 from tunegate_trainer.data.token_ids import no_embedding
-from tunegate_trainer.evaluate.config_map_files import metric_schema
+from tunegate_trainer.evaluate.config_map_files import planned_schema
 from tunegate_trainer.evaluate.expected import Expectations, Expected
 from tunegate_trainer.evaluate.references import task_references
 from tunegate_trainer.graders import Grader
@@ -143,7 +143,7 @@ def held_out_sets(
     """Return the evaluation sets for the job's task metrics on ``split``, which is ``dev`` or ``test``.
 
     Each set has at most the first ``MAX_CASES`` rows or pairs of the split. Raises :class:`BadDataError` if a
-    file does not have the digest in the plan, :class:`SourceNotFoundError` if it is missing, and
+    file or a schema does not have the digest in the plan, :class:`SourceNotFoundError` if it is missing, and
     :class:`UserError` for a custom task metric whose scorer is missing.
     """
     metrics = context.request.spec.task_metrics
@@ -172,7 +172,7 @@ def _rows(
     path = context.workspace / context.paths.data / f"{split}.jsonl"
     check_split(path, plan)
     rows = read_rows(path)[:MAX_CASES]
-    schemas = {metric.name: metric_schema(context.root, metric) for metric in metrics}
+    schemas = {metric.name: planned_schema(context.root, metric, context.plan.data) for metric in metrics}
     expected: dict[str, list[Expected]] = {
         metric.name: [
             Expected(scorer, reference)

@@ -25,7 +25,7 @@ from tunegate_trainer.data.preference import preference_plan
 from tunegate_trainer.data.review_sample import write_sample
 from tunegate_trainer.data.token_ids import check_token_ids
 from tunegate_trainer.data.usable import Limit, TrainedRows, UsableRow
-from tunegate_trainer.evaluate.config_map_files import metric_schema
+from tunegate_trainer.evaluate.config_map_files import metric_schema, schema_sha256
 from tunegate_trainer.evaluate.gate_sets import read_sets
 from tunegate_trainer.evaluate.golden_sets import golden_sets
 from tunegate_trainer.evaluate.safety_sets import safety_sets
@@ -153,6 +153,7 @@ def prepare(
             preference=preference_plan(folder, data.preference, of_pairs),
             review=_review_sample(context, folder, distinct),
             production=data.production,
+            schemas_sha256={name: schema_sha256(schema) for name, schema in checking.schemas.items()},
             warnings=warnings,
         ),
         stages=stages,

@@ -89,7 +89,10 @@ def write_evidence(
         verdict_digest=verdict_digest(judgement),
         decision=decision,
         gates=_gates(judgement, measured),
-        task_metrics=[_task_evidence(t, measured, task_set("test", t.name)) for t in judgement.tasks],
+        task_metrics=[
+            _task_evidence(t, measured, task_set("test", t.name), data.schemas_sha256.get(t.name))
+            for t in judgement.tasks
+        ],
     )
     write_endpoint_outputs(folder, gate_folder, measured)
     write_model(folder / EVIDENCE / "plan.json", plan)
@@ -252,10 +255,13 @@ def _gate_evidence(gate: GateJudgement, measured: GateRoleResult) -> GateEvidenc
     )
 
 
-def _task_evidence(task: TaskJudgement, measured: GateRoleResult, test_set: str) -> TaskEvidence:
+def _task_evidence(
+    task: TaskJudgement, measured: GateRoleResult, test_set: str, schema_sha256: Sha256 | None
+) -> TaskEvidence:
     return TaskEvidence(
         name=task.name,
         type=task.type,
+        schema_sha256=schema_sha256,
         generation=measured.generation.get(test_set),
         passed=task.passed,
         total=task.total,

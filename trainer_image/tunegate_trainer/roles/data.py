@@ -16,6 +16,7 @@ from tunegate_trainer.data.folder import DataFolder
 from tunegate_trainer.data.review_sample import has_sample
 from tunegate_trainer.data.sides import SIDES_FILE
 from tunegate_trainer.data.split import SIDES
+from tunegate_trainer.evaluate.config_map_files import planned_schema
 from tunegate_trainer.evaluate.servers import check_servers
 from tunegate_trainer.evaluate.sets import check_split
 from tunegate_trainer.evaluate.stored_sets import store_sets
@@ -41,7 +42,7 @@ def run(context: Context) -> Outcome:
     folder = context.workspace / context.paths.data
     _create_folders(context)
     store_sets(context)
-    plan = _earlier_plan(context.workspace, folder) or _create_plan(context, DataFolder(folder))
+    plan = _earlier_plan(context, folder) or _create_plan(context, DataFolder(folder))
     context.send_report(plan=plan)
     data = plan.data
     logger.info("data: %d train, %d dev, %d test rows", data.train.rows, data.dev.rows, data.test.rows)
@@ -59,11 +60,11 @@ def _create_folders(context: Context) -> None:
         (context.workspace / folder).mkdir(parents=True, exist_ok=True)
 
 
-def _earlier_plan(workspace: Path, folder: Path) -> Plan | None:
+def _earlier_plan(context: Context, folder: Path) -> Plan | None:
     """Return the plan of an earlier attempt.
 
-    Returns None unless the plan, sides.json, the base model, the review sample, and the train, dev and test
-    files with the digests in the plan still exist.
+    Returns None unless the plan, sides.json, the base model, the review sample, the train, dev and test
+    files, and the schemas of task metrics still exist, with the digests in the plan.
     """
     try:
         plan = Plan.model_validate_json((folder / "plan.json").read_bytes())
@@ -71,13 +72,15 @@ def _earlier_plan(workspace: Path, folder: Path) -> Plan | None:
             check_split(folder / f"{side}.jsonl", getattr(plan.data, side))
             if plan.data.preference:
                 check_split(folder / f"{PAIRS_PREFIX}{side}.jsonl", getattr(plan.data.preference, side))
+        for metric in context.request.spec.task_metrics:
+            planned_schema(context.root, metric, plan.data)
         (folder / SIDES_FILE).stat()
     except (FileNotFoundError, ValidationError, TrainerError):
         return None
     sample = plan.data.review
     if sample and not has_sample(folder / REVIEW_SAMPLE, sample):
         return None
-    return plan if is_complete(workspace / Workspace.base_model(plan.model.digest)) else None
+    return plan if is_complete(context.workspace / Workspace.base_model(plan.model.digest)) else None
 
 
 def _create_plan(context: Context, folder: DataFolder) -> Plan:
