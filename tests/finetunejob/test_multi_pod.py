@@ -11,6 +11,9 @@ from tunegate_api.v1alpha2.finetunejob_status import MAX_ATTEMPTS, MAX_EVICTIONS
 from tunegate_api.v1alpha2.reasons import Phase, Reason
 from tunegate_operator.children import pod_status
 from tunegate_operator.engine.cluster import Key, Object
+from tunegate_operator.engine.objects import uid_of
+from tunegate_operator.engine.owners import owner_reference
+from tunegate_operator.names import nodes_name
 
 SAVED = (
     int(ExitCode.INTERRUPTED),
@@ -94,6 +97,24 @@ def test_job_with_two_pods_succeeds(world):
     gate = next(job for job in world.cluster.as_user.list_objects("Job") if "gate" in job["metadata"]["name"])
     assert "completions" not in gate["spec"]
     assert gate["spec"]["template"]["spec"]["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] == "1"
+
+
+def test_job_waits_while_its_service_selects_other_pods():
+    world = World()
+    world.apply_all(make_job().with_spec(resources={"nodes": 2}).obj())
+    job = world.job()
+    name = nodes_name("orders", uid_of(job))
+    metadata = {"name": name, "namespace": "default", "ownerReferences": [owner_reference(job)]}
+    spec = {"clusterIP": "None", "selector": {"app": "evil"}}
+    service = {"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": spec}
+    forged = world.cluster.as_user.create(service)
+    world.run()
+    assert world.condition("Ready").reason == Reason.NAME_TAKEN
+    assert world.status().message == f"Service {name} already exists, but it selects other pods"
+    assert not any("-train-" in name for name in world.jobs())
+    world.cluster.as_user.delete(Key.of(forged), uid_of(forged))
+    world.advance(10)
+    assert world.run().phase is Phase.SUCCEEDED
 
 
 def test_gpu_seconds_count_all_gpus_of_all_pods(world):

@@ -30,6 +30,7 @@ from support.paused_kubelet import PausedKubelet
 from support.team import GROUP, Team
 from support.waiting import eventually
 from tunegate_api.contract.process import Role
+from tunegate_operator.engine.owners import owner_reference
 
 pytestmark = pytest.mark.cluster
 
@@ -119,6 +120,22 @@ def test_only_kueue_changes_the_template_of_a_suspended_job(server, team, kubele
         assert kueue.patch_job("queued", placed) == ""
 
 
+def test_service_of_a_multi_pod_job_can_be_written_by_the_operator_only(team, editor):
+    """Whoever could change it could lead the pods of a distributed training to a pod of their own."""
+    team.apply_all()
+    owner = owner_reference(team.job())
+    del owner["blockOwnerDeletion"]  # an admission plugin would refuse it first
+    metadata = {"name": "nodes-a", "ownerReferences": [owner], "labels": LABELS}
+    spec = {"clusterIP": "None", "selector": {"tunegate.dev/role": "train"}}
+    service = {"metadata": metadata, "spec": spec}
+    assert RECORD_REFUSED in editor.create_service(service)
+    assert User(acting_as(team.api, OPERATOR), team.namespace).create_service(service) == ""
+    assert RECORD_REFUSED in editor.patch_service("nodes-a", {"spec": {"selector": {"app": "evil"}}})
+    assert RECORD_REFUSED in editor.patch_service("nodes-a", {"metadata": {"ownerReferences": None}})
+    assert RECORD_REFUSED in editor.delete_service("nodes-a")
+    assert editor.patch_service("nodes-a", {"metadata": {"annotations": {"a": "b"}}}) == ""
+
+
 def test_objects_that_are_not_ours_are_not_affected(editor):
     assert editor.create_job({"name": "a"}, {"spec": EVIL}, suspend=True) == ""
     template = {"spec": {"nodeSelector": {"a": "b"}}}
@@ -130,6 +147,8 @@ def test_objects_that_are_not_ours_are_not_affected(editor):
     assert editor.debug("a") == ""
     assert editor.create_record({"metadata": {"name": "a"}, "data": {"a": "b"}}) == ""
     assert editor.delete_record("a") == ""
+    assert editor.create_service({"metadata": {"name": "a"}, "spec": {"clusterIP": "None"}}) == ""
+    assert editor.delete_service("a") == ""
     assert editor.request_token("https://kubernetes.default.svc") == ""
 
 

@@ -73,6 +73,15 @@ class User:
         create = self.core.create_namespaced_config_map
         return refusal(lambda: create(self.namespace, record, **self._options))
 
+    def create_service(self, service: Object) -> str:
+        return refusal(lambda: self.core.create_namespaced_service(self.namespace, service))
+
+    def patch_service(self, name: str, patch: Object) -> str:
+        return refusal(lambda: self.core.patch_namespaced_service(name, self.namespace, patch))
+
+    def delete_service(self, name: str) -> str:
+        return refusal(lambda: self.core.delete_namespaced_service(name, self.namespace))
+
     def patch_record(self, name: str, patch: Object) -> str:
         return refusal(lambda: self.core.patch_namespaced_config_map(name, self.namespace, patch))
 

@@ -9,8 +9,8 @@ from tunegate_operator.engine.owners import controlling_owner
 def create_ours(cluster: Cluster, desired: Object) -> Object:
     """Create ``desired``, or return the existing object of this name if it has the same controlling owner.
 
-    Raises AlreadyExistsError if the existing object has another controlling owner or is being deleted, and
-    the errors of ``Cluster.create``.
+    Raises AlreadyExistsError if the existing object has another controlling owner, is being deleted, or is a
+    Service that selects other pods, and the errors of ``Cluster.create``.
     """
     try:
         return cluster.create(desired)
@@ -18,7 +18,11 @@ def create_ours(cluster: Cluster, desired: Object) -> Object:
         existing = cluster.get(Key.of(desired))
         if existing is None:  # deleted in the meantime
             raise
-        return _ours(existing, desired)
+        found = _ours(existing, desired)
+        if desired["kind"] == "Service" and found["spec"].get("selector") != desired["spec"]["selector"]:
+            name = desired["metadata"]["name"]
+            raise AlreadyExistsError(f"Service {name} already exists, but it selects other pods") from None
+        return found
 
 
 def apply(cluster: Cluster, desired: Object, held: Object | None = None) -> Object:
