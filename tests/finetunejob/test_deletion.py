@@ -350,6 +350,20 @@ def test_missing_claim_holds_no_deletion(message):
     assert warnings(world) == remain(uid, f"cleanup: {message}")
 
 
+def test_forged_event_about_a_missing_claim_releases_no_deletion():
+    world = ended()
+    delete(world)
+    job = cleanup_job(world)
+    message = 'persistentvolumeclaim "tuning" not found'
+    world.cluster.as_user.record_event(job, "Warning", "FailedCreate", message)
+    world.advance(60)
+    assert not is_gone(world)
+    world.cluster.complete_job(job["metadata"]["name"])
+    world.settle()
+    assert is_gone(world)
+    assert warnings(world) == []
+
+
 def test_unschedulable_pod_holds_a_deletion_for_ten_minutes():
     world = ended()
     delete(world)

@@ -212,8 +212,8 @@ def claims(world: World) -> set[str]:
     return {v["persistentVolumeClaim"]["claimName"] for v in volumes if "persistentVolumeClaim" in v}
 
 
-def world_without_claim(*, dry_run: bool, **spec: Any) -> World:
-    """A job whose data pod waits for the claim ``cases``, which another gate names."""
+def world_with_claim(*, dry_run: bool, **spec: Any) -> World:
+    """A job whose data pod is not yet created, and mounts the claim ``cases``, which another gate names."""
     world = World(BOTH)
     gate = make_gate("golden-v2").with_spec(enforcement="DryRun" if dry_run else "Enforce")
     gate.spec["sets"][0]["source"] = {"uri": "pvc://cases/golden.jsonl"}
@@ -222,6 +222,12 @@ def world_without_claim(*, dry_run: bool, **spec: Any) -> World:
     world.apply_all(make_job().with_gates("golden", "golden-v2").with_spec(**spec).obj(), enforced.obj())
     world.settle()
     assert claims(world) == {"tuning", "cases"}
+    return world
+
+
+def world_without_claim(*, dry_run: bool, **spec: Any) -> World:
+    """A job whose data pod waits for the claim ``cases``, which another gate names."""
+    world = world_with_claim(dry_run=dry_run, **spec)
     message = '0/3 nodes are available: persistentvolumeclaim "cases" not found.'
     condition = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": message}
     (job,) = world.active_jobs()
@@ -260,6 +266,17 @@ def test_publish_target_is_mounted_after_another_claim_was_missing():
     world.advance(301)
     world.until_job("gate")
     assert claims(world) == {"tuning", "models"}
+
+
+def test_forged_event_about_a_missing_claim_ends_no_attempt():
+    world = world_with_claim(dry_run=True)
+    (job,) = world.active_jobs()
+    message = 'persistentvolumeclaim "cases" not found'
+    world.cluster.as_user.record_event(job, "Warning", "FailedCreate", message)
+    world.advance(600)
+    assert world.status().ready_reason == Reason.VOLUME_NOT_READY
+    assert claims(world) == {"tuning", "cases"}
+    assert world.status().attempts == []
 
 
 def test_job_waits_for_the_missing_claim_of_an_enforced_gate():

@@ -188,11 +188,12 @@ def _result(deleted: DeletedJob, cleanup: Child, agenda: Agenda) -> Release | No
         return None if must_await_pods(cleanup, agenda) else Release(classify(cleanup).message)
     if cleanup.started:
         return None
+    claim = re.escape(deleted.job.spec.storage.persistent_volume_claim)
+    for pod in cleanup.pods:  # not by an Event, which others can forge
+        if re.search(_CLAIM_IS_GONE.format(claim), pod.unschedulable):
+            return Release(f"{cleanup.step}: {pod.unschedulable}")
     why = why_waiting(cleanup, agenda)
     message = why[1] if why else "no reason is known"
-    claim = re.escape(deleted.job.spec.storage.persistent_volume_claim)
-    if re.search(_CLAIM_IS_GONE.format(claim), message):
-        return Release(message)
     until = cleanup.created + START_TIMEOUT
     if agenda.now >= until:
         return Release(f"the pod that removes them did not start within ten minutes: {message}")

@@ -31,7 +31,8 @@ def end_without_claim(run: Run, step: Step, state: StepState) -> None:
     child = run.jobs.latest(step)
     if not isinstance(state, Waiting) or state.reason is not Reason.VOLUME_NOT_READY or child is None:
         return
-    missing = set(_NOT_FOUND.findall(state.message))
+    # Not by an Event, which others can forge.
+    missing = {claim for pod in child.pods for claim in _NOT_FOUND.findall(pod.unschedulable)}
     if not missing & dry_run_claims(run.observed.job.spec, run.request, step.role):
         return
     timeout = timedelta(seconds=run.observed.job.spec.start_timeout_seconds)
