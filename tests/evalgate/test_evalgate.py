@@ -16,7 +16,7 @@ from tunegate_api.v1alpha2.reasons import Phase
 from tunegate_operator.engine.cluster import Key, Object
 from tunegate_operator.evalgate.observe import may_be_new
 from tunegate_operator.evalgate.records import with_records
-from tunegate_operator.names import RESULTS_KEY, results_name
+from tunegate_operator.names import RESULTS_KEY, records_name, results_name
 
 HUNDRED = (
     "100 cases; a model that is worse by 5 points passes 44 of 100 comparisons, and one that is worse by "
@@ -411,3 +411,20 @@ def test_job_whose_record_was_dropped_is_not_read_again():
         return {"metadata": {"uid": "another"}, "status": {"final": final, "completionTime": ended}}
 
     assert [minute for minute in (5, 15, 25, 45) if may_be_new(gate, job(minute))] == [25, 45]
+
+
+def test_gate_whose_record_cannot_be_written_names_the_object():
+    world = World()
+    world.apply_all(make_job().with_publish().obj())
+    gate = world.gate()
+    name = records_name("golden", gate["metadata"]["uid"])
+    taken = world.cluster.as_user.create(make_config_map(name))
+    world.run()
+    world.advance(1)
+    value, reason, message = ready(world)
+    assert (value, reason) == ("False", GateReason.RECORDS_REFUSED)
+    assert f"ConfigMap {name} already exists, but it has no owner" in message
+    world.cluster.as_user.delete(Key.of(taken), taken["metadata"]["uid"])
+    world.advance(60)
+    assert ready(world)[:2] == ("True", GateReason.GOLDEN_READ)
+    assert [record.job for record in status(world).records] == ["orders"]

@@ -42,6 +42,10 @@ class GateReason(StrEnum):
     READING_RECORDS = "ReadingRecords"
     """Not ready yet: the operator reads which models of ended jobs this gate judged, a hundred jobs at a
     time. Without them, a job could be compared with an old published version."""
+    RECORDS_REFUSED = "RecordsRefused"
+    """The cluster refuses the ConfigMap in which the gate records the models that it judged, for example
+    because another object has its name. Jobs would not be compared with these models. The message says
+    what to do."""
     CONFIG_MAP_NOT_FOUND = "ConfigMapNotFound"
     """The ConfigMap with a set of cases does not exist yet, or lacks the key in `source.key`. Or that field
     is omitted, and the ConfigMap does not have exactly one key."""

@@ -67,6 +67,10 @@ def decide(observed: ObservedGate, now: datetime) -> Decided:
     if (actions or observed.is_more) and _turns_ready(observed, readiness):
         # A job that started now would compare its model with an old published version, or with none.
         readiness = _Readiness("Unknown", GateReason.READING_RECORDS, _READING_RECORDS)
+    refusal = observed.refusal
+    if actions and refusal and refusal.cause != "Unavailable":
+        message = f"{refusal.message}; delete this object, or change what refuses the record of judged models"
+        readiness = _Readiness("False", GateReason.RECORDS_REFUSED, message)
     status = status.model_copy(update={"error_rate": text})
     return _shown(status, sets, readiness, generation=gate.metadata.generation, now=now), actions
 

@@ -28,7 +28,7 @@ from tunegate_api.verdict.outcomes import VerdictState, passed_count
 from tunegate_api.verdict.tiers import counted_cases
 from tunegate_operator.children.records import owned_config_map
 from tunegate_operator.engine.cluster import Key, Object
-from tunegate_operator.engine.controller import View
+from tunegate_operator.engine.controller import Refusal, View
 from tunegate_operator.engine.objects import moment
 from tunegate_operator.engine.owners import Owner
 from tunegate_operator.evalgate.baselines import with_baselines
@@ -95,15 +95,18 @@ class ObservedGate:
     """Error rates of this gate that jobs measured, including deleted jobs."""
     is_more: bool = False
     """Whether further ended jobs are left for the next decision."""
+    refusal: Refusal | None = None
+    """Why the cluster refused the ConfigMap with the records; None if it accepted it."""
 
 
 def observe(gate: EvalGate, view: View) -> ObservedGate:
     texts = {name: _text(gate, view, part) for name, part in gate.spec.case_sets.items()}
     golden, safety, recorded = texts["golden"], texts.get("safety"), read_records(gate.metadata, view)
+    refusal = view.refusal(gate.metadata.uid)
     if isinstance(golden, Missing):
         status = gate.status
         known = tuple(status.baselines), status.looks, tuple(status.error_rates)
-        return ObservedGate(gate, golden, safety, (), recorded, (), *known)
+        return ObservedGate(gate, golden, safety, (), recorded, (), *known, refusal=refusal)
     read = golden.sha256 if isinstance(golden, Pinned) else sha256_text(golden)
     digest = gate.spec.golden.sha256 or read  # a changed set that is not the pinned one starts no new count
     new_jobs, is_more = read_new_jobs(gate, counted_until(gate.status.looks, digest), view)
@@ -122,6 +125,7 @@ def observe(gate: EvalGate, view: View) -> ObservedGate:
         with_looks(gate.status.looks, gate.metadata.name, digest, jobs, view),
         tuple(with_error_rates(gate.status.error_rates, gate.metadata.name, jobs)),
         is_more,
+        refusal,
     )
 
 
