@@ -22,6 +22,7 @@ from tunegate_operator.engine.listing import Listing, WatchStarts
 from tunegate_operator.engine.queue import WorkQueue
 from tunegate_operator.engine.reconcile import Reconciler
 from tunegate_operator.engine.reflector import Reflector
+from tunegate_operator.engine.signatures import Signer
 from tunegate_operator.evalgate.controller import EvalGateController
 from tunegate_operator.finetunejob.controller import FineTuneJobController
 from tunegate_operator.metrics.page import ResourcePage
@@ -105,6 +106,7 @@ class Manager:
         authority = await asyncio.to_thread(self._retry, "the certificate authority", self._authority)
         if authority is None:  # the process was stopped before the authority existed
             return
+        self._cache.signer = Signer(authority.key)
         # After this, Kopf discovers once which kinds the API server serves. It would never watch kinds that
         # are not defined by then.
         await asyncio.to_thread(self._retry, "the CustomResourceDefinitions", self._find_definitions)

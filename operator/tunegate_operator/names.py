@@ -29,6 +29,8 @@ MANAGED_LABELS = {"app.kubernetes.io/managed-by": "tunegate"}
 CONTAINER = "trainer"
 """Name of the trainer container in the pods of child Jobs."""
 
+SIGNATURE_ANNOTATION = f"{GROUP}/signature"
+"""Annotation of ConfigMaps that the operator wrote: see engine/signatures.py."""
 CONTINUE_ANNOTATION = f"{GROUP}/continue"
 DISCARD_ANNOTATION = f"{GROUP}/discard"
 REQUIRED_GATES_ANNOTATION = f"{GROUP}/required-gates"

@@ -360,7 +360,7 @@ def test_unreadable_results_of_a_job_are_reported_and_not_recorded(data: dict[st
     user, meta = world.cluster.as_user, world.job()["metadata"]
     results = user.get(Key("ConfigMap", "default", results_name(meta["name"], meta["uid"])))
     cut = {key: text + make_gate().spec["sets"][0]["sha256"] for key, text in data.items()}
-    user.replace(results | {"data": cut})
+    user.replace(world.signed(results | {"data": cut}))
     gate = world.gate()
     user.delete(Key.of(gate), gate["metadata"]["uid"])
     world.apply(make_gate().obj())

@@ -84,7 +84,7 @@ def store(world: World, numbers: Iterable[int], ended: datetime | None = None) -
                 .replace(old["uid"][:5], uid[:5])
             )
             metadata = {"name": name, "namespace": "default", "ownerReferences": [owner]}
-            user.create({**obj, "metadata": metadata})
+            user.create(world.signed({**obj, "metadata": metadata}))
 
 
 def test_jobs_in_a_gates_status_are_not_read_again(world):

@@ -279,7 +279,7 @@ def test_forged_record_of_a_review_holds_the_job(world, old, new, problem):
     metadata = {
         field: record["metadata"][field] for field in ("name", "namespace", "labels", "ownerReferences")
     }
-    world.apply(record | {"metadata": metadata, "data": {"review.json": forged}})
+    world.apply(world.signed(record | {"metadata": metadata, "data": {"review.json": forged}}))
     world.settle()
     assert world.status().ready_reason == Reason.RECORD_UNREADABLE
     assert f"ConfigMap {metadata['name']} cannot be read: {problem}" in world.status().message

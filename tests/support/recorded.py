@@ -23,15 +23,16 @@ def delete(world: World, obj: Object) -> None:
 
 
 def restore(world: World, record: Object, **changes: Any) -> None:
-    """Create a ConfigMap again, with the labels and the owner that it had."""
+    """Create a ConfigMap again, with the labels and the owner that it had. With ``changes``, the operator has
+    signed other content, for example another version of the operator."""
     kept = ("name", "namespace", "labels", "ownerReferences")
     metadata = {field: record["metadata"][field] for field in kept}
-    world.cluster.as_user.create({**record, "metadata": metadata, **changes})
+    world.cluster.as_user.create(world.signed({**record, "metadata": metadata, **changes}))
 
 
 def replace_record(world: World, record: Object, data: dict[str, str]) -> None:
-    """Delete a ConfigMap, and create a new one with the same name. A user can do this even if the ConfigMap
-    is immutable, unless the policies of the chart are installed."""
+    """Delete a ConfigMap, and create one with the same name and other content, which the operator has
+    signed."""
     found = world.cluster.as_user.get(Key.of(record))
     assert found is not None
     delete(world, found)

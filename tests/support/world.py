@@ -57,6 +57,7 @@ from tunegate_operator.engine.cache import Cache
 from tunegate_operator.engine.cluster import Key, Object, WatchEvent
 from tunegate_operator.engine.queue import WorkQueue
 from tunegate_operator.engine.reconcile import CountFailure, Observe, Reconciler
+from tunegate_operator.engine.signatures import Signer
 from tunegate_operator.evalgate.controller import EvalGateController
 from tunegate_operator.finetunejob.controller import FineTuneJobController
 from tunegate_operator.names import REQUEST_KEY, ROLE_LABEL, request_name
@@ -290,6 +291,7 @@ class World:
     def boot(self) -> None:
         """Start a new operator process, which knows only the state of the cluster and the volume."""
         self.cache = Cache(self.cluster.get)
+        self.cache.signer = Signer(b"the key of the certificate authority")
         self.queue = WorkQueue(self.clock)
         self.reconciler = Reconciler(
             self.cluster,
@@ -364,6 +366,11 @@ class World:
         """Create objects as a user."""
         for obj in objects:
             self.cluster.as_user.create(obj)
+
+    def signed(self, config_map: Object) -> Object:
+        """Return a ConfigMap with the operator's signature."""
+        assert self.cache.signer
+        return self.cache.signer.sign(config_map)
 
     def apply_all(self, job: Object | None = None, gate: Object | None = None) -> None:
         """Create the ConfigMaps, the gate and the job as a user."""

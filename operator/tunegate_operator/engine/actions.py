@@ -97,15 +97,17 @@ class Actions:
         return obj
 
     def _carry_out(self, action: Create | Put | Delete | LookUpEvents) -> None:
+        sign = self._cache.signer.sign if self._cache.signer else _unsigned
         match action:
-            case Create(obj):
+            case Create(desired):
+                obj = sign(desired)
                 created = create_ours(self._cluster, obj)
                 if obj["kind"] in self._kinds:  # other kinds are not watched: they would become stale
                     self._cache.put(created)
                 if created.get("data") != obj.get("data"):  # the decision did not know this record
                     raise ConflictError(f"{obj['kind']} {obj['metadata']['name']} has other content")
-            case Put(obj):
-                key = Key.of(obj)
+            case Put(desired):
+                key, obj = Key.of(desired), sign(desired)
                 try:
                     self._cache.put(apply(self._cluster, obj, self._cache.get(key)))
                 except (ConflictError, NotFoundError):
@@ -124,3 +126,7 @@ class Actions:
         except ClusterError as error:
             logger.warning("the events about %s cannot be listed: %s", uid, error)
         self._cache.set_events(uid, EventsAbout(self._clock.now(), tuple(found)))
+
+
+def _unsigned(obj: Object) -> Object:
+    return obj

@@ -27,6 +27,7 @@ from tunegate_operator.engine.owners import Owner, controlling_owner
 from tunegate_operator.engine.parsed import PARSED_BYTES, ParseCache
 from tunegate_operator.engine.prune import FETCHED_KINDS, prune
 from tunegate_operator.engine.reports import ReportStore
+from tunegate_operator.engine.signatures import Signer
 
 Result = TypeVar("Result")
 
@@ -70,6 +71,8 @@ class Cache:
         self._refusals: dict[str, Refusal] = {}
         self._events: dict[str, EventsAbout] = {}
         self._unconfirmed: set[str] = set()  # uids of our own writes that no watch or list has reported yet
+        self.signer: Signer | None = None
+        """Signs and recognizes the operator's records. None if nobody else can write, as on a laptop."""
         self._changes = 0  # counts the states that were stored, and the deletions
 
     # Reading: controller.View
@@ -94,6 +97,9 @@ class Cache:
         # The text, not the version: after a change of the CRD, a version may have other fields.
         found: Result = self._parsed.get((held.text, parse), len(held.text), lambda: parse(held.read()))
         return found
+
+    def is_signed(self, config_map: Object) -> bool:
+        return self.signer is None or self.signer.is_signed(config_map)
 
     def has(self, key: Key) -> bool:
         with self._lock:

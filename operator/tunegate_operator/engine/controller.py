@@ -209,6 +209,11 @@ class View(Protocol):
         and where an object that the cache lacks must not count as deleted. Raises ClusterError."""
         ...
 
+    def is_signed(self, config_map: Object) -> bool:
+        """Return whether the operator wrote a ConfigMap with this name and content. Always true where nobody
+        else can write, as on a laptop."""
+        ...
+
     def reports(self, job_uid: str) -> list[Object]:
         """Return the latest report of each role and stage of a job."""
         ...

@@ -1,7 +1,7 @@
-"""Nothing that a forged pod claims is believed, on a real API server, with and without the chart's policies.
+"""Nothing that users forge is believed, on a real API server without the chart's policies.
 
-A user with Kubernetes' role ``edit`` creates pods that imitate those of a running job. The job must end like
-an undisturbed one.
+A user with Kubernetes' role ``edit`` creates pods and ConfigMaps that imitate those of a job. With the
+policies, the API server refuses them: see ``test_refused_attacks.py``.
 """
 
 from collections.abc import Iterator
@@ -12,6 +12,7 @@ import pytest
 from kubernetes import client
 
 from support.api_server import ApiServer, api_server
+from support.builders import golden_text, make_config_map, make_gate, make_job
 from support.child_attacks import EVIL
 from support.editor import make_editor
 from support.fake_kubelet import FORGED, Address, FakePod
@@ -24,6 +25,8 @@ from support.team import Team
 from support.waiting import eventually
 from tunegate_api.contract.process import Outcome, Role
 from tunegate_api.contract.report import Report, report_audience
+from tunegate_operator.engine.owners import owner_reference
+from tunegate_operator.names import request_name
 
 pytestmark = pytest.mark.cluster
 
@@ -194,3 +197,49 @@ def test_job_completed_by_a_foreign_pod_is_not_believed(server, team, kubelet, t
     status = team.job()["status"]
     assert status["phase"] == "Training"
     assert FORGED_DIGEST not in str(status)
+
+
+def test_edited_plan_holds_the_job(server, team, kubelet, tmp_path):
+    attack, core = Attack(team), client.CoreV1Api(team.api)
+    kubelet.release(Role.DATA)
+    with operator(server, tmp_path / "operator.log"), kubelet.running():
+        team.apply_all()
+        try:
+            attack.pod(Role.TRAIN)
+            [name] = [one for one in team.children() if "-plan-" in one]
+            plan = core.read_namespaced_config_map(name, team.namespace)
+            assert attack.user.delete_record(name) == ""
+            edited = team.api.sanitize_for_serialization(plan)
+            for field in ("uid", "resourceVersion", "creationTimestamp", "managedFields"):
+                del edited["metadata"][field]
+            edited["metadata"]["ownerReferences"][0].pop("blockOwnerDeletion")
+            edited["data"] = {key: text.replace("0", "1") for key, text in edited["data"].items()}
+            assert attack.user.create_record(edited) == ""
+            eventually(lambda: team.job()["status"]["message"].startswith("held"), what="the job is held")
+        finally:
+            kubelet.release()
+    assert "it does not have the operator's signature" in team.job()["status"]["message"]
+    assert "final" not in team.job()["status"]
+
+
+def test_request_that_was_forged_before_the_job_starts_is_not_used(server, team, kubelet, tmp_path):
+    """The job waits for the ConfigMap of its golden set meanwhile."""
+    attack = Attack(team)
+    with operator(server, tmp_path / "operator.log"), kubelet.running():
+        team.apply(make_config_map("rows", train__jsonl="{}"), make_gate().obj(), make_job().obj())
+        eventually(lambda: team.phase() == "Pending", what="the job waits")
+        job = team.job()
+        owner = owner_reference(job)
+        del owner["blockOwnerDeletion"]
+        name = request_name("orders", job["metadata"]["uid"])
+        labels = {"app.kubernetes.io/managed-by": "tunegate", "tunegate.dev/job": "orders"}
+        metadata = {"name": name, "labels": labels, "ownerReferences": [owner]}
+        forged = {"metadata": metadata, "data": {"request.json": "{}"}, "immutable": True}
+        assert attack.user.create_record(forged) == ""
+        team.apply(make_config_map("cases", golden__jsonl=golden_text()))
+        eventually(lambda: team.job()["status"]["message"].startswith("held"), what="the job is held")
+        assert team.jobs() == []
+        assert attack.user.delete_record(name) == ""
+        kubelet.release()
+        team.wait_for("Succeeded", "Failed")
+    assert team.phase() == "Succeeded", team.job()["status"]["message"]
