@@ -10,6 +10,7 @@ from tunegate_operator.engine.cluster import Object
 from tunegate_operator.engine.own_pods import pod_problem
 from tunegate_operator.engine.prune import prune
 
+SOCKET = {"name": "datadog", "mountPath": "/var/run/datadog"}
 IDENTITY = {"name": "identity", "mountPath": "/var/run/secrets/eks.amazonaws.com/serviceaccount"}
 DIFFERENCES = {
     "few-labels": "label tunegate.dev/job",
@@ -96,14 +97,17 @@ def test_changes_by_admission_webhooks_are_accepted(objects):
     changed = with_container(
         pod,
         env=[*own["env"], role],
-        volumeMounts=[*own["volumeMounts"], IDENTITY],
+        volumeMounts=[*own["volumeMounts"], IDENTITY, SOCKET],
         resources={"limits": {"memory": "1Gi"}},
         imagePullPolicy="Always",
     )
     spec = changed["spec"]
     spec["containers"] = [proxy, *spec["containers"]]
     spec["initContainers"] = [proxy | {"name": "init"}]
-    spec["volumes"] = [*spec["volumes"], *({"name": name, "emptyDir": {}} for name in ("mesh", "identity"))]
+    spec["volumes"] = [
+        *spec["volumes"],
+        *({"name": name, "emptyDir": {}} for name in ("mesh", "identity", "datadog")),
+    ]
     spec |= {"nodeName": "node-1", "priority": 7, "serviceAccountName": "default", "tolerations": [{}]}
     spec["dnsConfig"] = {"options": [{"name": "ndots", "value": "2"}]}
     assert problem(changed, job) == ""

@@ -75,8 +75,8 @@ _ADDED_VARIABLES = (
 Amazon, and Microsoft Entra Workload ID."""
 _ADDED_PREFIX = "DD_"
 """Variables that Datadog adds. They have an effect only with its library, which the trainer image lacks."""
-_IDENTITIES = "/var/run/secrets/"
-"""The folder below which these webhooks mount tokens."""
+_ADDED_MOUNTS = ("/var/run/secrets/", "/var/run/datadog/")
+"""Folders at or below which these webhooks mount tokens and sockets, from which no code is loaded."""
 
 
 def pod_digests(obj: Object) -> dict[str, str]:
@@ -87,10 +87,10 @@ def pod_digests(obj: Object) -> dict[str, str]:
         spec = (spec.get("template") or {}).get("spec") or {}
     containers = [*(spec.get("containers") or ()), *(spec.get("initContainers") or ())]
     ours: Object = next((one for one in spec.get("containers") or () if one.get("name") == CONTAINER), {})
-    mounts = [one for one in ours.get("volumeMounts") or () if not _is_identity(one)]
+    mounts = [one for one in ours.get("volumeMounts") or () if not _is_added_mount(one)]
     mounted = {one.get("name") for one in mounts}
     found = {field: ours.get(field) for field in _CONTAINER_FIELDS}
-    found["env"] = [one for one in ours.get("env") or () if not _is_added(str(one.get("name")))]
+    found["env"] = [one for one in ours.get("env") or () if not _is_added_variable(str(one.get("name")))]
     found["volumeMounts"] = mounts
     found["memory"] = ((ours.get("resources") or {}).get("limits") or {}).get("memory")
     found |= {field: spec.get(field) for field in _POD_FIELDS}
@@ -117,11 +117,11 @@ def pod_problem(pod: Object, job: Object) -> str:
     return ""
 
 
-def _is_identity(mount: Object) -> bool:
-    return normpath(str(mount.get("mountPath"))).startswith(_IDENTITIES)
+def _is_added_mount(mount: Object) -> bool:
+    return f"{normpath(str(mount.get('mountPath')))}/".startswith(_ADDED_MOUNTS)
 
 
-def _is_added(variable: str) -> bool:
+def _is_added_variable(variable: str) -> bool:
     return variable in _ADDED_VARIABLES or variable.startswith(_ADDED_PREFIX)
 
 
