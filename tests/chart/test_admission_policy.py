@@ -105,7 +105,7 @@ def test_policies_have_no_type_warnings(admin: client.ApiClient) -> None:
     def checked() -> list[Any]:
         ours = registered.list_validating_admission_policy(label_selector="app.kubernetes.io/name=tunegate")
         statuses = [policy.status for policy in ours.items]
-        assert len(statuses) == 11
+        assert len(statuses) == 12
         assert all(status and status.type_checking for status in statuses)
         return statuses
 
@@ -117,7 +117,7 @@ def test_only_the_operator_writes_the_records_of_a_job(
     operator: client.ApiClient, admin: client.ApiClient, job: FineTuneJob
 ) -> None:
     core = client.CoreV1Api(admin)
-    forged = "only the operator may write ConfigMaps that a FineTuneJob or an EvalGate owns"
+    forged = "only the operator may write ConfigMaps and Services that a FineTuneJob or an EvalGate owns"
     assert forged in refusal(lambda: core.create_namespaced_config_map("default", own(job, "forged")))
     client.CoreV1Api(operator).create_namespaced_config_map("default", own(job, "record"))
     core.create_namespaced_config_map("default", {"metadata": {"name": "free"}, "data": {"a": "1"}})

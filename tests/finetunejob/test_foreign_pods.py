@@ -7,7 +7,10 @@ from support.forged_pods import FORGED_DIGEST, IMAGE_ID, ends, forgeries
 from support.masking import differences, masked_status
 from support.world import World
 from tunegate_api.v1alpha2.reasons import Phase
-from tunegate_operator.engine.cluster import Object
+from tunegate_operator.children.waiting import POD_END_SECONDS
+from tunegate_operator.engine.cluster import Key, Object
+from tunegate_operator.engine.objects import uid_of
+from tunegate_operator.finetunejob.last_report import POST_SECONDS
 
 TTL = 3600
 
@@ -42,13 +45,47 @@ def test_foreign_pod_of_training_is_ignored_and_reported_once(claim):
     assert FORGED_DIGEST not in str(world.job()) + str(world.gate())
 
 
-def test_cleanup_completed_by_a_foreign_pod_is_not_recorded():
+@pytest.mark.parametrize("is_deleted", [False, True], ids=["visible", "deleted"])
+def test_cleanup_completed_by_a_foreign_pod_is_not_done(is_deleted):
     world = World()
     world.apply_all(make_job().with_spec(ttlSecondsAfterFinished=TTL).obj())
     assert world.run().phase is Phase.SUCCEEDED
     world.advance(TTL)
     [job] = world.active_jobs()
     forge(world, job, "baseline", counts=True)
+    if is_deleted:
+        found = world.cluster.as_user.get(Key("Pod", "default", "forged-baseline"))
+        assert found
+        world.cluster.as_user.delete(Key.of(found), uid_of(found))
     world.settle()
     assert not world.active_jobs()
     assert world.status().cleanup is None
+    world.advance(POD_END_SECONDS)
+    assert world.status().cleanup.result != "Succeeded"
+    assert "NoOwnPodSucceeded" in world.status().cleanup.message
+
+
+def test_report_pod_whose_end_is_observed_late_fails_no_job():
+    """The Job is complete before the watch of pods reports that its pod has ended."""
+    world = World(posts=True)
+    world.apply_all()
+    world.until_job("gate")
+    world.is_reachable = False
+    while not any(pod["status"].get("phase") == "Succeeded" for pod in gate_pods(world)):
+        world.tick()
+        world.settle()
+    world.advance(POST_SECONDS)
+    [job] = world.active_jobs()
+    assert "-report-" in job["metadata"]["name"]
+    world.cluster.start_pod(job["metadata"]["name"])
+    world.settle()
+    with world.late_children("Pod"):
+        world.cluster.complete_job(job["metadata"]["name"])
+        world.settle()
+        assert world.status().failure is None
+    world.settle()
+    assert world.status().failure is None
+
+
+def gate_pods(world: World) -> list[Object]:
+    return [pod for name in world.jobs() if "-gate-" in name for pod in world.cluster.pods_of(name)]

@@ -120,7 +120,7 @@ def test_only_kueue_changes_the_template_of_a_suspended_job(server, team, kubele
         assert kueue.patch_job("queued", placed) == ""
 
 
-def test_service_of_a_multi_pod_job_can_be_written_by_the_operator_only(team, editor):
+def test_only_the_operator_writes_the_service_of_multi_pod_jobs(team, editor):
     """Whoever could change it could lead the pods of a distributed training to a pod of their own."""
     team.apply_all()
     owner = owner_reference(team.job())

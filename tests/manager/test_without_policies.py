@@ -222,7 +222,7 @@ def test_edited_plan_holds_the_job(server, team, kubelet, tmp_path):
     assert "final" not in team.job()["status"]
 
 
-def test_request_that_was_forged_before_the_job_starts_is_not_used(server, team, kubelet, tmp_path):
+def test_request_forged_before_the_start_is_not_used(server, team, kubelet, tmp_path):
     """The job waits for the ConfigMap of its golden set meanwhile."""
     attack = Attack(team)
     with operator(server, tmp_path / "operator.log"), kubelet.running():

@@ -130,6 +130,10 @@ def _forge_jobs(user: User, child: Any, owner: Object) -> Answers:
         "Job with an owner": user.create_job({"name": "b", "ownerReferences": [owner]}, plain),
         "Job with labels": user.create_job({"name": "c", "labels": labels}, plain),
         "Job whose pods have labels": user.create_job({"name": "d"}, labelled),
+        "Job whose pods have the label managed-by": user.create_job(
+            {"name": "e"},
+            {"metadata": {"labels": {"app.kubernetes.io/managed-by": "tunegate"}}, "spec": EVIL},
+        ),
     }
     return {attack: (answer, JOB_REFUSED) for attack, answer in answers.items()}
 
@@ -184,6 +188,7 @@ def _forge_pods(user: User, pod: Any, child: Any) -> Answers:
             {"metadata": {"labels": labels, "ownerReferences": [owner]}},
         ),
         "pod loses its labels": (name, {"metadata": {"labels": dict.fromkeys(labels)}}),
+        "pod is released by its Job": (name, {"metadata": {"labels": dict.fromkeys(counted)}}),
         "pod loses its owner": (name, {"metadata": {"ownerReferences": None}}),
         "pod gets another image": (name, {"spec": {"containers": [{"name": "trainer", "image": "evil"}]}}),
     }
@@ -210,6 +215,9 @@ def _attack_records(user: User, request: Any) -> Answers:
         "all records are deleted": user.delete_all_records(),
         "request loses its owner": user.patch_record(name, {"metadata": {"ownerReferences": None}}),
         "request is forged": user.create_record(forged),
+        "request loses its signature": user.patch_record(
+            name, {"metadata": {"annotations": {"tunegate.dev/signature": None}}}
+        ),
     }
     return {attack: (answer, RECORD_REFUSED) for attack, answer in answers.items()}
 

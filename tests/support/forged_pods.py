@@ -27,6 +27,8 @@ def forgeries(pod: Object, job: Object) -> dict[str, Object]:
     labels = {k: v for k, v in pod["metadata"]["labels"].items() if "tunegate" in k + v}
     spec, few = pod["spec"], {k: v for k, v in labels.items() if not k.startswith("tunegate.dev/")}
     [container] = spec["containers"]
+    uid = job["metadata"]["ownerReferences"][0]["uid"]
+    [claim] = [v["persistentVolumeClaim"] for v in spec["volumes"] if "persistentVolumeClaim" in v]
     owner = owner_reference(job)
     del owner["blockOwnerDeletion"]  # an admission plugin of some clusters refuses it first
     other = owner | {"name": "other", "uid": "0b7f3d4e-0000-0000-0000-000000000000", "controller": False}
@@ -60,6 +62,12 @@ def forgeries(pod: Object, job: Object) -> dict[str, Object]:
             ],
         )
 
+    def with_volume(name: str, source: Object) -> Object:
+        """Build a pod whose second container mounts a volume of its own."""
+        volumes = [*spec["volumes"], {"name": "own", **source}]
+        return copied(name, containers=[container, beside("own")], volumes=volumes)
+
+    token = {"audience": f"tunegate.dev/{uid}", "expirationSeconds": 3600, "path": "token"}
     variables = container["env"]
     made = [
         build("few-labels", few, EVIL),
@@ -79,6 +87,9 @@ def forgeries(pod: Object, job: Object) -> dict[str, Object]:
         mounting("mount", _CODE),
         mounting("mount-in-disguise", f"/var/run/secrets/../../..{_CODE}"),
         copied("token", containers=[container, beside("report")]),
+        with_volume("own-token", {"projected": {"sources": [{"serviceAccountToken": token}]}}),
+        with_volume("claim", {"persistentVolumeClaim": claim}),
+        copied("services", enableServiceLinks=True),
         copied("init-container", initContainers=[beside("tmp")]),
         copied("processes", shareProcessNamespace=True),
         copied("host-name", hostAliases=[{"ip": "192.0.2.1", "hostnames": ["judge"]}]),

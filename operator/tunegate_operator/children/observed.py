@@ -181,7 +181,7 @@ def _without_forged_success(child: Child) -> Child:
     """Return a child as failed if it completed, but none of its own pods succeeded. The Job controller counts
     every pod that names the Job, and the cache lacks those without the operator's labels. If a role reports,
     its last report is needed too, so this matters for the other roles."""
-    if child.state is not ChildState.COMPLETE or any(pod.phase == "Succeeded" for pod in child.pods):
+    if child.state is not ChildState.COMPLETE or any(pod.exit_code == 0 for pod in child.pods):
         return child
     return replace(child, state=ChildState.FAILED, failure_reason=NO_OWN_POD)
 

@@ -34,11 +34,19 @@ def record_config_map(
     } | ({"immutable": True} if immutable else {})
 
 
-def owned_config_map(view: View, owner: Owner, name: str) -> Object | None:
-    """Return a ConfigMap; None if it does not exist, if ``owner`` does not control it, or if the operator did
-    not write its content."""
-    obj = view.get(Key("ConfigMap", owner.key.namespace, name))
-    return obj if obj and controlling_owner(obj) == owner and view.is_signed(obj) else None
+def owned_config_map(view: View, owner: Owner, name: str, *, is_cached: bool = True) -> Object | None:
+    """Return a ConfigMap; None if it does not exist or ``owner`` does not control it. Without ``is_cached``,
+    it is read from the cluster.
+
+    Raises :class:`UnreadableRecordError` if the operator did not write its content.
+    """
+    key = Key("ConfigMap", owner.key.namespace, name)
+    obj = view.get(key) if is_cached else view.read(key)
+    if obj is None or controlling_owner(obj) != owner:
+        return None
+    if not view.is_signed(obj):
+        raise UnreadableRecordError(name, "it does not have the operator's signature")
+    return obj
 
 
 def read_record(view: View, owner: JobOwner, name: str, key: str, model: type[ModelT]) -> ModelT | None:
@@ -58,12 +66,9 @@ def record_text(view: View, owner: JobOwner, name: str, key: str, *, is_cached: 
     Raises :class:`UnreadableRecordError` if the ConfigMap has no such key, or if the operator did not write
     its content.
     """
-    config_map = Key("ConfigMap", owner.namespace, name)
-    obj = view.get(config_map) if is_cached else view.read(config_map)
-    if obj is None or controlling_owner(obj) != owner.as_owner:
+    obj = owned_config_map(view, owner.as_owner, name, is_cached=is_cached)
+    if obj is None:
         return None
-    if not view.is_signed(obj):
-        raise UnreadableRecordError(name, "it does not have the operator's signature")
     text: str | None = (obj.get("data") or {}).get(key)
     if text is None:
         raise UnreadableRecordError(name, f"it has no key {key}")

@@ -12,9 +12,11 @@ they add for a web identity or for a sidecar container, which cannot change what
 """
 
 import hashlib
+from collections.abc import Iterable, Set
 from posixpath import normpath
 from typing import Any
 
+from tunegate_api import GROUP
 from tunegate_operator.engine.cluster import Object
 from tunegate_operator.engine.objects import write_json
 from tunegate_operator.names import (
@@ -52,6 +54,7 @@ _POD_FIELDS = (
     "hostPID",
     "hostIPC",
     "hostAliases",
+    "enableServiceLinks",
     "dnsPolicy",
     "ephemeralContainers",
 )
@@ -98,7 +101,8 @@ def pod_digests(obj: Object) -> dict[str, str]:
     # Some clusters add options, such as ndots, which cannot change what a name is resolved to.
     found["dnsConfig"] = {k: v for k, v in (spec.get("dnsConfig") or {}).items() if k != "options"}
     found["volumes"] = [one for one in spec.get("volumes") or () if one.get("name") in mounted]
-    found["containers"] = [one for one in containers if one is not ours and _mounts(one) & mounted]
+    shared = mounted | _shared(spec.get("volumes") or (), mounted)
+    found["containers"] = [one for one in containers if one is not ours and _mounts(one) & shared]
     return {field: _digest(value) for field, value in found.items() if value}
 
 
@@ -129,6 +133,23 @@ def _mounts(container: Object) -> set[Any]:
     """Return the names of the volumes that a container mounts."""
     fields = ("volumeMounts", "volumeDevices")
     return {one.get("name") for field in fields for one in container.get(field) or ()}
+
+
+def _shared(volumes: Iterable[Object], mounted: Set[Any]) -> set[Any]:
+    """Return the names of the volumes with the same claim as one of those in ``mounted``, or with a token for
+    reports: another container must not mount them under another name either."""
+    claims = {_claim(one) for one in volumes if one.get("name") in mounted} - {None}
+    return {one.get("name") for one in volumes if _claim(one) in claims or _has_report_token(one)}
+
+
+def _claim(volume: Object) -> Any:
+    return (volume.get("persistentVolumeClaim") or {}).get("claimName")
+
+
+def _has_report_token(volume: Object) -> bool:
+    sources = (volume.get("projected") or {}).get("sources") or ()
+    tokens = [one.get("serviceAccountToken") or {} for one in sources]
+    return any(str(token.get("audience")).startswith(f"{GROUP}/") for token in tokens)
 
 
 def _digest(value: Any) -> str:

@@ -9,6 +9,7 @@ import hmac
 import json
 
 from tunegate_operator.engine.cluster import Object
+from tunegate_operator.engine.owners import controlling_owner
 from tunegate_operator.names import SIGNATURE_ANNOTATION
 
 SIGNED_KINDS = frozenset({"ConfigMap"})
@@ -29,11 +30,13 @@ class Signer:
         return obj | {"metadata": metadata | {"annotations": annotations}}
 
     def is_signed(self, obj: Object) -> bool:
-        """Return whether an object has a signature that matches its namespace, its name and its data."""
+        """Return whether an object has a signature that matches its namespace, name, owner and data."""
         found = (obj["metadata"].get("annotations") or {}).get(SIGNATURE_ANNOTATION, "")
         return hmac.compare_digest(str(found).encode(), self._signature(obj).encode())
 
     def _signature(self, obj: Object) -> str:
         metadata = obj["metadata"]
-        signed = (obj["kind"], metadata["namespace"], metadata["name"], obj.get("data") or {})
+        owner = controlling_owner(obj)
+        owner_uid = owner.uid if owner else ""
+        signed = (obj["kind"], metadata["namespace"], metadata["name"], owner_uid, obj.get("data") or {})
         return hmac.digest(self._key, json.dumps(signed, sort_keys=True).encode(), hashlib.sha256).hex()

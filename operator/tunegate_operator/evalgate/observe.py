@@ -26,7 +26,7 @@ from tunegate_api.v1alpha2.sets import GateSet
 from tunegate_api.verdict.groups import independent_among
 from tunegate_api.verdict.outcomes import VerdictState, passed_count
 from tunegate_api.verdict.tiers import counted_cases
-from tunegate_operator.children.records import owned_config_map
+from tunegate_operator.children.records import UnreadableRecordError, owned_config_map
 from tunegate_operator.engine.cluster import Key, Object
 from tunegate_operator.engine.controller import Refusal, View
 from tunegate_operator.engine.objects import moment
@@ -184,7 +184,10 @@ def _record(gate: EvalGate, obj: Object, digest: str, view: View) -> JudgedModel
     """
     meta = obj["metadata"]
     config_map_name = results_name(meta["name"], meta["uid"])
-    config_map = owned_config_map(view, Owner.of(obj), config_map_name)
+    try:
+        config_map = owned_config_map(view, Owner.of(obj), config_map_name)
+    except UnreadableRecordError:
+        return Unreadable(meta["name"], config_map_name)
     if config_map is None:
         return None
     text: str | None = (config_map.get("data") or {}).get(RESULTS_KEY)
@@ -240,10 +243,10 @@ def _scoring(gate: str, job: FineTuneJob, view: View) -> str | None:
     read."""
     meta = job.metadata
     owner = Owner(Key("FineTuneJob", meta.namespace, meta.name), meta.uid, GROUP)
-    found = owned_config_map(view, owner, request_name(meta.name, meta.uid)) or {}
     try:
+        found = owned_config_map(view, owner, request_name(meta.name, meta.uid)) or {}
         request = Request.model_validate_json((found.get("data") or {}).get(REQUEST_KEY, ""))
-    except ValidationError:
+    except (UnreadableRecordError, ValidationError):
         return None
     return next((each.spec.scoring for each in request.gates if each.name == gate), None)
 

@@ -10,7 +10,7 @@ from tunegate_api.meta import ObjectMeta, StatusModel
 from tunegate_api.v1alpha2 import EvalGateStatus
 from tunegate_api.v1alpha2.evalgate_status import MAX_OUTCOME_BYTES, MAX_RECORDS, MAX_URI_BYTES, JudgedModel
 from tunegate_api.verdict.outcomes import rate, rate_text
-from tunegate_operator.children.records import owned_config_map
+from tunegate_operator.children.records import UnreadableRecordError, owned_config_map
 from tunegate_operator.engine.cluster import Key, Object
 from tunegate_operator.engine.controller import View
 from tunegate_operator.engine.owners import Owner
@@ -31,12 +31,10 @@ def read_records(meta: ObjectMeta, view: View) -> tuple[JudgedModel, ...]:
     No verdict depends on these records, because more people may write a ConfigMap than the status of a gate.
     """
     owner = Owner(Key("EvalGate", meta.namespace, meta.name), meta.uid, GROUP)
-    found = owned_config_map(view, owner, records_name(meta.name, meta.uid))
-    if found is None:
-        return ()
     try:
+        found = owned_config_map(view, owner, records_name(meta.name, meta.uid)) or {}
         return tuple(GateRecords.model_validate_json((found.get("data") or {}).get(RECORDS_KEY, "")).records)
-    except ValidationError:
+    except (UnreadableRecordError, ValidationError):
         return ()
 
 
