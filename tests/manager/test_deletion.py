@@ -2,7 +2,6 @@
 with the rights and policies of the chart."""
 
 import itertools
-import threading
 from typing import Any
 
 import pytest
@@ -10,14 +9,15 @@ from kubernetes import client
 
 from support.api_server import OPERATOR
 from support.builders import golden_text, make_config_map, make_gate, make_job
-from support.fake_kubelet import Address, FakeKubelet, FakePod
+from support.fake_kubelet import Address, FakePod
 from support.helm import NAMESPACE
 from support.impersonation import acting_as
 from support.operator_command import SERVICE, operator
+from support.paused_kubelet import PausedKubelet
 from support.refusals import refusal
 from support.team import GROUP, Team
 from support.waiting import eventually
-from tunegate_api.contract.process import Outcome, Role
+from tunegate_api.contract.process import Role
 from tunegate_operator.names import FILES_FINALIZER
 
 pytestmark = pytest.mark.cluster
@@ -25,19 +25,13 @@ pytestmark = pytest.mark.cluster
 DELETE, KEEP = ({"persistentVolumeClaim": "tuning", "onDelete": value} for value in ("Delete", "Keep"))
 
 
-class PausedKubelet(FakeKubelet):
-    """A kubelet whose training pods run until ``may_train`` is set."""
+class HeldKubelet(PausedKubelet):
+    """A kubelet whose training pods wait until they are released."""
 
     def __init__(self, api: client.ApiClient, address: Address) -> None:
-        super().__init__(api, address)
-        self.may_train = threading.Event()
+        super().__init__(api, address, Role.TRAIN)
         self.unschedulable = ""
         """Why cleanup pods cannot be scheduled; empty if they can."""
-
-    def run_role(self, pod: FakePod) -> Outcome:
-        if pod.role is Role.TRAIN:
-            assert self.may_train.wait(120)
-        return super().run_role(pod)
 
     def run_pod(self, pod: FakePod) -> None:
         if pod.role is Role.CLEANUP and self.unschedulable:
@@ -51,8 +45,8 @@ class PausedKubelet(FakeKubelet):
 
 
 @pytest.fixture
-def kubelet(api: client.ApiClient) -> PausedKubelet:
-    return PausedKubelet(api, Address(api, NAMESPACE, SERVICE))
+def kubelet(api: client.ApiClient) -> HeldKubelet:
+    return HeldKubelet(api, Address(api, NAMESPACE, SERVICE))
 
 
 def apply(team: Team, storage: dict[str, str], name: str = "orders") -> dict[str, Any]:
@@ -99,13 +93,13 @@ def test_deleted_job_disappears_after_its_files_are_removed(
         if is_training:
             eventually(lambda: Role.TRAIN in kubelet.roles(), seconds=60, what="training runs")
         else:
-            kubelet.may_train.set()
+            kubelet.release()
             team.wait_for("Succeeded", "Failed")
         assert team.job()["metadata"]["finalizers"] == [FILES_FINALIZER]
         before = kubelet.roles()
         delete(team, propagation)
         eventually(lambda: is_gone(team), seconds=60, what="the job has disappeared")
-        kubelet.may_train.set()
+        kubelet.release()
         assert kubelet.roles() == [*before, Role.CLEANUP]
         (cleanup,) = (pod for pod in kubelet.seen.values() if pod.role is Role.CLEANUP)
         assert cleanup.args == ["cleanup", "--attempt", "2", "--deleted-job", uid]
@@ -114,7 +108,7 @@ def test_deleted_job_disappears_after_its_files_are_removed(
 
 
 def test_job_whose_claim_is_missing_can_be_deleted(server, team, kubelet, tmp_path):
-    kubelet.may_train.set()
+    kubelet.release()
     kubelet.unschedulable = 'persistentvolumeclaim "tuning" not found'
     with operator(server, tmp_path / "operator.log"), kubelet.running():
         uid = apply(team, DELETE)["metadata"]["uid"]
@@ -128,7 +122,7 @@ def test_job_whose_claim_is_missing_can_be_deleted(server, team, kubelet, tmp_pa
 
 def test_namespace_with_such_a_job_can_be_deleted(server, team, kubelet, tmp_path):
     core = client.CoreV1Api(team.api)
-    kubelet.may_train.set()
+    kubelet.release()
     with operator(server, tmp_path / "operator.log"), kubelet.running():
         apply(team, DELETE)
         team.wait_for("Succeeded", "Failed")
